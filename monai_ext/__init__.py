@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MONAI bundles for clinical 2D/3D segmentation, and the library they share.
+
+Subpackages mirror MONAI's own and are imported on first use, so that ``import monai_ext`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from monai_ext.bundle import bundle_root
+
+if TYPE_CHECKING:
+    from monai_ext import apps, data, handlers, inferers, losses, metrics, networks, transforms
+
+__version__ = "0.1.0"
+_SUBPACKAGES = ("apps", "data", "handlers", "inferers", "losses", "metrics", "networks", "transforms")
+
+__all__ = ["apps", "bundle_root", "data", "handlers", "inferers", "losses", "metrics", "networks", "transforms"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"monai_ext.{name}")
+    raise AttributeError(f"module 'monai_ext' has no attribute {name!r}")

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One suite that every network passes; a network's own test file names its cases and adds what is special to it."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+
+import pytest
+import torch
+import torch.nn as nn
+
+
+def count_parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+class BaseNetworkTest:
+    """Subclass, set the attributes, get the tests.
+
+    ``cases`` are constructor arguments. Each is run at every size of ``sizes[spatial_dims]``; the first case of each
+    ``spatial_dims`` is also scripted, exported, compiled and run under autocast, at the first size.
+    """
+
+    network: type[nn.Module]
+    cases: list[dict] = []
+    sizes: dict[int, list[tuple[int, ...]]] = {}
+    too_small: dict[int, tuple[int, ...]] = {}  # one size below the stated minimum, per spatial_dims
+    inert: tuple[str, ...] = ()  # regular expressions of parameters that the mathematics leaves without a gradient
+    bad_arguments: list[tuple[dict, str]] = []  # (constructor arguments, pattern of the ValueError)
+    train_outputs = 1  # how many maps forward returns in train mode
+    batch_one_trains = True  # False where the mathematics needs two samples
+
+    def build(self, case: dict) -> nn.Module:
+        torch.manual_seed(0)
+        return self.network(**case)
+
+    def input(self, case: dict, size: tuple[int, ...], batch: int = 1) -> torch.Tensor:
+        return torch.rand(batch, case.get("in_channels", 1), *size, generator=torch.Generator().manual_seed(1))
+
+    def test_eval_gives_one_map_of_logits(self, case, size):
+        net = self.build(case).eval()
+        with torch.no_grad():
+            y = net(self.input(case, size))
+        assert isinstance(y, torch.Tensor)
+        assert y.shape == (1, case.get("out_channels", 9), *size)
+        assert y.dtype == torch.float32
+        assert torch.isfinite(y).all()
+
+    def test_every_live_parameter_gets_a_gradient(self, first_case):
+        net = self.build(first_case).train()
+        size = self.sizes[first_case["spatial_dims"]][0]
+        batch = 1 if self.batch_one_trains else 2
+        outputs = net(self.input(first_case, size, batch))
+        outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+        assert len(outputs) == self.train_outputs
+        generator = torch.Generator().manual_seed(2)
+        # a random projection: the plain sum is blind to whatever a following norm removes
+        loss = sum((y * torch.randn(y.shape, generator=generator)).sum() for y in outputs)
+        loss.backward()
+        dead = [n for n, p in net.named_parameters() if p.grad is None or not (p.grad.abs() > 0).any()]
+        unexpected = [n for n in dead if not any(re.fullmatch(pattern, n) for pattern in self.inert)]
+        assert not unexpected
+        assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+
+    def test_batch_entries_do_not_mix_in_eval(self, first_case):
+        net = self.build(first_case).eval()
+        x = self.input(first_case, self.sizes[first_case["spatial_dims"]][0], batch=2)
+        with torch.no_grad():
+            torch.testing.assert_close(net(x)[1:], net(x[1:]), rtol=1e-4, atol=1e-4)
+
+    def test_script_save_load(self, first_case):
+        net = self.build(first_case).eval()
+        x = self.input(first_case, self.sizes[first_case["spatial_dims"]][0])
+        buffer = io.BytesIO()
+        torch.jit.save(torch.jit.script(net), buffer)
+        buffer.seek(0)
+        with torch.no_grad():
+            torch.testing.assert_close(torch.jit.load(buffer)(x), net(x), rtol=1e-4, atol=1e-5)
+
+    def test_onnx(self, first_case, tmp_path):
+        import onnxruntime
+
+        net = self.build(first_case).eval()
+        x = self.input(first_case, self.sizes[first_case["spatial_dims"]][0])
+        path = tmp_path / "net.onnx"
+        torch.onnx.export(net, (x,), path, input_names=["image"], output_names=["pred"], verbose=False)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        with torch.no_grad():
+            expected = net(x)
+        got = torch.from_numpy(session.run(None, {"image": x.numpy()})[0])
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+    def test_compile_captures_the_whole_graph(self, first_case):
+        # aot_eager runs the captured graph without generating code: what can break is the capture, and it is fast
+        net = self.build(first_case).eval()
+        x = self.input(first_case, self.sizes[first_case["spatial_dims"]][0])
+        torch._dynamo.reset()
+        with torch.no_grad():
+            compiled = torch.compile(net, fullgraph=True, backend="aot_eager")(x)
+            torch.testing.assert_close(compiled, net(x), rtol=1e-4, atol=1e-5)
+
+    def test_bf16_autocast(self, first_case):
+        net = self.build(first_case).eval()
+        x = self.input(first_case, self.sizes[first_case["spatial_dims"]][0])
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            y = net(x)
+        assert torch.isfinite(y.float()).all()
+        with torch.no_grad():
+            expected = net(x)
+        # the error of a bfloat16 run, relative to what the map holds
+        assert (y.float() - expected).norm() < 0.15 * expected.norm()
+
+    def test_state_dict_and_pickle_round_trip(self, first_case):
+        net = self.build(first_case).eval()
+        x = self.input(first_case, self.sizes[first_case["spatial_dims"]][0])
+        torch.manual_seed(99)
+        other = self.network(**first_case).eval()
+        other.load_state_dict(net.state_dict(), strict=True)
+        with torch.no_grad():
+            expected = net(x)
+            assert torch.equal(other(x), expected)
+            assert torch.equal(pickle.loads(pickle.dumps(net))(x), expected)
+
+    def test_too_small_input_is_refused(self, first_case):
+        size = self.too_small[first_case["spatial_dims"]]
+        with pytest.raises(ValueError, match=r"at least \d+"):
+            self.build(first_case).eval()(self.input(first_case, size))
+
+    def test_wrong_channels_are_refused(self, first_case):
+        case = dict(first_case)
+        x = torch.rand(1, case.get("in_channels", 1) + 4, *self.sizes[case["spatial_dims"]][0])
+        with pytest.raises(ValueError, match="channels"):
+            self.build(first_case).eval()(x)
+
+    def test_bad_argument(self, bad_argument):
+        arguments, pattern = bad_argument
+        with pytest.raises(ValueError, match=pattern):
+            self.network(**arguments)
