@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a bundle of this collection lies."""
+"""What a bundle's config needs before anything else: its own folder, and errors that end in one clear line."""
 
 from __future__ import annotations
 
+import re
+import sys
+import traceback
 from pathlib import Path
+from types import TracebackType
 
-__all__ = ["bundle_root"]
+__all__ = ["bundle_root", "end_with_plain_error"]
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -39,3 +43,20 @@ def bundle_root(name: str) -> str:
         f"monai_ext: bundle {name!r} found neither in {here}, {here / 'bundles'} nor {_CHECKOUT / 'bundles'}. "
         "Give its folder with --bundle_root."
     )
+
+
+def end_with_plain_error() -> None:
+    """Make the last line of a failed run the cause in plain words, when the cause is one of this library's errors.
+
+    MONAI wraps an error once for each level of a config, so what a user has to read ends up in the middle of a long
+    traceback. A bundle calls this in ``initialize``; the traceback stays as it is, the cause is repeated below it.
+    """
+    if sys.excepthook is not _traceback_then_cause:
+        sys.excepthook = _traceback_then_cause
+
+
+def _traceback_then_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    lines = "".join(traceback.format_exception(kind, error, trace))
+    sys.stderr.write(lines)
+    if causes := re.findall(r"^\w*(?:Error|Exception): (monai_ext: .*)$", lines, re.MULTILINE):
+        sys.stderr.write(f"\n{causes[0]}\n")  # the innermost comes first

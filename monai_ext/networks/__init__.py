@@ -1,1 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Published networks, their blocks, and their weights."""
+
+from .weights import load_reference, load_weights
+
+__all__ = ["load_reference", "load_weights"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reference checkpoints -> our ``state_dict``.
+"""Weights files, strictly, and reference checkpoints -> our ``state_dict``.
 
 Each network here has its own module names; the official repositories have theirs. ``RULES`` holds, per network, the
 ordered regular expressions that turn an official key into ours. Nothing is dropped unless a rule says so (``None``).
@@ -7,17 +7,80 @@ ordered regular expressions that turn an official key into ours. Nothing is drop
 
 from __future__ import annotations
 
+import os
+import pickle
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn as nn
 
-__all__ = ["load_reference"]
+__all__ = ["load_reference", "load_strict", "load_weights", "read_weights"]
 
 Rules = list[tuple[str, "str | None"]]
 
 RULES: dict[str, Rules] = {}
+
+
+def read_weights(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a ``state_dict`` from a file that may hold tensors and plain values only.
+
+    A file with the ``state_dict`` under ``model`` or ``state_dict`` is unwrapped.
+
+    Raises:
+        FileNotFoundError: if there is no such file; says how to get one.
+        ValueError: if it is no weights file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"monai_ext: {path}: no such weights file. Train the bundle first, or put a model there."
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as e:
+        raise ValueError(f"monai_ext: {path}: no PyTorch file of plain tensors ({str(e).splitlines()[0]}).") from e
+    for key in ("model", "state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"monai_ext: {path}: holds no state_dict.")
+    return state
+
+
+def load_weights(network: nn.Module, path: str | os.PathLike) -> None:
+    """Load a weights file into ``network``, strictly.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no weights file, or of another network; what does not fit is listed.
+
+    Examples::
+
+        >>> load_weights(DCAUNet(spatial_dims=2, in_channels=1, out_channels=9), "models/model.pt")
+    """
+    load_strict(network, read_weights(path), str(path))
+
+
+def load_strict(network: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> None:
+    """Load ``state_dict``; one ValueError lists every missing, surplus or misshaped key and names ``source``."""
+    own = network.state_dict()
+    problems = [f"missing: {key}" for key in own if key not in state_dict]
+    problems += [f"surplus: {key}" for key in state_dict if key not in own]
+    problems += [
+        f"misshaped: {key} is {tuple(state_dict[key].shape)}, the network has {tuple(own[key].shape)}"
+        for key in own
+        if key in state_dict and state_dict[key].shape != own[key].shape
+    ]
+    if problems:
+        shown = problems[:20] + ([f"and {len(problems) - 20} more"] if len(problems) > 20 else [])
+        raise ValueError(
+            f"monai_ext: {source}: its weights do not fit {type(network).__name__} ({len(problems)} keys). Are they of "
+            "another network, number of channels or classes?\n  " + "\n  ".join(shown)
+        )
+    network.load_state_dict(state_dict)
 
 
 def load_reference(network: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
@@ -40,25 +103,12 @@ def load_reference(network: nn.Module, state_dict: Mapping[str, torch.Tensor]) -
         raise ValueError(
             f"load_reference: no reference layout is known for {name}; known are {', '.join(sorted(RULES))}."
         )
-    own = network.state_dict()
     mapped = {}
     for key, value in state_dict.items():
         new = _rename(key.removeprefix("module."), RULES[name])
         if new is not None:
             mapped[new] = value
-    problems = [f"missing: {key}" for key in own if key not in mapped]
-    problems += [f"surplus: {key}" for key in mapped if key not in own]
-    problems += [
-        f"misshaped: {key} is {tuple(mapped[key].shape)}, the network has {tuple(own[key].shape)}"
-        for key in own
-        if key in mapped and mapped[key].shape != own[key].shape
-    ]
-    if problems:
-        raise ValueError(
-            f"load_reference: the checkpoint does not fit {name} ({len(problems)} keys). Is it of another network, "
-            "number of channels or classes?\n  " + "\n  ".join(problems)
-        )
-    network.load_state_dict(mapped)
+    load_strict(network, mapped, "the reference checkpoint")
 
 
 def _rename(key: str, rules: Rules) -> str | None:

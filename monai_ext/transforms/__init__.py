@@ -1,1 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Transforms beside MONAI's: checks of volumes, label codes as classes, slices of one size."""
+
+from .volumes import CheckVolumed, MapLabelsd
+
+__all__ = ["CheckVolumed", "MapLabelsd"]

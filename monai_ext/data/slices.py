@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training slices drawn from volumes that are kept in memory once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import CacheDataset
+from monai.transforms import Compose, Randomizable, apply_transform
+from monai.utils import ensure_tuple
+from torch.utils.data import Dataset, DistributedSampler
+
+from monai_ext.transforms import ResizeSlicesd
+
+__all__ = ["SliceDataset", "SliceSampler"]
+
+
+class SliceDataset(Dataset):
+    """Every slice of a list of volumes, by index.
+
+    ``transform`` (loading, orientation, intensity: all that is not random) runs once a volume, its slices are resized
+    once, and the results stay in memory; worker processes share them instead of copying. ``slice_transform`` (the
+    augmentation) works on one slice.
+
+    Random transforms draw from a generator seeded by what ``SliceSampler`` hands out with the index, so a sample
+    depends on seed, epoch and index only: not on the number of workers, nor on where a training was resumed.
+
+    Args:
+        data: MONAI's datalist of volumes.
+        transform: makes a dictionary of ``(C, H, W, D)`` arrays of one item of ``data``.
+        image_size: every slice is resized to it as the inferer does (images cubic, labels nearest); None keeps sizes.
+        slice_transform: applied to a dictionary of ``(C, H, W)`` tensors.
+        keys: the arrays that are sliced; others are left out.
+        label_key: the label map that says which slices hold foreground; None if there is none.
+        spatial_dim: the axis of the slices among the spatial ones.
+        cache_rate: part of the volumes kept in memory; each slice of the rest costs reading its volume.
+        num_workers: threads that fill the cache.
+        progress: whether filling the cache shows a progress bar.
+
+    Raises:
+        ValueError: if ``data`` is empty, or the arrays of a volume differ in size.
+
+    Examples::
+
+        >>> slices = SliceDataset(load_datalist("synapse", folder)["training"], preprocessing)
+        >>> slices[0]["image"].shape
+        torch.Size([1, 224, 224])
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        transform: Callable,
+        image_size: Sequence[int] | None = None,
+        slice_transform: Callable | None = None,
+        keys: Sequence[str] = ("image", "label"),
+        label_key: str | None = "label",
+        spatial_dim: int = -1,
+        cache_rate: float = 1.0,
+        num_workers: int | None = 1,
+        progress: bool = True,
+    ) -> None:
+        if not data:
+            raise ValueError("monai_ext: SliceDataset: no volume to draw slices from.")
+        self.keys = ensure_tuple(keys)
+        self.spatial_dim = spatial_dim
+        self.slice_transform = slice_transform
+        if image_size is not None:
+            modes = ["nearest" if key == label_key else "cubic" for key in self.keys]
+            transform = Compose([transform, ResizeSlicesd(self.keys, image_size, modes, spatial_dim=spatial_dim)])
+        self.volumes = CacheDataset(
+            data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=progress, copy_cache=False
+        )
+        self.index: list[tuple[int, int]] = []
+        foreground: list[np.ndarray] = []
+        for number in range(len(data)):
+            volume = self._volume(number)
+            first = volume[self.keys[0]]
+            if any(volume[key].shape[1:] != first.shape[1:] for key in self.keys):
+                sizes = ", ".join(f"{key} {tuple(volume[key].shape[1:])}" for key in self.keys)
+                raise ValueError(f"monai_ext: {data[number]}: arrays of different size: {sizes}.")
+            depth = first.shape[spatial_dim]
+            self.index += [(number, position) for position in range(depth)]
+            if label_key is not None:
+                axis = spatial_dim % (first.ndim - 1) + 1
+                foreground.append((volume[label_key] > 0).movedim(axis, 0).reshape(depth, -1).any(dim=1).numpy())
+        self.foreground = np.concatenate(foreground) if foreground else np.ones(len(self.index), dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> dict[Hashable, Any]:
+        """The slice at ``item``, or at ``item[0]`` with its random transforms seeded by ``item[1]``."""
+        index, seed = item if isinstance(item, tuple) else (item, None)
+        number, position = self.index[index]
+        volume = self._volume(number)
+        sample = {key: volume[key].movedim(self.spatial_dim, -1)[..., position].contiguous() for key in self.keys}
+        if self.slice_transform is None:
+            return sample
+        if seed is not None and isinstance(self.slice_transform, Randomizable):
+            self.slice_transform.set_random_state(seed=seed)
+        return apply_transform(self.slice_transform, sample)  # type: ignore[return-value]
+
+    def _volume(self, number: int) -> dict[str, torch.Tensor]:
+        """The arrays of a volume as plain tensors: views of the cache, without the metadata of a MetaTensor."""
+        volume = self.volumes[number]
+        return {key: torch.as_tensor(volume[key]).as_subclass(torch.Tensor) for key in self.keys}
+
+
+class SliceSampler(DistributedSampler):
+    """Shuffled ``(index, seed)`` pairs for a ``SliceDataset``, shared out over processes, a function of the epoch.
+
+    MONAI's engines tell it the epoch, as they do with any ``DistributedSampler``.
+
+    Args:
+        dataset: the slices.
+        seed: seed of the run.
+        foreground_weight: 0 takes every slice once an epoch; above 0 as many slices are drawn with replacement, a
+            slice with foreground being ``1 + foreground_weight`` times as likely as one without.
+        num_replicas: number of processes, by default that of the initialised process group.
+        rank: this process.
+
+    Raises:
+        ValueError: if ``foreground_weight`` is negative.
+    """
+
+    def __init__(
+        self,
+        dataset: SliceDataset,
+        seed: int = 0,
+        foreground_weight: float = 0.0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        if foreground_weight < 0:
+            raise ValueError(f"monai_ext: SliceSampler: foreground_weight must be at least 0, got {foreground_weight}.")
+        if not torch.distributed.is_initialized():
+            num_replicas, rank = num_replicas or 1, rank or 0
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
+        self.foreground_weight = foreground_weight
+
+    def __iter__(self) -> Iterator[Any]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        count = len(self.dataset)  # type: ignore[arg-type]
+        if self.foreground_weight > 0:
+            weight = 1 + self.foreground_weight * self.dataset.foreground  # type: ignore[attr-defined]
+            order = rng.choice(count, size=count, p=weight / weight.sum())
+        else:
+            order = rng.permutation(count)
+        order = np.resize(order, self.total_size)  # every process gets as many: the first ones are taken twice
+        seeds = rng.integers(2**32, size=self.total_size)
+        return iter([(int(i), int(s)) for i, s in zip(order, seeds)][self.rank :: self.num_replicas])
