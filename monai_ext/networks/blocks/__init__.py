@@ -1,1 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+
+from .rms_norm import ChannelRMSNorm
+
+__all__ = ["ChannelRMSNorm"]
