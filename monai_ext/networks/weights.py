@@ -21,7 +21,44 @@ __all__ = ["load_reference", "load_strict", "load_weights", "read_weights"]
 
 Rules = list[tuple[str, "str | None"]]
 
-RULES: dict[str, Rules] = {}
+# PVT v2's release, alone or as EMCAD's backbone: stages count from 1
+_PVT_V2: Rules = [
+    *[(rf"^(backbone\.)?(patch_embed|block|norm){s}\.", rf"\g<1>\g<2>.{s - 1}.") for s in (1, 2, 3, 4)],
+    (r"patch_embed\.(\d)\.proj\.", r"embed.\1.0."),
+    (r"patch_embed\.(\d)\.norm\.", r"embed.\1.1."),
+    (r"block\.", "blocks."),
+    (r"attn\.q\.", "attention.query."),
+    (r"attn\.kv\.", "attention.key_value."),
+    (r"attn\.proj\.", "attention.project."),
+    (r"attn\.sr\.", "attention.reduce."),
+    (r"attn\.norm\.", "attention.norm."),
+    (r"mlp\.dwconv\.dwconv\.", "mlp.depthwise."),
+]
+# EMCAD's levels count down to 1, the finest
+_EMCAD: Rules = [
+    *_PVT_V2,
+    (r"^backbone\.", "encoder."),
+    (r"^conv\.", "adapter."),
+    *[(rf"^(?:decoder\.)?(mscb|cab|out_head){level}\.", rf"\1.{4 - level}.") for level in (4, 3, 2, 1)],
+    *[(rf"^decoder\.(eucb|lgag){level}\.", rf"\1.{3 - level}.") for level in (3, 2, 1)],
+    (r"^mscb\.(\d)\.0\.pconv1\.", r"mscam.\1.convolution.expand."),
+    (r"^mscb\.(\d)\.0\.msdc\.dwconvs\.", r"mscam.\1.convolution.branches."),
+    (r"^mscb\.(\d)\.0\.pconv2\.", r"mscam.\1.convolution.project."),
+    (r"^cab\.(\d)\.", r"mscam.\1.channel_attention."),
+    (r"^decoder\.sab\.", "mscam.0.spatial_attention."),
+    (r"^eucb\.(\d)\.up_dwc\.", r"up.\1.up."),
+    (r"^eucb\.(\d)\.pwc\.0\.", r"up.\1.project."),
+    (r"^lgag\.(\d)\.W_g\.", r"gate.\1.from_gate."),
+    (r"^lgag\.(\d)\.W_x\.", r"gate.\1.from_skip."),
+    (r"^lgag\.(\d)\.psi\.", r"gate.\1.score."),
+    (r"^out_head\.", "heads."),
+]
+
+RULES: dict[str, Rules] = {
+    "EMCADNet": _EMCAD,
+    "PVTv2": [(r"^head\.", None), *_PVT_V2],
+    "XAttnResEMCAD": _EMCAD,  # without reads the two are one network
+}
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Any]:
@@ -35,9 +72,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"monai_ext: {path}: no such weights file. Train the bundle first, or put a model there."
-        )
+        raise FileNotFoundError(f"monai_ext: {path}: no such weights file. Train first, or put a model there.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as e:
@@ -83,12 +118,15 @@ def load_strict(network: nn.Module, state_dict: Mapping[str, torch.Tensor], sour
     network.load_state_dict(state_dict)
 
 
-def load_reference(network: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
+def load_reference(
+    network: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str = "the reference checkpoint"
+) -> None:
     """Load a checkpoint with the official repository's keys into ``network``, strictly.
 
     Args:
         network: one of ``monai_ext.networks.nets``, built with the checkpoint's channels and classes.
         state_dict: the official ``state_dict``; a ``module.`` prefix of distributed training is removed.
+        source: what an error calls it, its path for instance.
 
     Raises:
         ValueError: if the network has no rules, or any key is missing, surplus or of another shape; all are listed.
@@ -108,7 +146,13 @@ def load_reference(network: nn.Module, state_dict: Mapping[str, torch.Tensor]) -
         new = _rename(key.removeprefix("module."), RULES[name])
         if new is not None:
             mapped[new] = value
-    load_strict(network, mapped, "the reference checkpoint")
+    own = network.state_dict()
+    # a module used at several places has a key at each, a checkpoint may name it once
+    given = {own[key].data_ptr(): value for key, value in mapped.items() if key in own}
+    for key, tensor in own.items():
+        if key not in mapped and tensor.data_ptr() in given:
+            mapped[key] = given[tensor.data_ptr()]
+    load_strict(network, mapped, source)
 
 
 def _rename(key: str, rules: Rules) -> str | None:

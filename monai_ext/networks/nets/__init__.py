@@ -1,1 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+
+from .emcad import EMCADNet
+from .pvt_v2 import PVTv2
+
+__all__ = ["EMCADNet", "PVTv2"]
