@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.data.dataset_info import DatasetInfo
+from monai_ext.data.dataset_info import Cohort, DatasetInfo
 from monai_ext.data.readers import read_geometry
 from monai_ext.data.synapse import SYNAPSE
 

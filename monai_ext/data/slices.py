@@ -66,7 +66,7 @@ class SliceDataset(Dataset):
         if not data:
             raise ValueError("monai_ext: SliceDataset: no volume to draw slices from.")
         self.keys = ensure_tuple(keys)
-        self.spatial_dim = spatial_dim
+        self.axis = spatial_dim % 3 + 1  # behind the channels
         self.slice_transform = slice_transform
         if image_size is not None:
             modes = ["nearest" if key == label_key else "cubic" for key in self.keys]
@@ -82,11 +82,11 @@ class SliceDataset(Dataset):
             if any(volume[key].shape[1:] != first.shape[1:] for key in self.keys):
                 sizes = ", ".join(f"{key} {tuple(volume[key].shape[1:])}" for key in self.keys)
                 raise ValueError(f"monai_ext: {data[number]}: arrays of different size: {sizes}.")
-            depth = first.shape[spatial_dim]
+            depth = first.shape[1:][spatial_dim]
             self.index += [(number, position) for position in range(depth)]
             if label_key is not None:
-                axis = spatial_dim % (first.ndim - 1) + 1
-                foreground.append((volume[label_key] > 0).movedim(axis, 0).reshape(depth, -1).any(dim=1).numpy())
+                slices = volume[label_key].movedim(self.axis, 0).reshape(depth, -1)
+                foreground.append((slices > 0).any(dim=1).numpy())
         self.foreground = np.concatenate(foreground) if foreground else np.ones(len(self.index), dtype=bool)
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class SliceDataset(Dataset):
         index, seed = item if isinstance(item, tuple) else (item, None)
         number, position = self.index[index]
         volume = self._volume(number)
-        sample = {key: volume[key].movedim(self.spatial_dim, -1)[..., position].contiguous() for key in self.keys}
+        sample = {key: volume[key].select(self.axis, position).contiguous() for key in self.keys}
         if self.slice_transform is None:
             return sample
         if seed is not None and isinstance(self.slice_transform, Randomizable):

@@ -70,9 +70,8 @@ def _find_nifti(folder: Path) -> Cohort | None:
             continue
         for found, others, kind in ((found_images, found_labels, "label"), (found_labels, found_images, "image")):
             for case in sorted(found.keys() - others.keys()):
-                raise FileNotFoundError(
-                    f"monai_ext: {found[case]}: no {kind} of case {case:04d} in {labels if kind == 'label' else images}."
-                )
+                where = labels if kind == "label" else images
+                raise FileNotFoundError(f"monai_ext: {found[case]}: no {kind} of case {case:04d} in {where}.")
         cases = {i: {"image": str(found_images[i]), "label": str(found_labels[i])} for i in sorted(found_images)}
         return Cohort(f"publisher's NIfTI tree in {images.parent}, {len(cases)} cases", cases, RAW_MAPPING)
     return None

@@ -12,7 +12,7 @@ __all__ = ["AtomicNibabelWriter"]
 
 
 class AtomicNibabelWriter(NibabelWriter):
-    """MONAI's NIfTI writer, except that an interrupted run leaves no half-written file; for ``SaveImaged(writer=...)``."""
+    """MONAI's NIfTI writer for ``SaveImaged(writer=...)``; an interrupted run leaves no half-written file."""
 
     def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:
         with replacing(filename) as temporary:

@@ -29,7 +29,7 @@ class TrainingProgress:
         engine.add_event_handler(Events.EPOCH_STARTED, self._open)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._describe)
-        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE | Events.EXCEPTION_RAISED, self._close)
+        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, self._close)
 
     def _open(self, engine: Engine) -> None:
         if self.bar is None:  # here and not at the start: a resumed training knows its iteration only now
@@ -56,7 +56,7 @@ class TrainingProgress:
             values[name] = f"{self.evaluator.state.metrics[name]:.3f} (best {self.evaluator.state.best_metric:.3f})"
         self.bar.set_postfix(values, refresh=False)
 
-    def _close(self, engine: Engine, *_: Any) -> None:
+    def _close(self, engine: Engine) -> None:
         if self.bar is not None:
             self.bar.close()
             self.bar = None

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader
+from monai.transforms import Compose, RandFlipd, RandRotated
+
+from monai_ext.data import SliceDataset, SliceSampler
+
+
+def make_volume(item: dict) -> dict:
+    """A volume in which every voxel says where it is; foreground in the upper half of its slices."""
+    number, depth = item["number"], item["depth"]
+    image = torch.arange(8 * 6 * depth, dtype=torch.float32).reshape(1, 8, 6, depth) + 1000 * number
+    label = torch.zeros(1, 8, 6, depth, dtype=torch.uint8)
+    label[..., depth // 2 :] = 1
+    return {"image": image, "label": label, "case_id": str(number)}
+
+
+DATA = [{"number": 1, "depth": 4}, {"number": 2, "depth": 5}, {"number": 3, "depth": 2}]
+AUGMENT = [RandFlipd(["image", "label"], prob=0.5, spatial_axis=0), RandRotated(["image", "label"], 0.3, prob=0.5)]
+
+
+def slices(**kwargs) -> SliceDataset:
+    return SliceDataset(DATA, make_volume, progress=False, **kwargs)
+
+
+def test_every_slice_of_every_volume_once():
+    dataset = slices()
+    assert len(dataset) == 11
+    expected = [make_volume(item)["image"][..., k] for item in DATA for k in range(item["depth"])]
+    for sample, image in zip([dataset[i] for i in range(11)], expected):
+        assert torch.equal(sample["image"], image)
+        assert sample["label"].shape == (1, 8, 6)
+    assert dataset.foreground.tolist() == [False, False, True, True, False, False, True, True, True, False, True]
+
+
+def test_slices_along_another_axis():
+    dataset = slices(spatial_dim=0)
+    assert len(dataset) == 24
+    assert torch.equal(dataset[8]["image"], make_volume(DATA[1])["image"][:, 0])
+
+
+def test_slices_are_resized_once_as_the_inferer_does():
+    from monai_ext.transforms import resize_slices
+
+    dataset = slices(image_size=(5, 7))
+    image = make_volume(DATA[0])["image"][..., 1]
+    torch.testing.assert_close(dataset[1]["image"], resize_slices(image[None], (5, 7), "cubic")[0])
+    assert dataset[1]["label"].dtype == torch.uint8
+    assert set(dataset[2]["label"].unique().tolist()) == {1}
+
+
+def batches(workers: int, epoch: int, seed: int = 3) -> list[torch.Tensor]:
+    dataset = slices(slice_transform=Compose(AUGMENT))
+    sampler = SliceSampler(dataset, seed=seed)
+    sampler.set_epoch(epoch)
+    loader = DataLoader(dataset, batch_size=4, sampler=sampler, num_workers=workers)
+    return [batch["image"].as_subclass(torch.Tensor) for batch in loader]
+
+
+def test_batches_depend_on_seed_and_epoch_only():
+    alone, workers = batches(0, epoch=1), batches(2, epoch=1)
+    assert all(torch.equal(a, b) for a, b in zip(alone, workers, strict=True))
+    assert not torch.equal(alone[0], batches(0, epoch=2)[0])
+    assert not torch.equal(alone[0], batches(0, epoch=1, seed=4)[0])
+
+
+def test_processes_share_the_slices_out():
+    dataset = slices()
+    parts = [list(SliceSampler(dataset, seed=1, num_replicas=2, rank=rank)) for rank in (0, 1)]
+    assert len(parts[0]) == len(parts[1]) == 6
+    taken = [index for part in parts for index, _ in part]
+    assert set(taken) == set(range(11))
+    assert len({seed for part in parts for _, seed in part}) == 12
+
+
+def test_foreground_weight():
+    dataset = slices()
+    sampler = SliceSampler(dataset, seed=1, foreground_weight=9)
+    hits = []
+    for epoch in range(200):
+        sampler.set_epoch(epoch)
+        hits += [dataset.foreground[index] for index, _ in sampler]
+    share = dataset.foreground.sum() * 10 / (dataset.foreground.sum() * 10 + (~dataset.foreground).sum())
+    assert np.mean(hits) == pytest.approx(share, abs=0.02)
+    with pytest.raises(ValueError, match="foreground_weight must be at least 0"):
+        SliceSampler(dataset, foreground_weight=-1)
+
+
+def test_workers_share_one_cache():
+    """The volumes' memory must be the parent's own: private pages of a worker stay far below the cache."""
+    size = 64 * 2**20
+
+    def big(item):
+        return {
+            "image": torch.ones(1, 64, 64, size // 4 // 64 // 64),
+            "label": torch.ones(1, 64, 64, size // 4 // 64 // 64),
+        }
+
+    class Spy(SliceDataset):
+        def __getitem__(self, item):
+            for index in range(0, len(self), 64):  # touch the cache all over
+                super().__getitem__(index)
+            private = 0
+            with open("/proc/self/smaps_rollup") as file:
+                for line in file:
+                    if line.startswith(("Private_Clean", "Private_Dirty")):
+                        private += int(line.split()[1]) * 1024
+            return torch.tensor([os.getpid(), private])
+
+    dataset = Spy([{}], big, progress=False)
+    seen = torch.cat(list(DataLoader(dataset, batch_size=1, sampler=[0, 1], num_workers=2)))
+    assert len(set(seen[:, 0].tolist()) - {os.getpid()}) == 2
+    assert seen[:, 1].max() < size
+
+
+def test_no_volume_and_uneven_arrays():
+    with pytest.raises(ValueError, match="no volume"):
+        SliceDataset([], make_volume)
+    with pytest.raises(ValueError, match=r"arrays of different size: image \(8, 6, 4\), label \(8, 6, 3\)"):
+        SliceDataset([{}], lambda _: {"image": torch.ones(1, 8, 6, 4), "label": torch.ones(1, 8, 6, 3)}, progress=False)
