@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-from __future__ import annotations
+"""Metrics beside MONAI's: straight from label maps, with named conventions."""
 
-from monai_ext.metrics.label_maps import label_metrics
+from .label_maps import label_metrics
 
 __all__ = ["label_metrics"]

@@ -26,10 +26,10 @@ def label_metrics(
 ) -> dict[str, NDArray[np.float64]]:
     """Compare two label maps class by class: Dice, HD95, and on request IoU and ASSD.
 
-    The maps are never one-hot encoded. One pass counts the voxels of all classes and finds all edges: a voxel is an edge
-    of its class if one of its 6 neighbours (4 in 2D) has another label or lies outside. Distances come from a k-d tree
-    per class over edge voxels only, so neither many classes nor stray voxels far away cost more than their edges. The
-    k-d trees use ``torch.get_num_threads()`` threads. Beyond the maps it takes memory for the edge voxels alone.
+    The maps are never one-hot encoded. One pass counts the voxels of all classes, one finds all edges: a voxel is on
+    the edge of its class if one of its 6 neighbours (4 in 2D) has another label or lies outside. Distances come from a
+    k-d tree per class over edge voxels only, so neither many classes nor stray voxels far away cost more than their
+    edges, and beyond the maps memory is taken for these alone. ``torch.get_num_threads()`` threads search the trees.
 
     Results differ between papers because conventions do, so the convention has a name:
 
@@ -40,14 +40,14 @@ def label_metrics(
         Dice and IoU 0, HD95 and ASSD ``inf``: a missed organ stays visible, and a mean over it is ``inf`` rather than
         better than without it. A class in neither map is ``nan`` throughout: there was nothing to measure.
     ``"transunet"``
-        The numbers of the papers that follow TransUNet's evaluation, EMCAD's and DCAU-Net's tables among them:
-        distances in voxels (``spacing`` is checked, not used); HD95 is the 95th percentile of both directions' distances
-        pooled, as in MedPy. If the prediction lacks the class, all is 0, missed organ or not; if only the truth lacks
-        it, Dice and IoU are 1, HD95 and ASSD are 0. A missed organ therefore *improves* the mean HD95.
+        The numbers of the papers that follow TransUNet's evaluation, EMCAD's tables among them: distances in voxels
+        (``spacing`` is checked, not used); HD95 is the 95th percentile of both directions' distances pooled, as in
+        MedPy. If the prediction lacks the class, all is 0, missed organ or not; if only the truth lacks it, Dice and
+        IoU are 1, HD95 and ASSD are 0. A missed organ therefore *improves* the mean HD95.
 
     Args:
-        pred: predicted label map of any integer (or boolean) dtype, ``(H, W)`` or ``(H, W, D)`` without batch or channel
-            axis. Tensors on a GPU are copied to the CPU once.
+        pred: predicted label map of any integer (or boolean) dtype, ``(H, W)`` or ``(H, W, D)`` without batch or
+            channel axis. Tensors on a GPU are copied to the CPU once.
         label: true label map, of the same shape.
         num_classes: number of classes, background (0) included; values lie in ``0 .. num_classes - 1``.
         spacing: voxel size along each axis, or one number for all.
@@ -137,7 +137,7 @@ def _check_spacing(spacing: Sequence[float] | float, ndim: int) -> NDArray[np.fl
 
 
 def _count_voxels(pred: np.ndarray, label: np.ndarray, num_classes: int) -> NDArray[np.int64]:
-    """Return voxels by class in ``pred``, in ``label`` and in both: ``(3, num_classes)``; those of class 0 are not counted fully."""
+    """Return voxels by class in ``pred``, in ``label`` and in both, ``(3, num_classes)``; class 0 in part."""
     counts = np.zeros((3, num_classes), dtype=np.int64)
     thickness = max(1, SLAB_VOXELS // label[0].size)
     for start in range(0, len(label), thickness):

