@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write a cohort of phantom cases so that it can be interrupted, resumed, and told from clinical data."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from monai_ext.data.files import replacing
+
+__all__ = ["MARKER", "read_marker", "run_cases", "save_nifti", "write_marker"]
+
+#: File at the root of every phantom cohort that says what it is.
+MARKER = "PHANTOM.json"
+
+
+def save_nifti(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64], description: str) -> None:
+    """Write a NIfTI file in mm, with ``description`` (79 characters at most) in its header."""
+    image = nib.Nifti1Image(voxels, affine)
+    image.header["descrip"] = description.encode()[:79]
+    image.header.set_xyzt_units("mm")
+    image.set_qform(affine, code="scanner")
+    image.set_sform(affine, code="scanner")
+    with replacing(path) as temporary:
+        nib.save(image, temporary)
+
+
+def write_marker(folder: Path, generator: str, seed: int, cases: Sequence[Any], **more: Any) -> None:
+    """Write ``PHANTOM.json``."""
+    content = {"phantom": True, "generator": generator, "seed": seed, "cases": list(cases), **more}
+    content["note"] = "phantom data, no clinical meaning"
+    with replacing(folder / MARKER) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_marker(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """What ``PHANTOM.json`` of a folder says; None where there is none, so the data is no phantom."""
+    path = Path(folder) / MARKER
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def run_cases(
+    make: Callable[[Any], None], cases: Sequence[Any], workers: int | None, progress: bool, what: str
+) -> None:
+    """Call ``make`` once per case, on several threads (numpy and zlib let go of the interpreter)."""
+    if workers is None:
+        workers = min(os.cpu_count() or 1, 8)
+    with tqdm(total=len(cases), desc=what, unit="case", disable=not progress or not cases) as bar:
+        if workers <= 1:
+            for case in cases:
+                make(case)
+                bar.update()
+            return
+        with ThreadPoolExecutor(workers) as pool:
+            jobs = [pool.submit(make, case) for case in cases]
+            try:
+                for job in as_completed(jobs):
+                    job.result()
+                    bar.update()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
