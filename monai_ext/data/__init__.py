@@ -2,7 +2,7 @@
 """Datasets as published, a user's own lists, phantoms, and slices drawn from volumes."""
 
 from .dataset_info import Cohort, DatasetInfo
-from .datasets import DATASETS, load_datalist, phantom_dir
+from .datasets import DATASETS, load_datalist, phantom_dir, write_phantom
 from .files import replacing
 from .readers import VolumeReader, find_images, read_geometry
 from .slices import SliceDataset, SliceSampler
@@ -21,4 +21,5 @@ __all__ = [
     "phantom_dir",
     "read_geometry",
     "replacing",
+    "write_phantom",
 ]

@@ -35,7 +35,7 @@ class DatasetInfo:
         find: folder -> what was found in it; raises FileNotFoundError with what was expected.
         training_ids: case ids of the published training part.
         test_ids: case ids of the published test part.
-        write_phantom: folder -> a synthetic cohort written there in the publisher's layout.
+        write_phantom: folder, number of cases -> a synthetic cohort written there in the publisher's layout.
     """
 
     title: str
@@ -43,4 +43,4 @@ class DatasetInfo:
     find: Callable[[Path], Cohort]
     training_ids: tuple[int, ...]
     test_ids: tuple[int, ...]
-    write_phantom: Callable[[Path], None] = field(repr=False)
+    write_phantom: Callable[[Path, int], None] = field(repr=False)

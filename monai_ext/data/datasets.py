@@ -17,7 +17,7 @@ from monai_ext.data.dataset_info import Cohort, DatasetInfo
 from monai_ext.data.readers import read_geometry
 from monai_ext.data.synapse import SYNAPSE
 
-__all__ = ["DATASETS", "load_datalist", "phantom_dir"]
+__all__ = ["DATASETS", "load_datalist", "phantom_dir", "write_phantom"]
 
 logger = logging.getLogger(__name__)
 PHANTOM_MARK = "PHANTOM.json"
@@ -37,14 +37,19 @@ def phantom_dir(name: str) -> str:
         >>> phantom_dir("synapse")
         '/home/me/.cache/monai_ext/phantoms/synapse'
     """
-    dataset = _dataset(name)
     base = os.environ.get("MONAI_DATA_DIRECTORY")
     cache = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     folder = cache / "monai_ext" / "phantoms" / name
     if not (folder / PHANTOM_MARK).is_file():
         logger.info("monai_ext: writing the %s phantom to %s (%s)", name, folder, PHANTOM_NOTE)
-        dataset.write_phantom(folder)
+        write_phantom(name, folder)
     return str(folder)
+
+
+def write_phantom(name: str, folder: str | os.PathLike, cases: int | None = None) -> None:
+    """Write a dataset's phantom cohort to ``folder``, with ``cases`` cases (default: as many as the dataset has)."""
+    dataset = _dataset(name)
+    dataset.write_phantom(Path(folder), cases or len(dataset.training_ids) + len(dataset.test_ids))
 
 
 def load_datalist(

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 
-__all__ = ["load_reference", "load_strict", "load_weights", "read_weights"]
+__all__ = ["convert_reference", "load_reference", "load_strict", "load_weights", "read_weights"]
 
 Rules = list[tuple[str, "str | None"]]
 
@@ -53,11 +53,55 @@ _EMCAD: Rules = [
     (r"^lgag\.(\d)\.psi\.", r"gate.\1.score."),
     (r"^out_head\.", "heads."),
 ]
+# the block-level revision of XAttnRes: two convolutions and their norms are 0, 1 and 3, 4 of one sequence
+_XATTNRES_BLOCK: Rules = [
+    (r"^enc_stages\.", "encoder."),
+    (r"^dec_stages\.", "decoder."),
+    *[(rf"\.conv1\.{3 * i}\.", f".conv_{i}.conv.") for i in (0, 1)],
+    *[(rf"\.conv1\.{3 * i + 1}\.", f".conv_{i}.adn.N.") for i in (0, 1)],
+    (r"\.attn_res\.(\d+)\.query_generator\.", r".attention.\1.query."),
+    (r"\.attn_res\.", ".attention."),
+    (r"^kv_skips\.(\d+)\.phi_kv\.", r"skips.\1.key_value."),
+    (r"^kv_skips\.(\d+)\.phi_q\.", r"skips.\1.query."),
+    (r"^kv_skips\.(\d+)\.norm_k\.", r"skips.\1.norm."),
+    (r"^fusions\.(\d+)\.0\.", r"fusions.\1.conv."),
+    (r"^fusions\.(\d+)\.1\.", r"fusions.\1.adn.N."),
+    (r"^out_conv\.", "head."),
+]
+
+# Dual Cross-Attention: six networks that share the module. Some of the authors' layers wrap their convolution once
+# more than others of the same kind, hence the optional "conv."
+_DCA: Rules = [
+    (r"^DCA\.", "dca."),
+    (r"\.proj\.depthwise\.", "."),
+    (r"\.avg_map\.", ".project."),
+    *[
+        (rf"\.attention\.(\d+)\.{short}_attention\.(\d+)\.{theirs}\.", rf".{kind}_attention.\1.{ours}.\2.")
+        for short, kind in (("c", "channel"), ("s", "spatial"))
+        for theirs, ours in (("q_map", "query"), ("k_map", "key"), ("v_map", "value"), ("projection", "project"))
+    ],
+    (r"\.attention\.(\d+)\.(channel|spatial)_norm\.", r".\2_attention.\1.norm."),
+    (r"\.upconvs\.(\d+)\.(?:conv\.)+", r".conv.\1."),
+    (r"\.bn_relu\.(\d+)\.0\.", r".norm.\1."),
+]
+_UNET_DCA: Rules = [
+    *_DCA,
+    *[(rf"^conv{i + 1}\.", f"encoder.{i}.") for i in range(4)],
+    *[(rf"^norm{i + 1}\.", f"encoder_norm.{i}.") for i in range(4)],
+    *[(rf"^up{i + 1}\.conv\.", f"up.{i}.1.") for i in range(4)],
+    *[(rf"^upconv{i + 1}\.", f"decoder.{i}.") for i in range(4)],
+    (r"^conv5\.", "bottleneck."),
+    *[(rf"\.conv{i + 1}\.", f".{i}.") for i in range(2)],
+    (r"^(encoder|bottleneck|up|decoder)\.(.*)\.norm\.", r"\1.\2.adn.N."),
+    (r"^out\.(?:conv\.)?", "head."),
+]
 
 RULES: dict[str, Rules] = {
+    "UNetDCA": _UNET_DCA,
     "EMCADNet": _EMCAD,
     "PVTv2": [(r"^head\.", None), *_PVT_V2],
     "XAttnResEMCAD": _EMCAD,  # without reads the two are one network
+    "XAttnResBlockUNet": _XATTNRES_BLOCK,
 }
 
 
@@ -153,6 +197,35 @@ def load_reference(
         if key not in mapped and tensor.data_ptr() in given:
             mapped[key] = given[tensor.data_ptr()]
     load_strict(network, mapped, source)
+
+
+def convert_reference(network: str, input: str | os.PathLike, output: str | os.PathLike, **arguments: Any) -> int:
+    """Turn an official checkpoint file into a weights file of ours, ``models/model.pt`` of a bundle for instance.
+
+    Args:
+        network: name of a class of ``monai_ext.networks.nets``.
+        input: the official checkpoint.
+        output: where to write; replaced in one step.
+        arguments: constructor arguments that fit the checkpoint (channels, classes).
+
+    Returns:
+        The number of tensors written.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: for an unknown network, or a checkpoint that does not fit it; all that does not is listed.
+    """
+    from monai_ext.data.files import replacing
+    from monai_ext.networks import nets
+
+    if network not in RULES:
+        raise ValueError(f"monai_ext: network {network!r} is unknown; checkpoints are known for {', '.join(RULES)}.")
+    state_dict = read_weights(input)
+    net = getattr(nets, network)(**arguments)
+    load_reference(net, state_dict, str(input))
+    with replacing(output) as temporary:
+        torch.save(net.state_dict(), temporary)
+    return len(net.state_dict())
 
 
 def _rename(key: str, rules: Rules) -> str | None:

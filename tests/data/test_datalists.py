@@ -96,7 +96,8 @@ def test_phantom_is_made_once_and_says_so(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("MONAI_DATA_DIRECTORY", str(tmp_path))
     made = []
 
-    def write(folder):
+    def write(folder, cases):
+        assert cases == 30
         made.append(folder)
         write_raw_synapse(folder, [5, 6, 1])
         (folder / "PHANTOM.json").write_text("{}")
