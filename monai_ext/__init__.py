@@ -12,12 +12,23 @@ from typing import TYPE_CHECKING, Any
 from monai_ext.bundle import bundle_root
 
 if TYPE_CHECKING:
-    from monai_ext import apps, data, handlers, inferers, losses, metrics, networks, transforms
+    from monai_ext import apps, data, handlers, inferers, losses, metrics, networks, transforms, utils
 
 __version__ = "0.1.0"
-_SUBPACKAGES = ("apps", "data", "handlers", "inferers", "losses", "metrics", "networks", "transforms")
+_SUBPACKAGES = ("apps", "data", "handlers", "inferers", "losses", "metrics", "networks", "transforms", "utils")
 
-__all__ = ["apps", "bundle_root", "data", "handlers", "inferers", "losses", "metrics", "networks", "transforms"]
+__all__ = [
+    "apps",
+    "bundle_root",
+    "data",
+    "handlers",
+    "inferers",
+    "losses",
+    "metrics",
+    "networks",
+    "transforms",
+    "utils",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,6 @@
 
 from .dataset_info import Cohort, DatasetInfo
 from .datasets import DATASETS, load_datalist, phantom_dir, write_phantom
-from .files import replacing
 from .readers import VolumeReader, find_images, read_geometry
 from .slices import SliceDataset, SliceSampler
 from .writers import AtomicNibabelWriter
@@ -20,6 +19,5 @@ __all__ = [
     "load_datalist",
     "phantom_dir",
     "read_geometry",
-    "replacing",
     "write_phantom",
 ]

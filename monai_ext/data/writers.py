@@ -6,7 +6,7 @@ from typing import Any
 
 from monai.data import NibabelWriter
 
-from monai_ext.data.files import replacing
+from monai_ext.utils import replacing
 
 __all__ = ["AtomicNibabelWriter"]
 

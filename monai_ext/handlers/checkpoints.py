@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from monai_ext.data.files import replacing
+from monai_ext.utils import replacing
 
 __all__ = ["LastCheckpoint", "SaveWeights"]
 

@@ -88,16 +88,110 @@ _UNET_DCA: Rules = [
     *_DCA,
     *[(rf"^conv{i + 1}\.", f"encoder.{i}.") for i in range(4)],
     *[(rf"^norm{i + 1}\.", f"encoder_norm.{i}.") for i in range(4)],
+    (r"^conv5\.", "bottleneck."),
     *[(rf"^up{i + 1}\.conv\.", f"up.{i}.1.") for i in range(4)],
     *[(rf"^upconv{i + 1}\.", f"decoder.{i}.") for i in range(4)],
-    (r"^conv5\.", "bottleneck."),
     *[(rf"\.conv{i + 1}\.", f".{i}.") for i in range(2)],
     (r"^(encoder|bottleneck|up|decoder)\.(.*)\.norm\.", r"\1.\2.adn.N."),
     (r"^out\.(?:conv\.)?", "head."),
 ]
+_R2UNET_DCA: Rules = [
+    *_DCA,
+    *[(rf"^rconv{i + 1}\.", f"encoder.{i}.") for i in range(4)],
+    (r"^rconv5\.", "bottleneck."),
+    *[(rf"^rconv{i + 6}\.", f"decoder.{i}.") for i in range(4)],
+    *[(rf"^up{i + 1}\.conv\.", f"up.{i}.1.") for i in range(4)],
+    (r"^(encoder\.\d|bottleneck|decoder\.\d)\.conv\.(?:conv\.)?", r"\1.project."),
+    (r"\.norm_c\.", ".project_norm."),
+    (r"\.block\.", ".recurrent."),
+    (r"^(up\.\d\.1|.*\.recurrent\.0\.conv)\.norm\.", r"\1.adn.N."),
+    (r"^out\.(?:conv\.)?", "head."),
+]
+_VNET_DCA: Rules = [
+    *_DCA,
+    (r"^conv1\.", "input."),
+    *[(rf"^conv{i + 2}\.", f"down.{i}.") for i in range(4)],
+    *[(rf"^up{i + 1}\.", f"up.{i}.") for i in range(4)],
+    (r"\.conv\.(\d+)\.(?:conv\.)?(weight|bias)$", r".conv.\1.conv.\2"),
+    (r"\.conv\.(\d+)\.bn\.", r".conv.\1.adn.N."),
+    (r"\.conv\.(\d+)\.prelu\.", r".conv.\1.adn.A."),
+    (r"^(input|up\.3)\.conv\.(?:conv\.)?(weight|bias)$", r"\1.conv.0.conv.\2"),  # their chains of one have no index
+    (r"^input\.conv_skip\.(?:conv\.)?", "input.project."),
+    (r"^(down|up)\.(\d)\.\1\.conv\.", r"\1.\2.\1."),
+    *[(rf"\.{theirs}_in\.", f".up_{ours}.") for theirs, ours in (("bn", "norm"), ("prelu", "act"))],
+    *[(rf"\.{theirs}\.", f".{ours}.") for theirs, ours in (("bn", "norm"), ("prelu", "act"))],
+    (r"^out\.(?:conv\.)?", "head."),
+]
+_MULTIRES_UNET_DCA: Rules = [
+    *_DCA,
+    *[(rf"^mr{i + 1}\.", f"encoder.{i}.") for i in range(4)],
+    (r"^mr5\.", "bottleneck."),
+    *[(rf"^mr{i + 6}\.", f"decoder.{i}.") for i in range(4)],
+    *[(rf"^respath{i + 1}\.", f"paths.{i}.") for i in range(4)],
+    *[(rf"^up{i + 1}\.0\.(?:conv\.)?", f"up.{i}.conv.") for i in range(4)],
+    *[(rf"^up{i + 1}\.1\.", f"up.{i}.adn.N.") for i in range(4)],
+    (r"^paths\.(\d)\.bns\.", r"paths.\1.norms."),
+    (r"^paths\.(\d)\.(convs|skips)\.(\d)\.conv\.", r"paths.\1.\2.\3."),
+    *[(rf"\.c{i + 1}\.", f".convs.{i}.") for i in range(3)],
+    (r"\.(convs\.\d|skip)\.norm\.", r".\1.adn.N."),
+    (r"\.bn1\.", ".norm."),
+    (r"^out\.(?:conv\.)?", "head."),
+]
+_DCA_ASPP: Rules = [
+    *[(rf"^(pyramid\d?|bridge)\.block{i + 1}\.", rf"\1.branches.{i}.") for i in range(5)],
+    (r"^(pyramid\d?|bridge)\.(.*)\.norm\.", r"\1.\2.adn.N."),
+]
+_RESUNET_PLUS_PLUS_DCA: Rules = [
+    *_DCA,
+    (r"^input_layer\.0\.norm\.", "input.0.adn.N."),
+    (r"^input_layer\.(\d)\.(?:conv\.)?(weight|bias)$", r"input.\1.conv.\2"),
+    (r"^input_skip\.0\.(?:conv\.)?", "input_skip."),
+    *[(rf"^squeeze_excite{i + 1}\.fc\.", f"squeeze_excite.{i}.mlp.") for i in range(3)],
+    *[(rf"^residual_conv{i + 1}\.", f"encoder.{i}.") for i in range(3)],
+    *[(rf"^up_residual_conv{i + 1}\.", f"decoder.{i}.") for i in range(3)],
+    *[(rf"\.conv\.{2 * i}\.bn\.", f".norm{i + 1}.") for i in range(2)],
+    *[(rf"^(encoder|decoder)\.(\d)\.conv\.{2 * i + 1}\.(?:conv\.)?", rf"\1.\2.conv{i + 1}.") for i in range(2)],
+    (r"\.skip\.conv\.", ".skip."),
+    (r"^aspp_bridge\.", "bridge."),
+    (r"^aspp_out\.", "pyramid."),
+    *_DCA_ASPP,
+    *[(rf"^attn{i + 1}\.", f"gates.{i}.") for i in range(3)],
+    # the gates' norms have two names each in the official state_dict
+    (r"\.(?:norm1|conv_encoder\.0)\.(?:bn\.)?", ".skip_norm."),
+    (r"\.(?:norm2|conv_decoder\.0)\.(?:bn\.)?", ".norm."),
+    (r"\.(?:norm3|conv_attn\.0)\.(?:bn\.)?", ".weight_norm."),
+    (r"\.conv_encoder\.2\.(?:conv\.)?", ".skip_conv."),
+    (r"\.conv_decoder\.2\.(?:conv\.)?", ".conv."),
+    (r"\.conv_attn\.2\.(?:conv\.)?", ".weight_conv."),
+    (r"^output_layer\.(?:conv\.)?", "head."),
+]
+_DOUBLEUNET_DCA: Rules = [
+    (r"^DCA_vgg", "dca_vgg"),
+    *_DCA,
+    *[
+        (rf"^vgg{stage + 1}\.{first + 2 * i}\.", f"vgg.{stage}.{2 * i}.")  # index among all of VGG19's layers
+        for stage, first in enumerate((0, 5, 10, 19, 28))
+        for i in range(4)
+    ],
+    *[(rf"^decode{i + 1}\.", f"decoder1.{i}.") for i in range(4)],
+    *[(rf"^(en|de)code2_{i + 1}\.", rf"\1coder2.{i}.") for i in range(4)],
+    (r"^((?:en|de)coder\d\.\d)\.conv([12])\.norm\.", r"\1.conv\2.adn.N."),
+    *[(rf"^((?:en|de)coder\d\.\d)\.conv{i + 1}\.", rf"\1.conv.{i}.") for i in range(2)],
+    (r"\.bn\.", ".norm."),
+    (r"\.se\.fc\.", ".squeeze_excite.mlp."),
+    (r"^aspp_", "pyramid"),
+    *_DCA_ASPP,
+    (r"^out1\.0\.(?:conv\.)?", "head1."),
+    (r"^out\.(?:conv\.)?", "head2."),
+]
 
 RULES: dict[str, Rules] = {
+    "DoubleUNetDCA": _DOUBLEUNET_DCA,
+    "MultiResUNetDCA": _MULTIRES_UNET_DCA,
+    "R2UNetDCA": _R2UNET_DCA,
+    "ResUNetPlusPlusDCA": _RESUNET_PLUS_PLUS_DCA,
     "UNetDCA": _UNET_DCA,
+    "VNetDCA": _VNET_DCA,
     "EMCADNet": _EMCAD,
     "PVTv2": [(r"^head\.", None), *_PVT_V2],
     "XAttnResEMCAD": _EMCAD,  # without reads the two are one network
@@ -215,8 +309,8 @@ def convert_reference(network: str, input: str | os.PathLike, output: str | os.P
         FileNotFoundError: if there is no such checkpoint.
         ValueError: for an unknown network, or a checkpoint that does not fit it; all that does not is listed.
     """
-    from monai_ext.data.files import replacing
     from monai_ext.networks import nets
+    from monai_ext.utils import replacing
 
     if network not in RULES:
         raise ValueError(f"monai_ext: network {network!r} is unknown; checkpoints are known for {', '.join(RULES)}.")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from monai_ext.data.files import replacing
+from monai_ext.utils import replacing
 
 __all__ = ["MARKER", "read_marker", "run_cases", "save_nifti", "write_marker"]
 
