@@ -33,9 +33,7 @@ class CheckVolumed(MapTransform):
             if not (torch.isfinite(low) and torch.isfinite(high)):
                 raise ValueError(f"monai_ext: {_name(data, key)}: holds values that are not finite (NaN or infinity).")
             if low == high:
-                raise ValueError(
-                    f"monai_ext: {_name(data, key)}: every voxel is {low.item():g}; there is no image in it."
-                )
+                raise ValueError(f"monai_ext: {_name(data, key)}: every voxel is {low.item():g}; there is no image.")
         return dict(data)
 
 
