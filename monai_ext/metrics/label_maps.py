@@ -122,7 +122,7 @@ def _as_label_map(name: str, values: np.ndarray | torch.Tensor, num_classes: int
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= num_classes:
         raise ValueError(
-            f"{name} must hold labels 0..{num_classes - 1} (num_classes={num_classes}), got {low}..{high}."
+            f"{name} must hold labels 0..{num_classes - 1} (num_classes={num_classes}), got {low} to {high}."
         )
     return array
 
