@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import platform
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar, cast
+
+import ignite.distributed as idist
+import monai
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor, decollate_batch
+from monai.data.utils import affine_to_spacing, orientation_ras_lps
+from monai.utils import CommonKeys, ImageMetaKey, SpaceKeys, convert_to_tensor, ensure_tuple
+
+import monai_ext
+from monai_ext.metrics import label_metrics
+from monai_ext.utils import replacing
+
+from .page import render_page
+from .pictures import Picture, choose_slices
+from .scores import CONVENTIONS, PHANTOM, CaseScores, csv_table, merge, summarise
+
+__all__ = ["SegmentationReport"]
+
+T = TypeVar("T")
+_SUFFIXES = re.compile(r"(\.(nii|gz|npy|npz|h5|nrrd|nhdr|mha|mhd|png|jpe?g|bmp|tiff?|dcm))+$", re.IGNORECASE)
+_DEFINITIONS = {
+    "Overall": (
+        "Mean: of the classes' means. Standard deviation and median: of the cases' means. A case's mean HD95 is over "
+        "its classes with a finite distance."
+    ),
+    "Missed, spurious, absent": (
+        "Counted from the label maps, whatever the convention: a class in the truth without one predicted voxel is "
+        "missed, a predicted class that the truth lacks is spurious, a class in neither is absent."
+    ),
+    "Spread": "Standard deviations are those of a sample (n - 1).",
+}
+
+
+class SegmentationReport:
+    """Score every case of an evaluation and write ``metrics.csv``, ``summary.json`` and ``report.html``.
+
+    An ignite handler for the ``handlers`` of a ``SupervisedEvaluator``. It reads the label maps that postprocessing
+    left in ``engine.state.output`` and keeps numbers and at most two slices of a case, never volumes. Under
+    ``torch.distributed`` the ranks' cases are put together and the first rank writes; a case that a sampler repeated
+    to fill up a rank counts once. Every file is complete or not there; the tables are written before the pictures are
+    drawn.
+
+    Args:
+        output_dir: folder of the three files, made if needed.
+        class_names: classes 1, 2, ... in their order, without background.
+        convention: of the metrics: ``"monai"``, ``"transunet"``, or a list of them. The first is in ``metrics.csv``,
+            any other in ``metrics_<convention>.csv``; summary and page hold all.
+        title: heading of the page.
+        published: results of others to print beside these:
+            ``{"method": ..., "mean_dice": ..., "mean_hd95": ..., "dice": {class: value}, "source": ...}``,
+            Dice in percent; all but ``method`` may be left out.
+        phantom: whether the data is synthetic. Table, summary, page and log then say that it has no clinical meaning.
+        notes: sentences to print among the limits.
+        checkpoint: path of the weights, for the record.
+        image_key: image in the output or the batch, on the label's grid; None draws on black.
+        label_key: truth, ``(1, *spatial)`` integer classes.
+        pred_key: prediction, the same.
+        window: image values shown as black and as white.
+        transpose: 2D images run ``(C, W, H)``, as MONAI's ``PILReader`` gives them by default, not ``(C, H, W)``.
+
+    Raises:
+        ValueError: on a wrong argument, and during the run when a case's maps are not on one grid, are no label maps
+            of the classes, or no case came.
+
+    Shape:
+        - label, prediction: ``(1, H, W)`` or ``(1, H, W, D)``, ``MetaTensor`` with file name and affine
+        - image: ``(C, *spatial)``; three channels in 2D are colours
+
+    Examples::
+
+        {
+            "_target_": "monai_ext.apps.SegmentationReport",
+            "output_dir": "@output_dir",
+            "class_names": ["spleen"],
+            "convention": ["monai", "transunet"]
+        }
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        class_names: Sequence[str],
+        convention: str | Sequence[str] = "monai",
+        title: str = "Segmentation report",
+        published: Sequence[Mapping[str, Any]] | None = None,
+        phantom: bool = False,
+        notes: Sequence[str] = (),
+        checkpoint: str | None = None,
+        image_key: str | None = CommonKeys.IMAGE,
+        label_key: str = CommonKeys.LABEL,
+        pred_key: str = CommonKeys.PRED,
+        window: Sequence[float] = (0.0, 1.0),
+        transpose: bool = False,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.class_names = tuple(class_names)
+        self.conventions = ensure_tuple(convention)
+        self.title = title
+        self.published = tuple(published or ())
+        self.phantom = phantom
+        self.notes = tuple(notes)
+        self.checkpoint = checkpoint
+        self.image_key = image_key
+        self.label_key = label_key
+        self.pred_key = pred_key
+        self.window = window
+        self.transpose = transpose
+        self._check_arguments()
+        self.cases: list[CaseScores] = []
+        self._folder: TemporaryDirectory | None = None
+        self._logger = logging.getLogger(__name__)
+
+    def _check_arguments(self) -> None:
+        if not self.class_names or len(set(self.class_names)) < len(self.class_names) or len(self.class_names) > 255:
+            raise ValueError(f"class_names: {self.class_names}, expected 1 to 255 different names, without background.")
+        unknown = [c for c in self.conventions if c not in CONVENTIONS]
+        if unknown or not self.conventions or len(set(self.conventions)) < len(self.conventions):
+            raise ValueError(
+                f"convention: {self.conventions}, expected one or more of {', '.join(CONVENTIONS)}, each once."
+            )
+        if len(self.window) != 2 or self.window[0] >= self.window[1]:
+            raise ValueError(f"window: {self.window}, expected two numbers, the lower first.")
+        for row in self.published:
+            if "method" not in row:
+                raise ValueError(f"published: {dict(row)} has no 'method'.")
+            strange = set(row.get("dice", {})) - set(self.class_names)
+            if strange:
+                raise ValueError(
+                    f"published: {row['method']}: classes {sorted(strange)}, expected some of {list(self.class_names)}."
+                )
+            dice = [v for v in (row.get("mean_dice"), *row.get("dice", {}).values()) if v is not None]
+            if dice and max(dice) <= 1:
+                raise ValueError(f"published: {row['method']}: Dice {max(dice)}, expected percent (such as 83.29).")
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
+
+    def start(self, engine: Engine) -> None:
+        """Forget the cases of an earlier run."""
+        self.cases = []
+        self._folder = TemporaryDirectory(prefix="monai_ext_report_")
+
+    def add(self, engine: Engine) -> None:
+        """Score the cases of one iteration."""
+        for item in _items(engine):
+            self._add_case(item)
+
+    def write(self, engine: Engine) -> None:
+        """Put the ranks' cases together and write the files."""
+        cases = merge(_gather(self.cases))
+        if not cases:
+            raise ValueError("SegmentationReport: no case came; is the evaluator's data loader empty?")
+        ranked = self._ranked(cases)
+        numbers = {case.source: number for number, case in enumerate(self.cases)}
+        wanted = [cases[k].source for _, k in ranked]
+        mine = {source: self._load(numbers[source]) for source in wanted if source in numbers}
+        slices = {source: pictures for part in _gather(mine) for source, pictures in part.items()}
+        if self._folder is not None:
+            self._folder.cleanup()
+        if idist.get_rank() == 0:
+            self._write_files(cases, [(rank, k, slices[cases[k].source]) for rank, k in ranked])
+
+    def _add_case(self, item: Mapping[str, Any]) -> None:
+        source, name = self._identity(item)
+        if any(case.source == source for case in self.cases):
+            raise ValueError(f"monai_ext: {source}: came twice. Give items that share a file a 'case_id' of their own.")
+        truth, prediction = (self._label_map(item, key, name) for key in (self.label_key, self.pred_key))
+        if truth.shape != prediction.shape:
+            raise ValueError(
+                f"monai_ext: {name}: {self.pred_key} {tuple(prediction.shape)}, {self.label_key} {tuple(truth.shape)}, "
+                "expected one grid. Invert both (Invertd) or neither."
+            )
+        image = self._image(item, truth, name)
+        affine = _affine([item[self.label_key], item[self.pred_key]])
+        spacing = [1.0] * truth.ndim if affine is None else affine_to_spacing(affine, r=truth.ndim).tolist()
+        num_classes = len(self.class_names) + 1
+        scores = {
+            c: label_metrics(prediction, truth, num_classes=num_classes, spacing=spacing, convention=c)
+            for c in self.conventions
+        }
+        self._save(choose_slices(image, truth, prediction, affine, spacing, self.window, self.transpose))
+        self.cases.append(
+            CaseScores(
+                case=name,
+                source=source,
+                spacing=tuple(spacing),
+                labelled=_present(truth, num_classes),
+                predicted=_present(prediction, num_classes),
+                dice={c: tuple(np.asarray(s["dice"], dtype=float).tolist()) for c, s in scores.items()},
+                hd95={c: tuple(np.asarray(s["hd95"], dtype=float).tolist()) for c, s in scores.items()},
+            )
+        )
+
+    def _identity(self, item: Mapping[str, Any]) -> tuple[str, str]:
+        """What tells the case from others, and its short name."""
+        if "case_id" in item:
+            return str(item["case_id"]), str(item["case_id"])
+        for value in (item.get(key) for key in (self.image_key, self.label_key, self.pred_key) if key is not None):
+            path = getattr(value, "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ)
+            if path:
+                source = str(ensure_tuple(path)[0])
+                return source, _SUFFIXES.sub("", Path(source.split("::")[0]).name)
+        number = f"rank{idist.get_rank()}-{len(self.cases) + 1}" if idist.get_world_size() > 1 else len(self.cases) + 1
+        return f"case {number}", f"case {number}"
+
+    def _label_map(self, item: Mapping[str, Any], key: str, case: str) -> torch.Tensor:
+        values = _tensor(item, key, case)
+        if values.ndim not in (3, 4) or len(values) != 1:
+            raise ValueError(
+                f"monai_ext: {case}: {key} of shape {tuple(values.shape)}, expected one label map (1, H, W) or "
+                "(1, H, W, D). Make it one in the postprocessing: AsDiscreted(argmax=True), or threshold for one class."
+            )
+        classes = values[0].to(torch.uint8)
+        if (classes != values[0]).any() or classes.max() > len(self.class_names):
+            low, high = torch.aminmax(values)
+            raise ValueError(
+                f"monai_ext: {case}: {key} has values from {low.item():g} to {high.item():g}, expected the whole "
+                f"numbers 0 to {len(self.class_names)}."
+            )
+        return classes
+
+    def _image(self, item: Mapping[str, Any], truth: torch.Tensor, case: str) -> torch.Tensor | None:
+        if self.image_key is None:
+            return None
+        image = _tensor(item, self.image_key, case)
+        if image.shape[1:] != truth.shape:
+            raise ValueError(
+                f"monai_ext: {case}: {self.image_key} {tuple(image.shape[1:])}, {self.label_key} {tuple(truth.shape)}, "
+                "expected one grid. Invert the image too, or give image_key null."
+            )
+        return image
+
+    def _save(self, pictures: list[Picture]) -> None:
+        self._picture_file(len(self.cases)).write_bytes(zlib.compress(pickle.dumps(pictures), level=1))
+
+    def _load(self, number: int) -> list[Picture]:
+        return pickle.loads(zlib.decompress(self._picture_file(number).read_bytes()))
+
+    def _picture_file(self, number: int) -> Path:
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="monai_ext_report_")
+        return Path(self._folder.name) / str(number)
+
+    def _ranked(self, cases: Sequence[CaseScores]) -> list[tuple[str, int]]:
+        """Best, median and worst by mean Dice of the first convention, as far as there are as many cases."""
+        dice = np.array([case.mean_dice(self.conventions[0]) for case in cases])
+        order = [int(k) for k in np.argsort(-dice, kind="stable") if np.isfinite(dice[k])] or list(range(len(cases)))
+        picks = {0: "best case", len(order) // 2: "median case", len(order) - 1: "worst case"}
+        if len(order) < 3:
+            picks = {0: "best case", 1: "worst case"} if len(order) == 2 else {0: "the only case"}
+        return [(rank, order[place]) for place, rank in picks.items()]
+
+    def _write_files(self, cases: list[CaseScores], shown: list[tuple[str, int, list[Picture]]]) -> None:
+        summary = self._summary(cases)
+        for i, convention in enumerate(self.conventions):
+            name = "metrics.csv" if i == 0 else f"metrics_{convention}.csv"
+            self._write_file(name, csv_table(cases, self.class_names, convention, self.phantom))
+        self._write_file("summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        page = render_page(summary, cases, self.published, shown)
+        self._write_file("report.html", page)
+        part = summary["conventions"][self.conventions[0]]
+        dice, hd95 = part["overall"]["dice"]["mean"], part["overall"]["hd95"]["mean"]
+        self._logger.info(
+            "%smean Dice %s, mean HD95 %s, %d missed in %d cases (convention %s); report: %s",
+            f"{PHANTOM}: " if self.phantom else "",
+            "none" if dice is None else f"{100 * dice:.2f} %",
+            "none" if hd95 is None else f"{hd95:.2f} {part['hd95_unit']}",
+            part["overall"]["missed"],
+            len(cases),
+            self.conventions[0],
+            self.output_dir / "report.html",
+        )
+
+    def _summary(self, cases: Sequence[CaseScores]) -> dict[str, Any]:
+        return {
+            "title": self.title,
+            "phantom": self.phantom,
+            **({"data": PHANTOM} if self.phantom else {}),
+            "number_of_cases": len(cases),
+            "class_names": list(self.class_names),
+            "conventions": {c: summarise(cases, self.class_names, c) for c in self.conventions},
+            "definitions": _DEFINITIONS,
+            "notes": list(self.notes),
+            "checkpoint": self.checkpoint,
+            "created": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+            "versions": {
+                "monai_ext": monai_ext.__version__,
+                "monai": monai.__version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    def _write_file(self, name: str, text: str) -> None:
+        with replacing(self.output_dir / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _items(engine: Engine) -> Iterator[dict[str, Any]]:
+    """Output over batch, case by case: postprocessing leaves keys of its own in either."""
+    output, batch = (
+        decollate_batch(part) if isinstance(part, Mapping) else list(ensure_tuple(part))
+        for part in (engine.state.output, engine.state.batch)
+    )
+    if len(batch) != len(output) or not all(isinstance(part, Mapping) for part in batch):
+        batch = [{}] * len(output)
+    for given, made in zip(batch, output):
+        yield {**given, **made}
+
+
+def _gather(mine: T) -> list[T]:
+    """Every rank's, in the order of ranks."""
+    return cast("list[T]", idist.all_gather(mine))
+
+
+def _tensor(item: Mapping[str, Any], key: str, case: str) -> torch.Tensor:
+    if key not in item:
+        raise ValueError(f"monai_ext: {case}: no '{key}' in output or batch, which hold {', '.join(map(str, item))}.")
+    return convert_to_tensor(item[key], track_meta=False, device="cpu")
+
+
+def _affine(tensors: Sequence[Any]) -> np.ndarray | None:
+    """Voxel indices to RAS millimetres, from the first that knows."""
+    for tensor in tensors:
+        if isinstance(tensor, MetaTensor):
+            affine = tensor.affine.cpu().double()
+            if tensor.meta.get("space") == SpaceKeys.LPS:
+                affine = orientation_ras_lps(affine)
+            return affine.numpy()
+    return None
+
+
+def _present(classes: torch.Tensor, num_classes: int) -> tuple[bool, ...]:
+    return tuple(bool((classes == number).any()) for number in range(1, num_classes))
