@@ -76,11 +76,11 @@ _DCA: Rules = [
     (r"\.proj\.depthwise\.", "."),
     (r"\.avg_map\.", ".project."),
     *[
-        (rf"\.attention\.(\d+)\.{short}_attention\.(\d+)\.{theirs}\.", rf".{kind}_attention.\1.{ours}.\2.")
+        (rf"\.attention\.(\d+)\.{short}_attention\.(\d+)\.{theirs}\.", rf".{kind}.\1.attention.\2.{ours}.")
         for short, kind in (("c", "channel"), ("s", "spatial"))
         for theirs, ours in (("q_map", "query"), ("k_map", "key"), ("v_map", "value"), ("projection", "project"))
     ],
-    (r"\.attention\.(\d+)\.(channel|spatial)_norm\.", r".\2_attention.\1.norm."),
+    (r"\.attention\.(\d+)\.(channel|spatial)_norm\.", r".\2.\1.norm."),
     (r"\.upconvs\.(\d+)\.(?:conv\.)+", r".conv.\1."),
     (r"\.bn_relu\.(\d+)\.0\.", r".norm.\1."),
 ]
@@ -112,9 +112,9 @@ _VNET_DCA: Rules = [
     (r"^conv1\.", "input."),
     *[(rf"^conv{i + 2}\.", f"down.{i}.") for i in range(4)],
     *[(rf"^up{i + 1}\.", f"up.{i}.") for i in range(4)],
-    (r"\.conv\.(\d+)\.(?:conv\.)?(weight|bias)$", r".conv.\1.conv.\2"),
-    (r"\.conv\.(\d+)\.bn\.", r".conv.\1.adn.N."),
-    (r"\.conv\.(\d+)\.prelu\.", r".conv.\1.adn.A."),
+    (r"^(down|up)\.(\d)\.conv\.(\d)\.(?:conv\.)?(weight|bias)$", r"\1.\2.conv.\3.conv.\4"),
+    (r"\.conv\.(\d)\.bn\.", r".conv.\1.adn.N."),
+    (r"\.conv\.(\d)\.prelu\.", r".conv.\1.adn.A."),
     (r"^(input|up\.3)\.conv\.(?:conv\.)?(weight|bias)$", r"\1.conv.0.conv.\2"),  # their chains of one have no index
     (r"^input\.conv_skip\.(?:conv\.)?", "input.project."),
     (r"^(down|up)\.(\d)\.\1\.conv\.", r"\1.\2.\1."),
@@ -157,12 +157,14 @@ _RESUNET_PLUS_PLUS_DCA: Rules = [
     *_DCA_ASPP,
     *[(rf"^attn{i + 1}\.", f"gates.{i}.") for i in range(3)],
     # the gates' norms have two names each in the official state_dict
-    (r"\.(?:norm1|conv_encoder\.0)\.(?:bn\.)?", ".skip_norm."),
-    (r"\.(?:norm2|conv_decoder\.0)\.(?:bn\.)?", ".norm."),
-    (r"\.(?:norm3|conv_attn\.0)\.(?:bn\.)?", ".weight_norm."),
-    (r"\.conv_encoder\.2\.(?:conv\.)?", ".skip_conv."),
-    (r"\.conv_decoder\.2\.(?:conv\.)?", ".conv."),
-    (r"\.conv_attn\.2\.(?:conv\.)?", ".weight_conv."),
+    *[
+        (rf"^(gates\.\d)\.(?:norm{i + 1}|conv_{theirs}\.0)\.", rf"\1.{ours}norm.")
+        for i, (theirs, ours) in enumerate((("encoder", "skip_"), ("decoder", ""), ("attn", "weight_")))
+    ],
+    *[
+        (rf"\.conv_{theirs}\.2\.(?:conv\.)?", f".{ours}conv.")
+        for theirs, ours in (("encoder", "skip_"), ("decoder", ""), ("attn", "weight_"))
+    ],
     (r"^output_layer\.(?:conv\.)?", "head."),
 ]
 _DOUBLEUNET_DCA: Rules = [

@@ -1,7 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 
 from .dcaunet import DCAUNet
+from .doubleunet_dca import DoubleUNetDCA
 from .emcad import EMCADNet
+from .multires_unet_dca import MultiResUNetDCA
 from .pvt_v2 import PVTv2
+from .r2unet_dca import R2UNetDCA
+from .resunet_plus_plus_dca import ResUNetPlusPlusDCA
+from .unet_dca import UNetDCA
+from .vnet_dca import VNetDCA
+from .xattnres_block_unet import XAttnResBlockUNet
 
-__all__ = ["DCAUNet", "EMCADNet", "PVTv2"]
+__all__ = [
+    "DCAUNet",
+    "DoubleUNetDCA",
+    "EMCADNet",
+    "MultiResUNetDCA",
+    "PVTv2",
+    "R2UNetDCA",
+    "ResUNetPlusPlusDCA",
+    "UNetDCA",
+    "VNetDCA",
+    "XAttnResBlockUNet",
+]
