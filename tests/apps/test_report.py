@@ -377,12 +377,12 @@ def test_names_of_cases(tmp_path):
 
 def test_batched_output_is_taken_apart(tmp_path):
     label, pred = two_organs()
-    first, second = item("a.nii.gz", label, pred), item("b.nii.gz", label, label)
+    first, second = item("x.nii.gz", label, pred, case_id=3), item("x.nii.gz", label, label, case_id=7)
     (batch,) = DataLoader(Dataset([first, second]), batch_size=2)
     run(SegmentationReport(tmp_path, ORGANS), batch)
     table = read_csv(tmp_path / "metrics.csv")
-    assert table["b"]["mean_dice"] == "1.0"
-    assert float(table["a"]["mean_dice"]) < 1
+    assert table["7"]["mean_dice"] == "1.0"
+    assert float(table["3"]["mean_dice"]) < 1
 
 
 def test_comes_from_a_config(tmp_path):

@@ -139,12 +139,13 @@ class SegmentationReport:
         for row in self.published:
             if "method" not in row:
                 raise ValueError(f"published: {dict(row)} has no 'method'.")
-            strange = set(row.get("dice", {})) - set(self.class_names)
+            organs = row.get("dice") or {}
+            strange = set(organs) - set(self.class_names)
             if strange:
                 raise ValueError(
                     f"published: {row['method']}: classes {sorted(strange)}, expected some of {list(self.class_names)}."
                 )
-            dice = [v for v in (row.get("mean_dice"), *row.get("dice", {}).values()) if v is not None]
+            dice = [v for v in (row.get("mean_dice"), *organs.values()) if v is not None]
             if dice and max(dice) <= 1:
                 raise ValueError(f"published: {row['method']}: Dice {max(dice)}, expected percent (such as 83.29).")
 
@@ -156,8 +157,7 @@ class SegmentationReport:
 
     def start(self, engine: Engine) -> None:
         """Forget the cases of an earlier run."""
-        self.cases = []
-        self._folder = TemporaryDirectory(prefix="monai_ext_report_")
+        self._clear()
 
     def add(self, engine: Engine) -> None:
         """Score the cases of one iteration."""
@@ -174,10 +174,15 @@ class SegmentationReport:
         wanted = [cases[k].source for _, k in ranked]
         mine = {source: self._load(numbers[source]) for source in wanted if source in numbers}
         slices = {source: pictures for part in _gather(mine) for source, pictures in part.items()}
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._clear()
         if idist.get_rank() == 0:
             self._write_files(cases, [(rank, k, slices[cases[k].source]) for rank, k in ranked])
+
+    def _clear(self) -> None:
+        self.cases = []
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def _add_case(self, item: Mapping[str, Any]) -> None:
         source, name = self._identity(item)
@@ -351,4 +356,4 @@ def _affine(tensors: Sequence[Any]) -> np.ndarray | None:
 
 
 def _present(classes: torch.Tensor, num_classes: int) -> tuple[bool, ...]:
-    return tuple(bool((classes == number).any()) for number in range(1, num_classes))
+    return tuple((classes.flatten().bincount(minlength=num_classes)[1:] > 0).tolist())

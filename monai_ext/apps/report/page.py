@@ -136,7 +136,7 @@ def _results(summary: Mapping[str, Any], published: Sequence[Mapping[str, Any]])
         source = f"{_count(summary['number_of_cases'], 'case')}, convention {convention}, HD95 in {part['hd95_unit']}"
         rows.append(_row([*ours, source], last_is_text=True, css="ours"))
     for row in published:
-        organs = [_number(row.get("dice", {}).get(n)) for n in names] if several else []
+        organs = [_number((row.get("dice") or {}).get(n)) for n in names] if several else []
         cells = [row["method"], _number(row.get("mean_dice")), _number(row.get("mean_hd95")), *organs]
         rows.append(_row([*cells, row.get("source", "")], last_is_text=True))
     head = ["Method", "Dice", "HD95", *(names if several else []), "Source"]

@@ -62,7 +62,7 @@ def choose_slices(
 
     Args:
         image: ``(C, *spatial)``; three channels of a 2D image are colours, of others the first is shown.
-        truth: ``(*spatial)`` classes.
+        truth: ``(*spatial)`` classes, on the CPU.
         prediction: the same.
         affine: voxel indices to RAS millimetres, in any orientation; None if unknown: axes are taken as L, P, S.
         spacing: size of a voxel along each axis.
@@ -80,7 +80,8 @@ def choose_slices(
     captions: dict[int, list[str]] = {}
     for name, mask in (("largest error", truth != prediction), ("largest organ area", truth > 0)):
         if mask.any():
-            captions.setdefault(int(mask.sum(dim=across).argmax()), []).append(name)
+            area = np.count_nonzero(mask.numpy(), axis=across)  # several times faster than a sum of booleans
+            captions.setdefault(int(area.argmax()), []).append(name)
     if not captions:
         captions = {truth.shape[axial] // 2: ["nothing labelled"]}
     return [
@@ -112,7 +113,7 @@ def _picture(
     step = -(-max(truth.shape) // MAX_SIDE)
 
     def upright(plane: torch.Tensor) -> np.ndarray:
-        turned = nib.apply_orientation(plane.cpu().numpy(), axes)[::step, ::step]
+        turned = nib.apply_orientation(plane.numpy(), axes)[::step, ::step]
         return np.ascontiguousarray(turned.swapaxes(0, 1))
 
     if image is None:

@@ -17,6 +17,8 @@ __all__ = ["CONVENTIONS", "PHANTOM", "CaseScores", "csv_table", "merge", "summar
 
 PHANTOM = "phantom data, no clinical meaning"
 
+PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
 CONVENTIONS = {
     "monai": (
         "Dice is 2|T∩P| / (|T| + |P|); HD95 is the larger of the two directed 95th percentiles of surface distance, in "
@@ -68,9 +70,10 @@ class CaseScores:
         return finite_mean(self.hd95[convention])
 
     def distance_unit(self, convention: str) -> str:
-        """Of HD95. A photograph has no millimetres: its pixels are taken as 1."""
-        if len(self.spacing) == 2 and (convention == "transunet" or set(self.spacing) == {1.0}):
-            return "pixels"
+        """Of HD95. A photograph has no millimetres: its affine counts in pixels of the file."""
+        if len(self.spacing) == 2:
+            photograph = PurePath(self.source).suffix.lower() in PHOTOGRAPHS or np.allclose(self.spacing, 1)
+            return "pixels" if photograph or convention == "transunet" else "mm"
         return "voxels" if convention == "transunet" else "mm"
 
 
