@@ -15,8 +15,17 @@ $(READY): setup.cfg constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
 	touch $@
 
+BUNDLE := bundles/dcaunet_synapse/configs
+RUN := $(BIN)/python -W ignore -m monai.bundle run
+DEMO := --output_dir demo --ckpt_dir demo --batch_size 8 --image_size "[96,96]"
+
+# small slices and few epochs: the bundle's defaults are the paper's and take a GPU
 demo: $(READY)
-	$(BIN)/python -m monai_ext demo
+	$(BIN)/python -m monai_ext phantom synapse demo/data --cases 12
+	$(RUN) --config_file $(BUNDLE)/train.json --dataset_dir demo/data --epochs 6 --val_interval 3 --flip_prob 0 $(DEMO)
+	$(RUN) --config_file "['$(BUNDLE)/train.json','$(BUNDLE)/evaluate.json']" --dataset_dir demo/data $(DEMO)
+	$(RUN) --config_file $(BUNDLE)/inference.json --dataset_dir demo/data/RawData/Training/img/img0001.nii.gz $(DEMO)
+	@echo "Report: demo/report.html   Label of one scan: demo/img0001_seg.nii.gz"
 
 # one thread per worker: two workers fill two cores, and the numbers do not depend on the machine
 test: $(READY)
