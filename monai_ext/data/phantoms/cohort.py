@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from monai_ext.utils import replacing
 
-__all__ = ["MARKER", "read_marker", "run_cases", "save_nifti", "write_marker"]
+__all__ = ["MARKER", "read_description", "read_marker", "run_cases", "save_nifti", "write_marker"]
 
 #: File at the root of every phantom cohort that says what it is.
 MARKER = "PHANTOM.json"
@@ -32,6 +32,12 @@ def save_nifti(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64], de
     image.set_sform(affine, code="scanner")
     with replacing(path) as temporary:
         nib.save(image, temporary)
+
+
+def read_description(path: Path) -> str:
+    """The description in the header of a NIfTI file."""
+    header: Any = nib.load(path).header
+    return bytes(header["descrip"]).rstrip(b"\0").decode(errors="replace")
 
 
 def write_marker(folder: Path, generator: str, seed: int, cases: Sequence[Any], **more: Any) -> None:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
-from monai_ext.data.phantoms.cohort import MARKER, read_marker, run_cases, save_nifti, write_marker
+from monai_ext.data.phantoms.cohort import MARKER, read_description, read_marker, run_cases, save_nifti, write_marker
 from monai_ext.data.phantoms.ct_anatomy import Anatomy, Build
 from monai_ext.data.phantoms.solids import Array, Canvas, resize, smooth_noise
 
@@ -57,25 +56,29 @@ def ct_phantom_case_ids(num_cases: int = MOST) -> tuple[tuple[int, ...], tuple[i
         ((5, 6, 7, 9), (1,))
     """
     if not FEWEST <= num_cases <= MOST:
-        raise ValueError(f"num_cases must be {FEWEST} to {MOST}, got {num_cases}.")
+        raise ValueError(f"monai_ext: num_cases must be {FEWEST} to {MOST}, got {num_cases}.")
     test = min(max(round(num_cases * len(TEST_IDS) / MOST), 1), num_cases - 4)
     return TRAINING_IDS[: num_cases - test], TEST_IDS[:test]
 
 
 def _grid(
     rng: np.random.Generator, build: Build, orientation: str, in_plane: int | None, slices: int | None
-) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
-    """Shape and affine of a scan that has the whole upper abdomen in its field of view."""
+) -> tuple[tuple[int, int, int], NDArray[np.float64], NDArray[np.float64]]:
+    """Shape, affine to patient coordinates and affine to the scanner's of a scan of the whole upper abdomen."""
     field = 2 * build.half_size[0] * build.scale[0] + rng.uniform(18, 60)
-    pixels = in_plane or int(np.clip(np.round(field / rng.uniform(2.0, 2.6) / 4) * 4, 144, 192))
+    pixels = int(np.clip(np.round(field / rng.uniform(2.0, 2.6) / 4) * 4, 144, 192))
     top, bottom = rng.uniform(98, 128), rng.uniform(-122, -92)
-    count = slices or int(np.clip(np.round((top - bottom) / rng.choice([3.0, 3.5, 4.0, 5.0])), 40, 70))
+    count = int(np.clip(np.round((top - bottom) / rng.choice([3.0, 3.5, 4.0, 5.0])), 40, 70))
+    angles = rng.uniform(5, 8, 2) * rng.choice([-1, 1], 2)
+    middle = np.array([rng.normal(0, 4), build.centre[1] - 4 + rng.normal(0, 4), (top + bottom) / 2])
+    origin = np.array([rng.normal(0, 10), rng.normal(-150, 10), rng.uniform(-400, 400)])
+    # everything is drawn by now: a size that is asked for changes nothing else
+    pixels, count = in_plane or pixels, slices or count
     spacing = {"x": field / pixels, "y": field / pixels, "z": (top - bottom) / count}
     turn = np.eye(3)
     codes = orientation
     if orientation == "oblique":
         codes = "LPS"
-        angles = rng.uniform(5, 8, 2) * rng.choice([-1, 1], 2)
         turn = Rotation.from_euler("xz", angles, degrees=True).as_matrix()
     axes = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
     linear = np.zeros((3, 3))
@@ -86,28 +89,29 @@ def _grid(
         shape[voxel_axis] = count if world_axis == 2 else pixels
     affine = np.eye(4)
     affine[:3, :3] = turn @ linear
-    middle = np.array([rng.normal(0, 4), build.centre[1] - 4 + rng.normal(0, 4), (top + bottom) / 2])
     affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    return (shape[0], shape[1], shape[2]), affine
+    world = affine.copy()
+    world[:3, 3] += origin
+    return (shape[0], shape[1], shape[2]), affine, world
 
 
 def _patient_points(
     rng: np.random.Generator, shape: tuple[int, int, int], affine: NDArray[np.float64], build: Build
-) -> tuple[Array, NDArray[np.float64], float]:
+) -> tuple[Array, NDArray[Any]]:
     """Patient coordinates of every voxel: the body's size, and a smooth random deformation.
 
     Returns:
-        the points, the matrix from undeformed patient coordinates to voxels, and the largest displacement in mm.
+        the points, and the matrix from undeformed patient coordinates to voxels.
     """
     to_patient = np.diag([*(1 / build.scale), 1.0]) @ affine
-    # displacements of a lattice of knots, 75 mm apart, in patient space: they do not depend on the grid
+    # displacements of a lattice of knots, 90 mm apart, in patient space: they do not depend on the grid
     knots = rng.normal(0, DEFORMATION, (3, 10, 10, 10))
     sparse = [max(2, -(-n // 4)) for n in shape]
     index = np.stack(np.meshgrid(*[np.linspace(0, n - 1, m) for n, m in zip(shape, sparse)], indexing="ij"))
     points = np.tensordot(to_patient[:3, :3], index, 1) + to_patient[:3, 3].reshape(3, 1, 1, 1)
-    at = points / 75 + 4.5
+    at = points / 90 + 4.5
     shift = np.stack([map_coordinates(k, at, order=3, mode="nearest") for k in knots])
-    return resize((points + shift).astype(np.float32), shape), np.linalg.inv(to_patient), float(np.abs(shift).max())
+    return resize((points + shift).astype(np.float32), shape), np.linalg.inv(to_patient)
 
 
 def _scan(rng: np.random.Generator, hu: Array, voxel: NDArray[np.float64], slice_axis: int) -> NDArray[np.int16]:
@@ -120,7 +124,7 @@ def _scan(rng: np.random.Generator, hu: Array, voxel: NDArray[np.float64], slice
     noise = gaussian_filter(white, grain, truncate=3.0) - gaussian_filter(
         white, [0.25 if axis == slice_axis else 2.0 for axis in range(3)], truncate=2.0
     )
-    noise *= float(rng.uniform(9, 19)) / float(noise.std())
+    noise *= float(rng.uniform(8, 17)) / float(noise.std())
     shading = 4 * smooth_noise(rng, hu.shape, 60 / voxel)
     return np.clip(np.rint(hu + noise + shading), -1024, 3071).astype(np.int16)
 
@@ -144,22 +148,23 @@ def ct_phantom_case(case_id: int, seed: int = 0, in_plane: int | None = None, sl
         ((64, 64, 24), dtype('int16'))
     """
     if case_id not in TRAINING_IDS + TEST_IDS:
-        raise ValueError(f"case_id must be one of Synapse's {sorted(TRAINING_IDS + TEST_IDS)}, got {case_id}.")
+        raise ValueError(
+            f"monai_ext: case_id must be one of Synapse's {sorted(TRAINING_IDS + TEST_IDS)}, got {case_id}."
+        )
     half = TRAINING_IDS if case_id in TRAINING_IDS else TEST_IDS
     orientation = ORIENTATIONS[half.index(case_id) % len(ORIENTATIONS)]
-    rng = np.random.default_rng([seed, case_id])
-    build = Build.draw(rng)
-    shape, affine = _grid(rng, build, orientation, in_plane, slices)
-    points, to_index, displacement = _patient_points(rng, shape, affine, build)
+    # the scan draws its own numbers: another grid shows the same patient
+    patient, scanner = (np.random.default_rng([seed, case_id, stream]) for stream in range(2))
+    build = Build.draw(patient)
+    shape, affine, world = _grid(scanner, build, orientation, in_plane, slices)
+    points, to_index = _patient_points(patient, shape, affine, build)
     voxel = np.linalg.norm(affine[:3, :3], axis=0)
-    canvas = Canvas(points, to_index, displacement, softness=float(voxel.min()), background=-1000.0)
-    coarse, fine = smooth_noise(rng, shape, 6 / voxel), smooth_noise(rng, shape, 2.2 / voxel)
-    Anatomy(rng, canvas, build, coarse, fine).paint()
+    canvas = Canvas(points, to_index, softness=float(voxel.min()), background=-1000.0)
+    coarse, fine = smooth_noise(scanner, shape, 6 / voxel), smooth_noise(scanner, shape, 2.2 / voxel)
+    Anatomy(patient, canvas, build, coarse, fine).paint()
     slice_axis = int(np.argmax(np.abs(affine[2, :3])))
-    image = _scan(rng, canvas.value, voxel, slice_axis)
-    # a scanner's own origin, anywhere along the table
-    affine[:3, 3] += [rng.normal(0, 10), rng.normal(0, 10) - 150, rng.uniform(-400, 400)]
-    return CTCase(image, canvas.label, affine)
+    image = _scan(scanner, canvas.value, voxel, slice_axis)
+    return CTCase(image, canvas.label, world)
 
 
 def write_ct_phantom(
@@ -203,11 +208,11 @@ def write_ct_phantom(
     def complete(case: int) -> bool:
         for path in paths(case):
             if path.exists():
-                found = bytes(nib.load(path).header["descrip"]).rstrip(b"\0").decode(errors="replace")
+                found = read_description(path)
                 if found != stamp:
                     raise ValueError(
-                        f"{path}: exists, but is not of this phantom cohort: its header says {found!r}, expected "
-                        f"{stamp!r}. Give another folder, or delete this one."
+                        f"monai_ext: {path}: exists, but is not of this phantom cohort: its header says {found!r}, "
+                        f"expected {stamp!r}. Give another folder, or delete this one."
                     )
         return all(path.exists() for path in paths(case))
 

@@ -59,7 +59,7 @@ ENHANCEMENT = {
     "bowel": (38, 90, 94, 78),
     "muscle": (54, 58, 62, 60),
 }
-AIR, GAS, LUNG, FAT, DISC, MARROW, CORTICAL = -1000.0, -900.0, -850.0, -102.0, 85.0, 180.0, 560.0
+AIR, GAS, LUNG, FAT, DISC, MARROW, CORTICAL = -1000.0, -900.0, -850.0, -102.0, 85.0, 175.0, 520.0
 VERTEBRA = 34.0  # height of a vertebra and its disc
 
 
@@ -114,7 +114,8 @@ class Anatomy:
         self.coarse, self.fine = coarse, fine
         column = list(PHASES).index(build.phase)
         self.hu = {tissue: hu[column] * float(rng.normal(1, 0.06)) for tissue, hu in ENHANCEMENT.items()}
-        self.full: Box = tuple(slice(0, n) for n in canvas.value.shape)
+        self.full: Box = (slice(None),) * 3
+        self.breath = float(rng.normal(0, 5))  # height of the diaphragm, and of what hangs on it
         self.cavity = self.dome = np.zeros(0, np.float32)  # distances, set by trunk() and chest()
 
     def paint(self) -> None:
@@ -177,7 +178,7 @@ class Anatomy:
         y = self.canvas.at(box)[1]
         path = np.asarray(path, float)
         if content == "folds":
-            inside = self.tissue(box, self.hu["bowel"] * 0.6, 14, 10)
+            inside = self.tissue(box, self.hu["bowel"] * 0.9, 12, 12)
             gas_share = 0.05
         elif content == "fluid":
             inside = self.tissue(box, float(self.rng.uniform(8, 30)), 4, 6)
@@ -189,13 +190,15 @@ class Anatomy:
             mixed = 0.7 * self.fine[box] + 0.7 * self.coarse[box]
             inside = np.where(mixed > 0.75, -650.0, 35.0 + 30 * self.fine[box]).astype(np.float32)
             gas_share = float(self.rng.uniform(0, 0.35))
-        level = np.max(path[:, 1] + np.broadcast_to(radius, len(path))) - 2 * np.mean(radius) * gas_share
+        radii = np.broadcast_to(np.asarray(radius, dtype=float), len(path))
+        level = np.max(path[:, 1] + radii) - 2 * np.mean(radii) * gas_share
         inside = np.where(y > level, GAS, inside).astype(np.float32)
         self.canvas.paint(box, d + wall, inside)
 
     # the frame -------------------------------------------------------------------------------------------------------
     def trunk(self) -> None:
         """Skin, subcutaneous fat, muscle wall, and a cavity filled with fat."""
+        self.table()
         x = self.canvas.points[0] - np.float32(self.build.centre[0])
         y = self.canvas.points[1] - np.float32(self.build.centre[1])
         a, b = self.build.half_size
@@ -207,10 +210,13 @@ class Anatomy:
         groove = 6 * np.exp(-((x / 14) ** 2)) * (y < 0)
         skin += groove
         fat = self.build.fat * (0.8 + 0.3 * np.abs(x) / np.float32(a)) + 1.5 * self.coarse
-        self.cavity = skin + fat + np.float32(self.build.wall)
+        # thick straight muscles in front, a seam beside them, three flat ones at the flank
+        wall = self.build.wall * (0.85 + 0.3 * np.abs(x) / np.float32(a))
+        wall -= 0.6 * self.build.wall * np.exp(-(((np.abs(x) - 64) / 6) ** 2)) * (y > 0)
+        self.cavity = skin + fat + wall
         box = self.full
-        self.canvas.paint(box, skin, 5.0)
-        self.canvas.paint(box, skin + 2.0, self.tissue(box, FAT, 5))
+        self.canvas.paint(box, skin, 30.0)
+        self.canvas.paint(box, skin + 2.8, self.tissue(box, FAT, 5))
         self.canvas.paint(box, skin + fat, self.tissue(box, self.hu["muscle"], 10, 6))
         # fat between the flat muscles of the flank, and between the straight ones in front
         sheet = np.abs(skin + fat + np.float32(self.build.wall * 0.45)) - 0.6
@@ -219,9 +225,17 @@ class Anatomy:
         self.canvas.paint(box, np.maximum(middle, skin + 4), FAT * 0.7)
         self.canvas.paint(box, self.cavity, self.tissue(box, FAT, 9, 3))
 
+    def table(self) -> None:
+        """The curved couch under the patient's back: a hard shell around foam."""
+        x, y, _ = self.canvas.points
+        hollow = self.build.centre[1] - self.build.half_size[1] + 2 + x * x / 1100
+        shell = np.abs(y - hollow + 16) - 12
+        for distance, hu in ((shell, 0.0), (shell + 4.5, -880.0)):
+            self.canvas.paint(self.full, np.maximum(distance, np.abs(x) - 215), hu)
+
     def chest(self) -> None:
         """Diaphragm, lungs above it, and the heart on it."""
-        breath = float(self.rng.normal(0, 5))
+        breath = self.breath
         p = self.canvas.points
 
         def dome(x: float, y: float, z: float, rx: float, ry: float, rz: float) -> Array:
@@ -242,7 +256,7 @@ class Anatomy:
         self.canvas.paint(box, muscle, self.tissue(box, self.hu["muscle"]))
         vessels = 600 * np.clip(self.fine[box] - 1.6, 0, 1)
         self.canvas.paint(box, lungs[box], LUNG + 30 * self.coarse[box] + vessels)
-        centre, radii = self.near((-14, 62, 128)), self.size((62, 44, 40))
+        centre, radii = self.near((-14, 62, 128 + self.breath)), self.size((62, 44, 40))
         box = self.ellipsoid_box(centre, radii, 8)
         d = np.maximum(ellipsoid(self.canvas.at(box), centre, radii, self.turn((0, 10, 20))), 3 - self.dome[box])
         self.canvas.paint(box, d - 6, self.tissue(box, FAT, 8))
@@ -258,13 +272,15 @@ class Anatomy:
         bulk = float(self.rng.normal(1, 0.1))
         hu = self.hu["muscle"]
         for side in (1, -1):
-            z = np.linspace(170, -190, 14)
-            for x, y, radius in ((38, -46, 27), (24, -52, 20), (54, -46, 19)):
-                path = np.stack([np.full(14, side * x * 1.0), y + self.bend(z), z], -1)
-                taper = radius * bulk * (1 - 0.25 * np.clip(z / 120, 0, 1))
-                box, d = self.canvas.tube(path, taper, 3)
-                d = np.maximum(d + 1.2 * self.coarse[box], self.cavity[box] - 9)
-                self.canvas.paint(box, d, self.tissue(box, hu - 4, 16, 12))
+            box = self.canvas.box((side * 38 - 46, -100, -260), (side * 38 + 46, -10, 260))
+            x, y, z = self.canvas.at(box)
+            thin = 1 - 0.3 * np.clip((z - 20) / 110, 0, 1)
+            d = np.sqrt(((x - side * 36) / (37 * bulk * thin)) ** 2 + ((y + 54) / (28 * bulk * thin)) ** 2) - 1
+            d = np.maximum(25 * d, self.cavity[box] - self.build.wall) + self.coarse[box]
+            self.canvas.paint(box, d, self.tissue(box, hu - 4, 14, 8))
+            # fat between its strands
+            strands = np.maximum(d + 4, 1.9 - np.abs(self.coarse[box] + 0.3 * self.fine[box]))
+            self.canvas.paint(box, strands, -40.0)
             path = self.near(
                 [[side * 52, -18, 32], [side * 62, -24, -10], [side * 72, -28, -70], [side * 74, -28, -130]], 2
             )
@@ -313,7 +329,9 @@ class Anatomy:
         self.canvas.paint(box, body, self.tissue(box, DISC, 6))
         density = self.rng.normal(1, 0.12)
         self.canvas.paint(box, bones, self.tissue(box, CORTICAL * density, 40, 30))
-        self.canvas.paint(box, bones + 2.6, self.tissue(box, MARROW * density, 30, 15))
+        self.canvas.paint(
+            box, np.where(bones < bone - 0.1, bones + 3, bones + 1.8), self.tissue(box, MARROW * density, 28, 15)
+        )
         self.canvas.paint(box, canal, self.tissue(box, 18, 4))
         self.canvas.paint(box, canal + 3.5, self.tissue(box, 38, 4))
 
@@ -332,9 +350,9 @@ class Anatomy:
                 bony = share < 0.83
                 for part, value, core in ((bony, CORTICAL * 0.95, MARROW * 0.7), (~bony, 110.0, 95.0)):
                     if part.sum() > 1:
-                        box, d = self.canvas.tube(path[part], 5.6, 1)
+                        box, d = self.canvas.tube(path[part], 5.0, 1)
                         self.canvas.paint(box, d, self.tissue(box, value, 30))
-                        self.canvas.paint(box, d + 2.8, self.tissue(box, core, 25))
+                        self.canvas.paint(box, d + 2.0, self.tissue(box, core, 25))
 
     # gut -------------------------------------------------------------------------------------------------------------
     def bowel(self) -> None:
@@ -347,7 +365,7 @@ class Anatomy:
             box, d = self.canvas.tube(path, np.linspace(3.2, 1.6, 6))
             self.canvas.paint(box, d, 0.5 * (self.hu["vein"] + self.hu["aorta"]) * 0.8)
         small = ["folds", "fluid", rng.choice(["contrast", "fluid", "folds"])]
-        for loop in range(7):
+        for loop in range(9):
             at = rng.uniform((-75, 45, -125), (75, 90, -30))
             nodes = [at]
             for _ in range(6):
@@ -397,13 +415,16 @@ class Anatomy:
         return smooth_maximum(smooth_maximum(d, self.cavity[box] + 1.5, 4), self.dome[box] + 1.5, 4)
 
     def liver(self) -> None:
-        right, left = self.near((72, 20, 42)), self.near((12, 74, 62))
+        lift = np.array([0, 0, 0.7 * self.breath])
+        right, left = self.near((70, 20, 46)) + lift, self.near((14, 74, 62)) + lift
         box = self.canvas.box((-110, -100, -90), (160, 130, 140))
         p = self.canvas.at(box)
-        d = ellipsoid(p, right, self.size((72, 90, 84)), self.turn())
-        point, normal = self.near((44, 34, 4)), np.array([-0.72, 0.16, -0.68])
+        d = ellipsoid(p, right, self.size((76, 92, 92), 0.05), self.turn())
+        point, normal = self.near((48, 34, 8)), np.array([-0.70, 0.20, -0.68])
         below = sum((p[i] - np.float32(point[i])) * np.float32(normal[i]) for i in range(3))
         d = smooth_maximum(d, below, 22)
+        # the kidney and its fat lie in a hollow of the liver
+        d = smooth_maximum(d, -ellipsoid(p, self.near((50, -26, -10), 2), (46, 60, 62)), 18)
         d = smooth_minimum(d, ellipsoid(p, left, self.size((76, 36, 36), 0.1), self.turn((0, 12, 0))), 24)
         d = self.inside(box, d + 1.2 * self.coarse[box])
         fatty = float(self.rng.choice([1.0, 1.0, 0.8]))
@@ -427,7 +448,7 @@ class Anatomy:
             self.canvas.paint(part, tube, self.hu[blood])
 
     def spleen(self) -> None:
-        centre, radii = self.near((-100, -10, 52)), self.size((37, 54, 52), 0.08)
+        centre, radii = self.near((-100, -10, 52 + 0.6 * self.breath)), self.size((38, 54, 52), 0.08)
         box = self.ellipsoid_box(centre, radii)
         p = self.canvas.at(box)
         d = ellipsoid(p, centre, radii, self.turn((0, 0, 12)))

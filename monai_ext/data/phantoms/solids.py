@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +28,9 @@ def resize(field: Array, shape: Sequence[int]) -> Array:
     return np.asarray(y.numpy().reshape(*lead, *shape), dtype=np.float32)
 
 
-def smooth_noise(rng: np.random.Generator, shape: Sequence[int], sigma: Sequence[float]) -> Array:
+def smooth_noise(rng: np.random.Generator, shape: Sequence[int], sigma: Iterable[float]) -> Array:
     """Gaussian random field of zero mean and unit variance, correlated over ``sigma`` voxels along each axis."""
+    sigma = [float(s) for s in sigma]
     # a field that varies slowly is drawn on a coarser grid: the same statistics for a fraction of the time
     factor = [max(1.0, s / 1.5) for s in sigma]
     small = [max(2, int(np.ceil(n / f)) + 1) for n, f in zip(shape, factor)]
@@ -84,32 +86,42 @@ class Canvas:
     (partial volume), and the solid's label if more than half of it is filled.
 
     Args:
-        points: patient coordinates in mm of every voxel, ``(3, *shape)``.
-        to_index: 4x4 matrix from patient coordinates to voxel indices.
-        margin: how far in mm ``points`` are from the exact grid of ``to_index`` at most (deformation).
+        points: patient coordinates in mm of every voxel, ``(3, *shape)``: an affine grid, gently deformed.
+        to_index: 4x4 matrix from the coordinates of the grid without deformation to voxel indices.
         softness: width in mm over which an edge fades.
         background: value of the empty canvas.
     """
 
-    def __init__(
-        self, points: Array, to_index: NDArray[np.float64], margin: float, softness: float, background: float
-    ) -> None:
+    def __init__(self, points: Array, to_index: NDArray[np.float64], softness: float, background: float) -> None:
         self.points = points
         self.to_index = to_index
-        self.margin = margin
+        self.to_points = np.linalg.inv(to_index)
         self.softness = softness
         self.value = np.full(points.shape[1:], background, dtype=np.float32)
         self.label = np.zeros(points.shape[1:], dtype=np.uint8)
 
     def box(self, lower: ArrayLike, upper: ArrayLike) -> Box:
         """Voxel ranges that hold every point between two corners in mm, with room for an edge."""
-        pad = self.margin + self.softness
-        ends = np.stack([np.asarray(lower, float) - pad, np.asarray(upper, float) + pad])
-        corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
-        index = corners @ self.to_index[:3, :3].T + self.to_index[:3, 3]
-        first, last = np.floor(index.min(0)).astype(int), np.ceil(index.max(0)).astype(int) + 1
-        shape = self.value.shape
-        return tuple(slice(min(max(a, 0), n), min(max(b, 0), n)) for a, b, n in zip(first, last, shape))
+        first, last = self._ranges(np.asarray(lower, float)[None], np.asarray(upper, float)[None])
+        return tuple(slice(int(a), int(b)) for a, b in zip(first[0], last[0]))
+
+    def _ranges(self, lower: NDArray[np.float64], upper: NDArray[np.float64]) -> tuple[Any, Any]:
+        """First and last + 1 voxel along every axis of many boxes at once, ``(boxes, 3)``."""
+        linear, offset = self.to_index[:3, :3], self.to_index[:3, 3]
+        shape: Any = np.array(self.value.shape)
+        centre = (lower + upper) / 2
+        shift = np.zeros_like(centre)
+        for _ in range(3):  # where the deformed grid has the centre: a fixed point, since the deformation is gentle
+            index = np.clip(np.rint((centre - shift) @ linear.T + offset), 0, shape - 1).astype(int)
+            shift = self.points[:, index[:, 0], index[:, 1], index[:, 2]].T - (
+                index @ self.to_points[:3, :3].T + self.to_points[:3, 3]
+            )
+        index = (centre - shift) @ linear.T + offset
+        # the deformation stretches by less than a quarter
+        half = (1.25 * (upper - lower) / 2 + self.softness) @ np.abs(linear).T + 1
+        return np.clip(np.floor(index - half), 0, shape).astype(int), np.clip(np.ceil(index + half), 0, shape).astype(
+            int
+        )
 
     def at(self, box: Box) -> Array:
         """Patient coordinates of the voxels of a box."""
@@ -143,20 +155,19 @@ class Canvas:
         """
         path = np.asarray(path, dtype=float)
         radii = np.broadcast_to(np.asarray(radius, dtype=float), len(path))
-        reach = radii.max() + room
-        whole = self.box((path - reach).min(0), (path + reach).max(0))
-        distance = np.full([s.stop - s.start for s in whole], 1e3, dtype=np.float32)
-        for a, b, ra, rb in zip(path[:-1], path[1:], radii[:-1], radii[1:]):
-            r = max(ra, rb) + room
-            part = self.box(np.minimum(a, b) - r, np.maximum(a, b) + r)
-            p = self.at(part)
+        reach = np.maximum(radii[:-1], radii[1:])[:, None] + room
+        first, last = self._ranges(np.minimum(path[:-1], path[1:]) - reach, np.maximum(path[:-1], path[1:]) + reach)
+        start = first.min(0)
+        distance = np.full(last.max(0) - start, 1e3, dtype=np.float32)
+        for a, b, ra, rb, low, high in zip(path[:-1], path[1:], radii[:-1], radii[1:], first, last):
+            p = self.points[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]]
             if p.size == 0:
                 continue
+            q = p - a.astype(np.float32).reshape(3, 1, 1, 1)
             ab = b - a
-            q = [p[i] - np.float32(a[i]) for i in range(3)]
-            t = sum(q[i] * np.float32(ab[i] / max(ab @ ab, 1e-6)) for i in range(3))
-            t = np.clip(t, 0, 1)
-            d = np.sqrt(sum((q[i] - t * np.float32(ab[i])) ** 2 for i in range(3))) - (ra + t * np.float32(rb - ra))
-            inner = tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(part, whole))
-            np.minimum(distance[inner], d, out=distance[inner])
-        return whole, distance
+            along = np.tensordot((ab / max(ab @ ab, 1e-6)).astype(np.float32), q, 1).clip(0, 1)
+            q -= along * ab.astype(np.float32).reshape(3, 1, 1, 1)
+            d = np.sqrt(np.einsum("i...,i...->...", q, q)) - (np.float32(ra) + along * np.float32(rb - ra))
+            part = distance[tuple(slice(i, j) for i, j in zip(low - start, high - start))]
+            np.minimum(part, d, out=part)
+        return tuple(slice(int(i), int(j)) for i, j in zip(start, last.max(0))), distance
