@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Time and memory of ``label_metrics`` (Dice and HD95) against MONAI and MedPy, on label maps like abdominal CT.
+
+    python benchmarks/metrics.py            # about ten minutes on two cores
+    python benchmarks/metrics.py --quick    # one minute, smaller maps
+
+The sides run alternately in one process, ``--repeats`` times, and their results are compared each time. All that a side
+needs to get from label maps to numbers counts, so MONAI's one-hot encoding does. 104 one-hot classes do not fit into
+memory: there MONAI sees one class at a time. MedPy transforms whole volumes and gets maps an eighth of the size. Peak
+memory is that of a process of its own, less what it held before the call (Linux only).
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from medpy.metric import binary
+from monai.metrics import compute_dice, compute_hausdorff_distance
+from monai.networks.utils import one_hot
+
+from monai_ext.metrics import label_metrics
+
+Maps = tuple[np.ndarray, np.ndarray]
+Scores = dict[str, np.ndarray]
+SPACING = (0.8, 0.8, 3.0)
+
+
+def make_maps(shape: tuple[int, int, int], organs: int, stray: bool) -> Maps:
+    """Return prediction and truth: ellipsoids, misplaced by about a voxel; with ``stray``, far-away false positives."""
+    rng = np.random.default_rng(0)
+    grid = np.ogrid[tuple(slice(0, n) for n in shape)]
+    pred, label = np.zeros((2, *shape), dtype=np.uint8)
+    size = 0.12 * min(1.0, (8 / organs) ** (1 / 3))
+    for index in range(1, organs + 1):
+        centre = rng.uniform(0.25, 0.75, size=3) * shape
+        radii = rng.uniform(0.6, 1.2, size=3) * size * shape
+        for target, jitter in ((label, 0.0), (pred, 1.0)):
+            c, r = centre + jitter * rng.normal(size=3), radii + jitter * rng.normal(size=3)
+            box = tuple(
+                slice(max(0, int(a - b) - 1), min(n, int(a + b) + 2)) for a, b, n in zip(c, r, shape, strict=True)
+            )
+            axes = [g[tuple(b if n > 1 else slice(None) for b, n in zip(box, g.shape, strict=True))] for g in grid]
+            inside = sum(((g - a) / max(b, 1.0)) ** 2 for g, a, b in zip(axes, c, r, strict=True)) <= 1.0
+            target[box][inside] = index
+    if stray:
+        for index in range(1, organs + 1):
+            pred[0, 0, index], pred[-1, -1, -index] = index, index
+    return pred, label
+
+
+def ours(maps: Maps, organs: int, convention: str = "monai") -> Scores:
+    return label_metrics(*maps, organs + 1, SPACING, convention=convention)
+
+
+def ours_transunet(maps: Maps, organs: int) -> Scores:
+    return ours(maps, organs, convention="transunet")
+
+
+def monai(maps: Maps, organs: int) -> Scores:
+    pred, label = (one_hot(torch.from_numpy(m)[None, None], organs + 1, dtype=torch.float32) for m in maps)
+    return {
+        "dice": compute_dice(pred, label, include_background=False)[0].numpy(),
+        "hd95": compute_hausdorff_distance(pred, label, percentile=95, spacing=SPACING)[0].numpy(),
+    }
+
+
+def monai_by_class(maps: Maps, organs: int) -> Scores:
+    rows = []
+    for index in range(1, organs + 1):
+        pred, label = (torch.from_numpy(m == index)[None, None].float() for m in maps)
+        distance = compute_hausdorff_distance(pred, label, include_background=True, percentile=95, spacing=SPACING)
+        rows.append((compute_dice(pred, label).item(), distance.item()))
+    return dict(zip(("dice", "hd95"), np.array(rows).T, strict=True))
+
+
+def medpy(maps: Maps, organs: int) -> Scores:
+    masks = [tuple(m == index for m in maps) for index in range(1, organs + 1)]
+    return {"dice": np.array([binary.dc(*m) for m in masks]), "hd95": np.array([binary.hd95(*m) for m in masks])}
+
+
+SIDES: dict[str, Callable[[Maps, int], Scores]] = {
+    f.__name__: f for f in (ours, ours_transunet, monai, monai_by_class, medpy)
+}
+FULL, EIGHTH, QUICK = (512, 512, 148), (256, 256, 74), (192, 192, 56)
+CASES = {  # name: shape, shape with --quick, organs, stray voxels, our side, the other
+    "8 organs": (FULL, QUICK, 8, False, "ours", "monai"),
+    "8 organs, stray voxels": (FULL, QUICK, 8, True, "ours", "monai"),
+    "104 classes": (FULL, QUICK, 104, False, "ours", "monai_by_class"),
+    "8 organs, MedPy": (EIGHTH, (96, 96, 40), 8, False, "ours_transunet", "medpy"),
+}
+
+
+def peak_memory(case: str, side: str, quick: bool) -> float:
+    """Return the MiB that one call adds, measured in a new process."""
+    command = [sys.executable, __file__, "--peak", case, side, *(["--quick"] if quick else [])]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def load(case: str, quick: bool) -> tuple[Maps, int]:
+    shape, small, organs, stray, *_ = CASES[case]
+    return make_maps(small if quick else shape, organs, stray), organs
+
+
+def print_peak(case: str, side: str, quick: bool) -> None:
+    maps, organs = load(case, quick)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = resident_peak()
+    SIDES[side](maps, organs)
+    print(resident_peak() - before)
+
+
+def resident_peak() -> float:
+    """Return the highest resident memory in MiB; ``getrusage`` would count the process that started this one."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def compare(case: str, repeats: int, quick: bool) -> str:
+    maps, organs = load(case, quick)
+    sides = CASES[case][4:]
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(repeats):
+        scores = []
+        for side in sides:
+            start = time.perf_counter()
+            scores.append(SIDES[side](maps, organs))
+            seconds[side].append(time.perf_counter() - start)
+        for name, values in scores[0].items():
+            # MONAI's float32 percentile rounds its rank
+            np.testing.assert_allclose(values, scores[1][name], rtol=1e-4, atol=1e-5, err_msg=f"{case}: {name}")
+    mine, other = (np.array(seconds[side]) for side in sides)
+    ratios = other / mine
+    memory = [peak_memory(case, side, quick) for side in sides]
+    return (
+        f"| {case} | {'x'.join(map(str, maps[0].shape))} | {np.median(mine):.2f} ({mine.min():.2f}-{mine.max():.2f}) "
+        f"| {sides[1]} | {np.median(other):.2f} ({other.min():.2f}-{other.max():.2f}) "
+        f"| {np.median(ratios):.1f} ({ratios.min():.1f}-{ratios.max():.1f}) | {memory[0]:.0f} | {memory[1]:.0f} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smaller maps")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if options.peak:
+        print_peak(*options.peak, options.quick)
+        return
+    print(f"{torch.get_num_threads()} threads, {options.repeats} alternating runs: median (minimum-maximum)\n")
+    print("| case | voxels | label_metrics [s] | other | [s] | ratio | memory [MiB] | other [MiB] |")
+    print("|---|---|---|---|---|---|---|---|")
+    for case in CASES:
+        print(compare(case, options.repeats, options.quick), flush=True)
+
+
+if __name__ == "__main__":
+    main()
