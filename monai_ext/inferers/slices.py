@@ -108,7 +108,7 @@ class SliceBatchInferer(Inferer):
         stacks = x.movedim(self.spatial_dim + 2, 1) if x.dim() == 5 else x[None]
         device = torch.device(self.sw_device or _device_of(network) or x.device)
         batch_size = self.batch_size
-        result, views = x.new_empty(0), x.new_empty(0)
+        result = x.new_empty(0)  # until the number of classes is known
         with tqdm(total=stacks.shape[0] * stacks.shape[1], unit="slice", disable=not self.progress) as bar:
             for index, stack in enumerate(stacks):
                 start = 0
@@ -123,8 +123,8 @@ class SliceBatchInferer(Inferer):
                     if result.numel() == 0:
                         shape = (x.shape[0], values.shape[1], *x.shape[2:])
                         result = torch.empty(shape, dtype=values.dtype, device=self.device or x.device)
-                        views = result.movedim(self.spatial_dim + 2, 1) if x.dim() == 5 else result[None]
-                    views[index, start : start + len(batch)] = values.to(views.device)
+                    target = result.movedim(self.spatial_dim + 2, 1) if x.dim() == 5 else result[None]
+                    target[index, start : start + len(batch)] = values.to(result.device)
                     start += len(batch)
                     bar.update(len(batch))
         return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result

@@ -89,7 +89,8 @@ def check_image_size(size: Sequence[int] | int) -> tuple[int, int]:
 @lru_cache(maxsize=64)
 def _nearest_index(length: int, new_length: int, device: torch.device) -> torch.Tensor:
     index = ndimage.zoom(np.arange(length), new_length / length, order=0, mode="mirror")
-    return torch.from_numpy(index).to(device)
+    with torch.inference_mode(False):  # what is cached serves training, too
+        return torch.from_numpy(index).to(device)
 
 
 @lru_cache(maxsize=64)
@@ -101,7 +102,8 @@ def _spline_bands(length: int, new_length: int, dtype: torch.dtype, device: torc
         block = matrix[row : row + BLOCK]
         columns = np.flatnonzero((np.abs(block) > 1e-12).any(axis=0))
         band = block[:, columns[0] : columns[-1] + 1]
-        bands.append((row, int(columns[0]), torch.tensor(band, dtype=dtype, device=device)))
+        with torch.inference_mode(False):
+            bands.append((row, int(columns[0]), torch.tensor(band, dtype=dtype, device=device)))
     return bands
 
 

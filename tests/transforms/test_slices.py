@@ -93,6 +93,13 @@ class TestResizeSlices:
             inside = resize_slices(x, (30, 30))
         assert torch.equal(inside, resize_slices(x, (30, 30)))
 
+    @pytest.mark.parametrize("mode", ["cubic", "bilinear", "nearest"])
+    def test_gradients_even_after_inference_mode(self, mode):
+        with torch.inference_mode():
+            resize_slices(torch.rand(1, 1, 6, 5, dtype=torch.float64), (4, 7), mode)
+        x = torch.rand(1, 1, 6, 5, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda x: resize_slices(x, (4, 7), mode), x)
+
     def test_non_contiguous_slices(self):
         volume = torch.rand(1, 40, 30, 6, dtype=torch.float64)
         view = volume.movedim(3, 0)
