@@ -39,6 +39,10 @@ def upright(image: nib.Nifti1Image, label: nib.Nifti1Image) -> tuple[NDArray, ND
 def draw(axes: NDArray, title: str, image: NDArray, label: NDArray, aspect: float) -> None:
     """One row without and one with the labels."""
     present = np.flatnonzero(label.any((0, 1)))
+    body = image > -300
+    left, right = np.flatnonzero(body.any((1, 2)))[[0, -1]]
+    front, back = np.flatnonzero(body.any((0, 2)))[[0, -1]]
+    image, label = (a[left : right + 1, front : back + 1] for a in (image, label))
     for column, height in enumerate(HEIGHTS):
         k = int(present[0] + height * (present[-1] - present[0]))
         for row in range(2):
@@ -46,7 +50,8 @@ def draw(axes: NDArray, title: str, image: NDArray, label: NDArray, aspect: floa
             axes[row, column].axis("off")
         mask = np.ma.masked_equal(label[:, :, k].T, 0)
         axes[1, column].imshow(mask, cmap=COLOURS, vmin=0, vmax=13, alpha=0.55, interpolation="nearest", aspect=aspect)
-    axes[0, 0].set_title(title, loc="left", color="white", fontsize=11)
+    axes[0, 0].text(0, 0, title, color="white", fontsize=10, va="top")
+    axes[0, 0].set_zorder(1)  # or the next column covers the end of the title
 
 
 def main() -> None:
@@ -64,10 +69,10 @@ def main() -> None:
     if arguments.image and arguments.label:
         rows.append((arguments.image.name, *upright(nib.load(arguments.image), nib.load(arguments.label))))
     columns = len(HEIGHTS)
-    figure, axes = plt.subplots(2 * len(rows), columns, figsize=(2.4 * columns, 4.6 * len(rows)), facecolor="black")
+    figure, axes = plt.subplots(2 * len(rows), columns, figsize=(2.4 * columns, 3.5 * len(rows)), facecolor="black")
     for i, row in enumerate(rows):
         draw(axes[2 * i : 2 * i + 2], *row)
-    figure.subplots_adjust(0.002, 0.002, 0.998, 0.985, 0.01, 0.02)
+    figure.subplots_adjust(0.002, 0.002, 0.998, 0.998, 0.01, 0.02)
     figure.savefig(arguments.output, dpi=100, facecolor="black")
 
 

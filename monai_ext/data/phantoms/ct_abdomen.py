@@ -124,7 +124,7 @@ def _scan(rng: np.random.Generator, hu: Array, voxel: NDArray[np.float64], slice
     noise = gaussian_filter(white, grain, truncate=3.0) - gaussian_filter(
         white, [0.25 if axis == slice_axis else 2.0 for axis in range(3)], truncate=2.0
     )
-    noise *= float(rng.uniform(8, 17)) / float(noise.std())
+    noise *= float(rng.uniform(10, 19)) / float(noise.std())
     shading = 4 * smooth_noise(rng, hu.shape, 60 / voxel)
     return np.clip(np.rint(hu + noise + shading), -1024, 3071).astype(np.int16)
 

@@ -50,14 +50,14 @@ ENHANCEMENT = {
     "aorta": (42, 270, 158, 112),
     "vein": (40, 90, 140, 110),
     "portal": (42, 150, 166, 112),
-    "liver": (57, 76, 110, 95),
-    "spleen": (48, 125, 120, 99),
+    "liver": (57, 78, 106, 92),
+    "spleen": (48, 118, 114, 96),
     "cortex": (34, 190, 180, 150),
     "medulla": (30, 95, 160, 150),
     "pancreas": (38, 110, 97, 78),
     "adrenal": (30, 75, 70, 62),
-    "bowel": (38, 90, 94, 78),
-    "muscle": (54, 58, 62, 60),
+    "bowel": (40, 98, 108, 92),
+    "muscle": (55, 60, 66, 64),
 }
 AIR, GAS, LUNG, FAT, DISC, MARROW, CORTICAL = -1000.0, -900.0, -850.0, -102.0, 85.0, 175.0, 520.0
 VERTEBRA = 34.0  # height of a vertebra and its disc
@@ -172,7 +172,7 @@ class Anatomy:
         box, d = self.canvas.tube(path, radius, room=4.0)
         if d.size == 0:
             return
-        d = d + rough * self.coarse[box]
+        d = self.inside(box, d + rough * self.coarse[box])
         self.canvas.paint(box, d - 1.5, self.tissue(box, FAT, 8), 0 if label == 0 else None)
         self.canvas.paint(box, d, self.tissue(box, self.hu["bowel"] * 0.85), label)
         y = self.canvas.at(box)[1]
@@ -365,12 +365,15 @@ class Anatomy:
             box, d = self.canvas.tube(path, np.linspace(3.2, 1.6, 6))
             self.canvas.paint(box, d, 0.5 * (self.hu["vein"] + self.hu["aorta"]) * 0.8)
         small = ["folds", "fluid", rng.choice(["contrast", "fluid", "folds"])]
-        for loop in range(9):
-            at = rng.uniform((-75, 45, -125), (75, 90, -30))
+        low, high = np.array([-85, 38, -175]), np.array([85, 98, -22])
+        for loop in range(14):
+            at = rng.uniform(low, high)
             nodes = [at]
             for _ in range(6):
                 step = rng.normal(0, 1, 3)
-                at = np.clip(at + 34 * step / np.linalg.norm(step), (-85, 38, -175), (85, 98, -22))
+                step *= 34 / np.linalg.norm(step)
+                ahead = at + step
+                at = np.where((ahead < low) | (ahead > high), at - step, ahead).clip(low, high)  # turn back at the wall
                 nodes.append(at)
             path = spline_path(nodes, 20)
             self.hollow(path, rng.uniform(10, 14) + rng.uniform(-1.5, 1.5, 20), small[loop % 3], 3)
@@ -393,7 +396,7 @@ class Anatomy:
         """Esophagus, then the stomach: thick wall, folds, and contents with a gas level."""
         rng = self.rng
         stomach = self.near(
-            [[-50, 10, 82], [-60, 24, 62], [-58, 48, 40], [-42, 76, 18], [-14, 92, 2], [12, 88, 0], [32, 78, 6]]
+            [[-50, 14, 76], [-60, 32, 60], [-60, 57, 40], [-42, 80, 18], [-14, 94, 2], [12, 89, 0], [32, 79, 6]]
         )
         gullet = np.concatenate(
             [self.near([[-4, 34, 190], [-6, 35, 130], [-16, 38, 100]], 2), np.add(stomach[:1], [18, 20, -2])]
@@ -405,7 +408,7 @@ class Anatomy:
         self.canvas.paint(box, d, self.tissue(box, self.hu["bowel"] * 0.75, 5), LABELS["esophagus"])
         lumen = GAS if rng.random() < 0.5 else 20.0
         self.canvas.paint(box, d + 6.5, lumen)
-        full = spline_path(np.column_stack([stomach, self.size([29, 33, 30, 26, 21, 17, 11.5], 0.06)]), 22)
+        full = spline_path(np.column_stack([stomach, self.size([29, 32, 29, 25, 21, 17, 11.5], 0.06)]), 22)
         content = str(rng.choice(["fluid", "fluid", "contrast", "stool", "folds"]))
         self.hollow(full[:, :3], full[:, 3], content, float(rng.uniform(4, 6)), LABELS["stomach"], 1.5)
 
@@ -423,12 +426,14 @@ class Anatomy:
         point, normal = self.near((48, 34, 8)), np.array([-0.70, 0.20, -0.68])
         below = sum((p[i] - np.float32(point[i])) * np.float32(normal[i]) for i in range(3))
         d = smooth_maximum(d, below, 22)
+        spine = (np.sqrt((p[0] / 32) ** 2 + ((p[1] + 12) / 46) ** 2) - 1) * 32
+        d = smooth_maximum(d, -spine, 8)
         # the kidney and its fat lie in a hollow of the liver
         d = smooth_maximum(d, -ellipsoid(p, self.near((50, -26, -10), 2), (46, 60, 62)), 18)
         d = smooth_minimum(d, ellipsoid(p, left, self.size((76, 36, 36), 0.1), self.turn((0, 12, 0))), 24)
         d = self.inside(box, d + 1.2 * self.coarse[box])
         fatty = float(self.rng.choice([1.0, 1.0, 0.8]))
-        self.canvas.paint(box, d, self.tissue(box, self.hu["liver"] * fatty, 4, 3), LABELS["liver"])
+        self.canvas.paint(box, d, self.tissue(box, self.hu["liver"] * fatty, 5, 6), LABELS["liver"])
         inner = d + 4
         # hepatic veins run to the vena cava under the dome, portal branches spread from the hilum
         root, hilum = self.near((22, 46, 96), 2), self.near((46, 52, 44), 2)
@@ -444,7 +449,7 @@ class Anatomy:
         for start, nodes, blood, radius in trees:
             path = spline_path([start, *[self.near(n, 5) for n in nodes]], 8)
             part, tube = self.canvas.tube(path, np.linspace(radius, 1.5, 8))
-            tube = np.maximum(tube, inner_crop(inner, box, part))
+            tube = np.maximum(tube, part_of(inner, box, part))
             self.canvas.paint(part, tube, self.hu[blood])
 
     def spleen(self) -> None:
@@ -460,11 +465,11 @@ class Anatomy:
     def kidneys(self) -> None:
         """Cortex, pyramids, and a sinus of fat and urine that opens inwards and forwards."""
         for side, organ in ((1, "right kidney"), (-1, "left kidney")):
-            centre = self.near((side * 65, -1, -12 if side > 0 else -3))
+            centre = self.near((side * 65, -4, -12 if side > 0 else -4))
             radii = self.size((28, 28, 54), 0.06)
             box = self.ellipsoid_box(centre, radii, 12)
             p = self.canvas.at(box)
-            turn = self.turn((-8, side * 10, side * 20))
+            turn = self.turn((13, -side * 10, -side * 20))  # the upper poles lie further back and closer together
             d = ellipsoid(p, centre, radii, turn) + 0.8 * self.coarse[box]
             sinus_centre = centre + turn.apply([-side * 24.0, 8, 0])
             sinus = ellipsoid(p, sinus_centre, self.size((22, 12, 22)), turn) + 1.5 * self.coarse[box]
@@ -484,7 +489,7 @@ class Anatomy:
                 self.canvas.paint(part, tube, self.hu[blood], 0)
 
     def pancreas(self) -> None:
-        nodes = np.array([[34, 58, -24], [26, 62, -8], [8, 66, 6], [-18, 64, 16], [-42, 50, 26], [-66, 34, 34]])
+        nodes = np.array([[34, 58, -24], [26, 62, -8], [8, 65, 6], [-18, 59, 16], [-42, 42, 26], [-67, 26, 35]])
         nodes = self.near(nodes) + self.rng.normal(0, 2.0, nodes.shape)
         full = spline_path(np.column_stack([nodes, self.size([15.5, 15.5, 12, 12.5, 13, 11.5], 0.06)]), 20)
         box, d = self.canvas.tube(full[:, :3], full[:, 3], 4)
@@ -565,7 +570,7 @@ class Anatomy:
     def portal_vein(self) -> None:
         meet = self.near((12, 54, 6), 2)
         splenic = spline_path(
-            [self.near((-74, 20, 38), 2), self.near((-42, 38, 24), 2), self.near((-10, 50, 10), 2), meet], 10
+            [self.near((-76, 16, 38), 2), self.near((-42, 30, 24), 2), self.near((-10, 47, 10), 2), meet], 10
         )
         portal = spline_path([meet, self.near((28, 54, 26), 2), self.near((50, 50, 45), 2)], 7)
         mesenteric = spline_path([meet, np.add(meet, [3, 8, -34]), np.add(meet, [0, 16, -90])], 8)
@@ -577,7 +582,7 @@ class Anatomy:
             self.canvas.paint(box, d, self.tissue(box, self.hu["portal"], 3), LABELS["portal and splenic vein"])
 
 
-def inner_crop(values: Array, box: Box, part: Box) -> Array:
+def part_of(values: Array, box: Box, part: Box) -> Array:
     """Values known in a box, for a part of the grid: far outside where the box does not reach."""
     out = np.full([s.stop - s.start for s in part], 1e3, dtype=np.float32)
     common = [(max(b.start, p.start), min(b.stop, p.stop)) for b, p in zip(box, part)]
