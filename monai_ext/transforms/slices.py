@@ -29,10 +29,10 @@ def resize_slices(x: torch.Tensor, size: Sequence[int] | int, mode: str = "cubic
 
     ``"cubic"``
         The interpolating cubic spline of ``scipy.ndimage.zoom(order=3)``, for images. As the spline is linear in its
-        data, it is a product with one banded matrix per axis: equal to SciPy within rounding, at nine times its speed on
-        a CPU. PyTorch's bicubic filter, half as fast again, is another kernel: on a noisy CT-like slice from 512 to 256
-        pixels it differs from SciPy by 0.3 % of the range (RMS) with corners aligned, by 2.4 % without, and by 2.6 to
-        3.9 % with antialiasing.
+        data, it is a product with one banded matrix per axis: equal to SciPy within rounding, at nine times its speed
+        on a CPU. PyTorch's bicubic filter, half as fast again, is another kernel: on a noisy CT-like slice from 512 to
+        256 pixels it differs from SciPy by 0.3 % of the range (RMS) with corners aligned, by 2.4 % without, and by 2.6
+        to 3.9 % with antialiasing.
     ``"bilinear"``
         ``torch.nn.functional.interpolate(align_corners=True)``, for logits and probabilities.
     ``"nearest"``
