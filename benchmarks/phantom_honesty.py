@@ -7,7 +7,8 @@ truth of that very volume, to the organ (or to background) where it raises the m
 
     python benchmarks/phantom_honesty.py [--cases 12] [--seed 0]
 
-Measured on the 12 test cases of seed 0: see the closing lines of the output in docs/results.
+Measured on the 12 test cases of seed 0 (mean Dice of the 8 organs, and that of the case where it is highest): k-means
+with 12 clusters 0.16 (0.20), 40 thresholds 0.21 (0.26), 40 thresholds after smoothing 0.24 (0.30).
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def intensity_baseline(
     for way in ways:
         number = int(way)
         if number <= 12:
-            model = KMeans(number, n_init=3, random_state=0)
+            model = KMeans(min(number, np.count_nonzero(table.sum(1))), n_init=3, random_state=0)
             cluster = model.fit_predict(np.arange(400.0)[:, None], sample_weight=table.sum(1))
             name = f"k-means {number}"
         else:

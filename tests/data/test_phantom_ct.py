@@ -17,6 +17,7 @@ TRAINING = (5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 28, 30, 31, 33, 34, 37, 39, 40)
 TEST = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
 EIGHT = (1, 2, 3, 4, 6, 7, 8, 11)
 TINY = {"in_plane": 64, "slices": 24}
+TINIEST = {"in_plane": 32, "slices": 12}  # where only the files matter
 
 
 def load(folder: Path, case: int) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
@@ -80,14 +81,14 @@ class TestCohort:
                 np.testing.assert_array_equal(one.affine, other.affine)
 
     def test_resumes_with_what_is_missing(self, tmp_path: Path) -> None:
-        write_ct_phantom(tmp_path, 5, progress=False, **TINY)
+        write_ct_phantom(tmp_path, 5, progress=False, **TINIEST)
         images, labels = tmp_path / "RawData/Training/img", tmp_path / "RawData/Training/label"
         before = {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in [*images.iterdir(), *labels.iterdir()]}
         voxels = np.asarray(load(tmp_path, 7)[0].dataobj).copy()
         (images / "img0007.nii.gz").unlink()
         (labels / "label0009.nii.gz").unlink()
         (tmp_path / "PHANTOM.json").unlink()
-        write_ct_phantom(tmp_path, 5, progress=False, **TINY)
+        write_ct_phantom(tmp_path, 5, progress=False, **TINIEST)
         after = {p.name: p.stat().st_mtime_ns for p in [*images.iterdir(), *labels.iterdir()]}
         assert after.keys() == before.keys()
         rewritten = {name for name, time in after.items() if time != before[name][0]}
@@ -107,17 +108,17 @@ class TestCohort:
 
         monkeypatch.setattr(nib, "save", failing_save)
         with pytest.raises(OSError, match="disk full"):
-            write_ct_phantom(tmp_path, 5, progress=False, workers=1, **TINY)
+            write_ct_phantom(tmp_path, 5, progress=False, workers=1, **TINIEST)
         files = {p.name for p in tmp_path.rglob("*") if p.is_file()}
         assert files == {"img0005.nii.gz", "label0005.nii.gz", "label0006.nii.gz"}
         monkeypatch.undo()
-        write_ct_phantom(tmp_path, 5, progress=False, workers=2, **TINY)
+        write_ct_phantom(tmp_path, 5, progress=False, workers=2, **TINIEST)
         assert read_marker(tmp_path)["cases"] == [5, 6, 7, 9, 1]
-        assert load(tmp_path, 6)[0].shape == (64, 64, 24)
+        assert load(tmp_path, 6)[0].shape == (32, 32, 12)
 
     def test_a_cohort_grows(self, tmp_path: Path) -> None:
-        write_ct_phantom(tmp_path, 5, progress=False, **TINY)
-        write_ct_phantom(tmp_path, 6, progress=False, **TINY)
+        write_ct_phantom(tmp_path, 5, progress=False, **TINIEST)
+        write_ct_phantom(tmp_path, 6, progress=False, **TINIEST)
         assert read_marker(tmp_path)["cases"] == [5, 6, 7, 9, 1, 2]
 
     def test_leaves_other_data_alone(self, tmp_path: Path) -> None:
@@ -125,13 +126,13 @@ class TestCohort:
         images.mkdir(parents=True)
         nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), images / "img0040.nii.gz")
         with pytest.raises(ValueError, match=r"img0040\.nii\.gz: exists, but is not of this phantom"):
-            write_ct_phantom(tmp_path, 5, progress=False, **TINY)
+            write_ct_phantom(tmp_path, 5, progress=False, **TINIEST)
         assert [p.name for p in tmp_path.rglob("*.nii.gz")] == ["img0040.nii.gz"]
 
     def test_does_not_mix_seeds(self, tmp_path: Path) -> None:
-        write_ct_phantom(tmp_path, 5, progress=False, in_plane=24, slices=8)
+        write_ct_phantom(tmp_path, 5, progress=False, **TINIEST)
         with pytest.raises(ValueError, match="seed 0.*expected.*seed 1"):
-            write_ct_phantom(tmp_path, 5, seed=1, progress=False, in_plane=24, slices=8)
+            write_ct_phantom(tmp_path, 5, seed=1, progress=False, **TINIEST)
 
     @pytest.mark.parametrize(
         ("num_cases", "training", "test"),
@@ -152,9 +153,10 @@ class TestCohort:
 
 class TestAnatomy:
     def test_seeds_and_cases_differ(self) -> None:
-        first = ct_phantom_case(5, **TINY)
-        for other in (ct_phantom_case(5, seed=1, **TINY), ct_phantom_case(6, **TINY)):
-            assert np.mean(first.label != other.label) > 0.05
+        first = ct_phantom_case(5, **TINY).label
+        for other in (ct_phantom_case(5, seed=1, **TINY).label, ct_phantom_case(21, **TINY).label):  # LPS, too
+            organs = (first > 0) | (other > 0)
+            assert np.mean(first[organs] != other[organs]) > 0.25
 
     def test_every_label_in_every_case(self, all_cases: dict) -> None:
         for case, made in all_cases.items():
@@ -247,7 +249,7 @@ class TestHonesty:
         for case in (1, 3):
             made = ct_phantom_case(case, in_plane=96, slices=36)
             for way, dice in intensity_baseline(made.image, made.label, (4, 8, 12, 40)).items():
-                assert dice.mean() < 0.35, f"case {case}, {way}: {dice.round(2)}"
+                assert dice.mean() < 0.3, f"case {case}, {way}: {dice.round(2)}"
 
     def test_baseline_finds_what_intensity_does_give(self) -> None:
         """Eight organs of eight brightnesses: the baseline must reach Dice 1, or it proves nothing."""
