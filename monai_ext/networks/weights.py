@@ -186,6 +186,57 @@ _DOUBLEUNET_DCA: Rules = [
     (r"^out1\.0\.(?:conv\.)?", "head1."),
     (r"^out\.(?:conv\.)?", "head2."),
 ]
+# QTSeg's encoder numbers its layers as YOLOv8 does
+_QTSEG_LAYERS = {
+    "conv_0": "stage2.0",
+    "conv_1": "stage2.1",
+    "c2f_2": "stage2.2",
+    "conv_3": "stage3.0",
+    "c2f_4": "stage3.1",
+    "conv_5": "stage4.0",
+    "c2f_6": "stage4.1",
+    "conv_7": "stage5.0",
+    "c2f_8": "stage5.1",
+    "sppf_9": "stage5.2",
+    "c2f_12": "merge4",
+    "c2f_15": "merge3",
+    "conv_16": "down4",
+    "c2f_18": "output4",
+    "conv_19": "down5",
+    "c2f_21": "output5",
+}
+_QTSEG_ENCODER: Rules = [
+    (r"\.bn\.", ".norm."),
+    (r"\.m\.(\d+)\.cv1\.", r".chain.\1.first."),
+    (r"\.m\.(\d+)\.cv2\.", r".chain.\1.second."),
+    (r"sppf_9\.cv1\.", "sppf_9.reduce."),
+    (r"c2f_(\d+)\.cv1\.", r"c2f_\1.split."),
+    (r"(c2f|sppf)_(\d+)\.cv2\.", r"\1_\2.merge."),
+    *[(rf"^(image_encoder\.)?{theirs}\.", rf"\g<1>{ours}.") for theirs, ours in _QTSEG_LAYERS.items()],
+]
+_QTSEG: Rules = [
+    *_QTSEG_ENCODER,
+    (r"^image_encoder\.", "encoder."),
+    (r"^bridge\.neck_(\d)_(\d)\.", r"bridge.levels.\1.shares.\2."),
+    (r"\.conv_transpose\.", ".conv."),
+    (r"^mask_decoder\.mask_tokens\.weight$", "tokens"),
+    *[(rf"^mask_decoder\.([A-Z]+)_s{level}\.", rf"stages.{2 - level}.\1.") for level in (0, 1, 2)],
+    (r"\.DMAB\.layers\.", ".layers."),
+    (r"\.DMAB\.final_attn_token_to_image\.", ".final_attention."),
+    (r"\.DMAB\.norm_final_attn\.", ".final_norm."),
+    *[(rf"\.MLP\.(\d+)\.layers\.{i}\.", rf".token_mlps.\1.{2 * i}.") for i in (0, 1, 2)],
+    (r"\.PE\.positional_encoding_gaussian_matrix$", ".position.matrix"),
+    (r"\.SUB\.", ".upsample."),
+    (r"\.dm_attention\.spatial_attention\.cv1\.", ".spatial_gate.conv."),
+    (r"\.dm_attention\.channel_attention\.", ".channel_gate."),
+    (r"\.dm_attention\.(spatial|channel)_token_mix_attention\.", r".attend_\1."),
+    (r"\.dm_attention\.token_layernorm\.", ".mixed_norm."),
+    (r"\.token_layernorm\.", ".mlp_norm."),
+    (r"\.token_mlp\.lin", ".mlp.linear"),
+    (r"\.feature_mix\.", ".attend_tokens."),
+    *[(rf"\.{name[0]}_proj\.", f".{name}.") for name in ("query", "key", "value")],
+    (r"\.out_proj\.", ".out."),
+]
 
 RULES: dict[str, Rules] = {
     "DoubleUNetDCA": _DOUBLEUNET_DCA,
@@ -198,6 +249,8 @@ RULES: dict[str, Rules] = {
     "PVTv2": [(r"^head\.", None), *_PVT_V2],
     "XAttnResEMCAD": _EMCAD,  # without reads the two are one network
     "XAttnResBlockUNet": _XATTNRES_BLOCK,
+    "FPNEncoder": _QTSEG_ENCODER,
+    "QTSeg": _QTSEG,
 }
 
 

@@ -45,7 +45,7 @@ class IntraStageAttentionResidual(nn.Module):
         >>> attend([torch.rand(1, 36, 56, 56), torch.rand(1, 36, 56, 56)]).shape
         torch.Size([1, 36, 56, 56])
 
-    .. [1] XAttnRes, official repository xq141839/XAttnRes, module "XAttnResUnet".
+    .. [1] Liu et al., "XAttnRes", arXiv:2604.03297; this revision is in the authors' repository, xq141839/XAttnRes.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class MemoryRouting(nn.Module):
         >>> route([torch.rand(1, 36, 56, 56), torch.rand(1, 36, 56, 56)], torch.rand(1, 36, 56, 56)).shape
         torch.Size([1, 36, 56, 56])
 
-    .. [1] XAttnRes, official repository xq141839/XAttnRes, module "XAttnResUnet".
+    .. [1] Liu et al., "XAttnRes", arXiv:2604.03297; this revision is in the authors' repository, xq141839/XAttnRes.
     """
 
     def __init__(self, spatial_dims: int, channels: int, key_ratio: float = 0.5, fast: bool = True) -> None:

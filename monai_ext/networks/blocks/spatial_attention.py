@@ -33,6 +33,10 @@ class SpatialAttention(nn.Module):
         super().__init__()
         self.conv = Conv["CONV", spatial_dims](2, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        """The weight of each position, ``(B, 1, *spatial)``."""
         summary = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
-        return x * torch.sigmoid(self.conv(summary))
+        return torch.sigmoid(self.conv(summary))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)

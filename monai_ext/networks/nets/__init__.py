@@ -5,6 +5,7 @@ from .doubleunet_dca import DoubleUNetDCA
 from .emcad import EMCADNet
 from .multires_unet_dca import MultiResUNetDCA
 from .pvt_v2 import PVTv2
+from .qtseg import QTSeg
 from .r2unet_dca import R2UNetDCA
 from .resunet_plus_plus_dca import ResUNetPlusPlusDCA
 from .unet_dca import UNetDCA
@@ -17,6 +18,7 @@ __all__ = [
     "EMCADNet",
     "MultiResUNetDCA",
     "PVTv2",
+    "QTSeg",
     "R2UNetDCA",
     "ResUNetPlusPlusDCA",
     "UNetDCA",

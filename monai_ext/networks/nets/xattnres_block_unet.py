@@ -57,7 +57,7 @@ class XAttnResBlockUNet(nn.Module):
         >>> net(torch.rand(1, 1, 200, 216)).shape
         torch.Size([1, 9, 200, 216])
 
-    .. [1] XAttnRes, official repository xq141839/XAttnRes, module "XAttnResUnet".
+    .. [1] Liu et al., "XAttnRes", arXiv:2604.03297; this revision is in the authors' repository, xq141839/XAttnRes.
     """
 
     def __init__(
