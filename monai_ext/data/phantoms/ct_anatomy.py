@@ -7,7 +7,7 @@ vertebra.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -65,15 +65,25 @@ VERTEBRA = 34.0  # height of a vertebra and its disc
 
 @dataclass(frozen=True)
 class Build:
-    """What a patient is like before any organ is drawn: size, fat, contrast phase."""
+    """What a patient is like before any organ is drawn.
+
+    Args:
+        scale: size relative to the coordinates of the organs, along x, y and z.
+        fat: thickness of the fat under the skin in mm.
+        wall: thickness of the muscles below it in mm.
+        exponent: 2 makes the trunk an ellipse, more makes it squarer.
+        phase: a key of ``PHASES``.
+        cavity: half width and half depth of what the muscles enclose, in mm.
+        centre: of the trunk, in x and y.
+    """
 
     scale: NDArray[np.float64]
     fat: float
     wall: float
     exponent: float
     phase: str
-    cavity: tuple[float, float] = field(default=(134.0, 93.0))
-    centre: tuple[float, float] = field(default=(0.0, 26.0))
+    cavity: tuple[float, float] = (134.0, 93.0)
+    centre: tuple[float, float] = (0.0, 26.0)
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Build:
@@ -125,12 +135,16 @@ class Anatomy:
         self.muscles()
         self.spine()
         self.ribs()
-        self.bowel()
+        self.mesentery()
+        self.small_bowel()
+        self.colon()
+        self.duodenum()
         self.liver()
         self.spleen()
         self.stomach()
         self.kidneys()
-        self.vessels()
+        self.vena_cava()
+        self.aorta()
         self.pancreas()
         self.portal_vein()
         self.gallbladder()
@@ -156,6 +170,7 @@ class Anatomy:
         return hu + texture * self.fine[box] + patches * self.coarse[box]
 
     def ellipsoid_box(self, centre: NDArray[np.float64], radii: NDArray[np.float64], room: float = 0.0) -> Box:
+        """Voxel ranges of an ellipsoid however it is turned, and ``room`` mm around it."""
         reach = float(np.max(radii)) + room
         return self.canvas.box(centre - reach, centre + reach)
 
@@ -165,15 +180,13 @@ class Anatomy:
         radius: ArrayLike,
         content: str,
         wall: float = 3.0,
-        label: int | None = 0,
+        label: int = 0,
         rough: float = 1.0,
     ) -> None:
         """A tube of gut: wall, and inside it fluid, contrast, stool or collapsed folds, with gas on top."""
         box, d = self.canvas.tube(path, radius, room=4.0)
-        if d.size == 0:
-            return
         d = self.inside(box, d + rough * self.coarse[box])
-        self.canvas.paint(box, d - 1.5, self.tissue(box, FAT, 8), 0 if label == 0 else None)
+        self.canvas.paint(box, d - 1.5, self.tissue(box, FAT, 8))
         self.canvas.paint(box, d, self.tissue(box, self.hu["bowel"] * 0.85), label)
         y = self.canvas.at(box)[1]
         path = np.asarray(path, float)
@@ -313,7 +326,7 @@ class Anatomy:
         """Vertebral bodies and discs, the canal, arches, spinous and transverse processes."""
         box = self.canvas.box((-56, -85, -260), (56, 40, 260))
         x, y, z = self.canvas.at(box)
-        y = y - (6 * np.sin((z + 15) / -70))
+        y = y - self.bend(z).astype(np.float32)
         level = np.mod(z + np.float32(VERTEBRA / 2), np.float32(VERTEBRA)) - np.float32(VERTEBRA / 2)
         waist = 1 - 0.09 * np.clip(1 - (level / 13) ** 2, 0, 1)
         body = (np.sqrt((x / (24 * waist)) ** 2 + (y / (18.5 * waist)) ** 2) - 1) * 20
@@ -355,8 +368,8 @@ class Anatomy:
                         self.canvas.paint(box, d + 2.0, self.tissue(box, core, 25))
 
     # gut -------------------------------------------------------------------------------------------------------------
-    def bowel(self) -> None:
-        """Colon, small bowel, duodenum and the vessels of the mesentery, none of them labelled."""
+    def mesentery(self) -> None:
+        """Small vessels in the fat between the loops of bowel."""
         rng = self.rng
         for _ in range(14):
             start = rng.uniform((-20, 45, -40), (25, 60, 10))
@@ -364,7 +377,11 @@ class Anatomy:
             path = spline_path(np.stack([start, (start + end) / 2 + rng.normal(0, 8, 3), end]), 6)
             box, d = self.canvas.tube(path, np.linspace(3.2, 1.6, 6))
             self.canvas.paint(box, d, 0.5 * (self.hu["vein"] + self.hu["aorta"]) * 0.8)
-        small = ["folds", "fluid", rng.choice(["contrast", "fluid", "folds"])]
+
+    def small_bowel(self) -> None:
+        """Loops that wander through the front of the abdomen."""
+        rng = self.rng
+        contents = ["folds", "fluid", rng.choice(["contrast", "fluid", "folds"])]
         low, high = np.array([-85, 38, -175]), np.array([85, 98, -22])
         for loop in range(14):
             at = rng.uniform(low, high)
@@ -376,7 +393,11 @@ class Anatomy:
                 at = np.where((ahead < low) | (ahead > high), at - step, ahead).clip(low, high)  # turn back at the wall
                 nodes.append(at)
             path = spline_path(nodes, 20)
-            self.hollow(path, rng.uniform(10, 14) + rng.uniform(-1.5, 1.5, 20), small[loop % 3], 3)
+            self.hollow(path, rng.uniform(10, 14) + rng.uniform(-1.5, 1.5, 20), contents[loop % 3], 3)
+
+    def colon(self) -> None:
+        """Ascending, transverse and descending colon, with pouches."""
+        rng = self.rng
         filling = "contrast" if rng.random() < 0.25 else "stool"
         flexure = self.near((90, 50, -22))
         spleen_side = self.near((-92, 46, 12))
@@ -389,8 +410,11 @@ class Anatomy:
             path = spline_path(nodes, 26)
             pouches = 1 + 0.13 * np.sin(np.arange(26) * 2.1)
             self.hollow(path, self.size(radius) * pouches, filling if radius > 16 else "stool", 2.5)
+
+    def duodenum(self) -> None:
+        """Around the head of the pancreas."""
         path = self.near([[36, 74, 8], [54, 60, 2], [58, 44, -30], [46, 40, -58], [8, 46, -60], [-24, 56, -48]], 3)
-        self.hollow(spline_path(path, 14), self.size(12), str(rng.choice(["fluid", "folds"])), 3)
+        self.hollow(spline_path(path, 14), self.size(12), str(self.rng.choice(["fluid", "folds"])), 3)
 
     def stomach(self) -> None:
         """Esophagus, then the stomach: thick wall, folds, and contents with a gas level."""
@@ -418,6 +442,7 @@ class Anatomy:
         return smooth_maximum(smooth_maximum(d, self.cavity[box] + 1.5, 4), self.dome[box] + 1.5, 4)
 
     def liver(self) -> None:
+        """Right and left lobe under the diaphragm, cut off along a slope below; hepatic and portal veins."""
         lift = np.array([0, 0, 0.7 * self.breath])
         right, left = self.near((70, 20, 46)) + lift, self.near((14, 74, 62)) + lift
         box = self.canvas.box((-110, -100, -90), (160, 130, 140))
@@ -453,6 +478,7 @@ class Anatomy:
             self.canvas.paint(part, tube, self.hu[blood])
 
     def spleen(self) -> None:
+        """Hollow towards the stomach; patchy in the arterial phase, as its pulp fills unevenly."""
         centre, radii = self.near((-100, -10, 52 + 0.6 * self.breath)), self.size((38, 54, 52), 0.08)
         box = self.ellipsoid_box(centre, radii)
         p = self.canvas.at(box)
@@ -489,6 +515,7 @@ class Anatomy:
                 self.canvas.paint(part, tube, self.hu[blood], 0)
 
     def pancreas(self) -> None:
+        """From the head beside the duodenum to the tail at the spleen, lobed, with a thin duct."""
         nodes = np.array([[34, 58, -24], [26, 62, -8], [8, 65, 6], [-18, 59, 16], [-42, 42, 26], [-67, 26, 35]])
         nodes = self.near(nodes) + self.rng.normal(0, 2.0, nodes.shape)
         full = spline_path(np.column_stack([nodes, self.size([15.5, 15.5, 12, 12.5, 13, 11.5], 0.06)]), 20)
@@ -500,6 +527,7 @@ class Anatomy:
         self.canvas.paint(duct, tube, 40.0)
 
     def gallbladder(self) -> None:
+        """A pear under the liver, now and then with a stone."""
         nodes = self.near([[42, 66, 22], [48, 80, 8], [54, 92, -8], [57, 98, -20]])
         full = spline_path(np.column_stack([nodes, self.size([6, 13, 17, 15], 0.06)]), 12)
         box, d = self.canvas.tube(full[:, :3], full[:, 3], 3)
@@ -512,6 +540,7 @@ class Anatomy:
             self.canvas.paint(part, ellipsoid(self.canvas.at(part), stone, (6, 5, 5)), 190.0)
 
     def adrenals(self) -> None:
+        """Two limbs each, above the kidneys."""
         glands = {
             "right adrenal gland": [
                 [(29, 24, 56), (32, 14, 48), (37, 3, 42)],
@@ -533,8 +562,8 @@ class Anatomy:
                     self.canvas.paint(box, d, self.tissue(box, self.hu["adrenal"], 5), LABELS[organ])
 
     # vessels ---------------------------------------------------------------------------------------------------------
-    def vessels(self) -> None:
-        """Vena cava and aorta, their large branches unlabelled."""
+    def vena_cava(self) -> None:
+        """On the right of the aorta, then through the back of the liver to the heart."""
         nodes = self.near(
             [[24, 38, -200], [22, 36, -110], [21, 37, -50], [22, 40, 0], [25, 46, 45], [22, 50, 85], [10, 58, 120]], 2
         )
@@ -544,6 +573,9 @@ class Anatomy:
         self.canvas.paint(
             box, d + 0.5 * self.coarse[box], self.tissue(box, self.hu["vein"], 3, 8), LABELS["inferior vena cava"]
         )
+
+    def aorta(self) -> None:
+        """Down to its fork; the iliac and the superior mesenteric artery unlabelled."""
         nodes = self.near(
             [[-20, 30, 200], [-18, 31, 100], [-14, 33, 40], [-11, 35, 0], [-7, 36, -50], [-3, 36, -108]], 2
         )
@@ -563,11 +595,12 @@ class Anatomy:
         box, d = self.canvas.tube(full[:, :3], full[:, 3], 3)
         self.canvas.paint(box, d - 1.5, self.tissue(box, FAT * 0.7, 8), None)
         self.canvas.paint(box, d, self.tissue(box, self.hu["aorta"], 3), LABELS["aorta"])
-        if self.rng.random() < 0.4:  # lime in the wall
+        if self.rng.random() < 0.4:  # calcified wall
             spots = np.maximum(np.abs(d + 1.5) - 1.5, 1.3 - self.coarse[box])
             self.canvas.paint(box, spots, 420.0)
 
     def portal_vein(self) -> None:
+        """Splenic vein, portal vein, and the superior mesenteric vein unlabelled."""
         meet = self.near((12, 54, 6), 2)
         splenic = spline_path(
             [self.near((-76, 16, 38), 2), self.near((-42, 30, 24), 2), self.near((-10, 47, 10), 2), meet], 10
