@@ -44,7 +44,8 @@ class DualCrossAttention(nn.Module):
             which they commute. The numbers are those of the plain path, which False runs.
 
     Raises:
-        ValueError: if a number of channels is no multiple of the heads, or another argument is not positive.
+        ValueError: if a number of channels is no multiple of the heads, another argument is not positive, or the maps
+            have other channels than ``in_channels``.
 
     Shape:
         - input: a list of ``(B, in_channels[i], *size_i)``
@@ -90,8 +91,9 @@ class DualCrossAttention(nn.Module):
                 raise ValueError(
                     f"DualCrossAttention: img_size must be one positive number or {spatial_dims}, got {img_size!r}."
                 )
-            while math.prod(side // patch_size for side in sides) > _MAX_TOKENS[spatial_dims]:
+            while math.prod(max(1, side // patch_size) for side in sides) > _MAX_TOKENS[spatial_dims]:
                 patch_size *= 2
+        self.in_channels = list(in_channels)
         self.patch_size = patch_size
         self.fast = fast
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
@@ -108,6 +110,9 @@ class DualCrossAttention(nn.Module):
         self.norm = nn.ModuleList(Norm["BATCH", spatial_dims](channels) for channels in in_channels)
 
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        channels = [x.shape[1] for x in maps]
+        if channels != self.in_channels:
+            raise ValueError(f"DualCrossAttention: expected maps of {self.in_channels} channels, got {channels}.")
         grid = [max(1, size // self.patch_size) for size in maps[0].shape[2:]]
         tokens: list[torch.Tensor] = []
         for i, project in enumerate(self.project):
@@ -123,6 +128,10 @@ class DualCrossAttention(nn.Module):
 
     def pool(self, x: torch.Tensor, grid: list[int]) -> torch.Tensor:
         """Average ``x`` to ``grid``."""
+        kernel = [size // cells for size, cells in zip(x.shape[2:], grid)]
+        if list(x.shape[2:]) == [cells * width for cells, width in zip(grid, kernel)]:
+            # cells of equal size: what adaptive pooling does then too, in a form that exports in 3D
+            return F.avg_pool2d(x, kernel) if len(grid) == 2 else F.avg_pool3d(x, kernel)
         if len(grid) == 2:
             return F.adaptive_avg_pool2d(x, (grid[0], grid[1]))
         return F.adaptive_avg_pool3d(x, (grid[0], grid[1], grid[2]))

@@ -59,9 +59,6 @@ class DoubleUNetDCA(nn.Module):
         https://github.com/gorkemcanates/Dual-Cross-Attention.
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(
         self,
         spatial_dims: int = 2,
@@ -86,8 +83,8 @@ class DoubleUNetDCA(nn.Module):
                 f"got {list(vgg_features)} and {list(features)}."
             )
         self.in_channels = in_channels
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1), persistent=False)
+        self.mean = nn.Buffer(torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1), persistent=False)
+        self.std = nn.Buffer(torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1), persistent=False)
         self.pool = Pool["MAX", 2](2)
         self.up = UpSample(2, mode="nontrainable")
         pyramid = 2 * features[0]
