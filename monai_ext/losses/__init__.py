@@ -1,1 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+
+from .mutation_loss import MutationLoss
+
+__all__ = ["MutationLoss"]

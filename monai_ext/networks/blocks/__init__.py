@@ -9,6 +9,7 @@ from .channel_layer_norm import ChannelLayerNorm
 from .channel_spatial_feature_fusion import ChannelSpatialFeatureFusion
 from .concatenation_fusion import ConcatenationFusion
 from .conv_norm_silu import ConvNormSiLU
+from .cross_stage_attention_residual import CrossStageAttentionResidual
 from .dca_block import DCABlock
 from .depthwise_mlp import DepthwiseMLP
 from .differential_cross_attention import DifferentialCrossAttention, scheduled_lambda
@@ -58,6 +59,7 @@ __all__ = [
     "ChannelSpatialFeatureFusion",
     "ConcatenationFusion",
     "ConvNormSiLU",
+    "CrossStageAttentionResidual",
     "DCABlock",
     "DepthwiseMLP",
     "DifferentialCrossAttention",

@@ -25,6 +25,7 @@ class MSCAM(nn.Module):
         kernel_sizes: sides of the depth-wise kernels, odd.
         expansion: inner width of the convolution block, in multiples of ``channels``.
         act: activation of the convolution block, in MONAI's words.
+        fast: see :class:`MultiScaleConvBlock`.
         spatial_attention: the module to use, where several levels share one as they do in EMCAD; ``None`` makes one.
 
     Raises:
@@ -49,12 +50,13 @@ class MSCAM(nn.Module):
         kernel_sizes: Sequence[int] = (1, 3, 5),
         expansion: int = 2,
         act: str | tuple = "relu6",
+        fast: bool = True,
         spatial_attention: SpatialAttention | None = None,
     ) -> None:
         super().__init__()
         self.channel_attention = ChannelAttention(spatial_dims, channels)
         self.spatial_attention = SpatialAttention(spatial_dims) if spatial_attention is None else spatial_attention
-        self.convolution = MultiScaleConvBlock(spatial_dims, channels, kernel_sizes, expansion, act)
+        self.convolution = MultiScaleConvBlock(spatial_dims, channels, kernel_sizes, expansion, act, fast)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.convolution(self.spatial_attention(self.channel_attention(x)))

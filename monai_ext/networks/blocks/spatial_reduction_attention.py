@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 import torch.nn as nn
@@ -43,8 +42,6 @@ class SpatialReductionAttention(nn.Module):
 
     .. [1] Wang et al., "PVT v2: Improved Baselines with Pyramid Vision Transformer", arXiv:2106.13797.
     """
-
-    fast: Final[bool]
 
     def __init__(
         self,

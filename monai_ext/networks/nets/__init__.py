@@ -11,6 +11,8 @@ from .resunet_plus_plus_dca import ResUNetPlusPlusDCA
 from .unet_dca import UNetDCA
 from .vnet_dca import VNetDCA
 from .xattnres_block_unet import XAttnResBlockUNet
+from .xattnres_emcad import XAttnResEMCAD
+from .xattnres_unet import XAttnResUNet
 
 __all__ = [
     "DCAUNet",
@@ -24,4 +26,6 @@ __all__ = [
     "UNetDCA",
     "VNetDCA",
     "XAttnResBlockUNet",
+    "XAttnResEMCAD",
+    "XAttnResUNet",
 ]

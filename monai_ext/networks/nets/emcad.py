@@ -89,7 +89,7 @@ class EMCADNet(nn.Module):
         widths = self.encoder.widths[::-1]
         shared = SpatialAttention(spatial_dims)
         self.mscam = nn.ModuleList(
-            MSCAM(spatial_dims, width, kernel_sizes, expansion, act, spatial_attention=shared) for width in widths
+            MSCAM(spatial_dims, width, kernel_sizes, expansion, act, fast, shared) for width in widths
         )
         self.up = nn.ModuleList(EUCB(spatial_dims, coarse, fine) for coarse, fine in itertools.pairwise(widths))
         self.gate = nn.ModuleList(LGAG(spatial_dims, width) for width in widths[1:])
@@ -99,10 +99,13 @@ class EMCADNet(nn.Module):
 
     def decode(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """Turn the encoder's maps, finest first, into the decoder's, coarsest first."""
-        maps: list[torch.Tensor] = [self.mscam[0](features[-1])]
-        for i, (up, gate, mscam) in enumerate(zip(self.up, self.gate, self.mscam[1:])):
+        maps: list[torch.Tensor] = []
+        x = features[-1]
+        for i, (mscam, up, gate) in enumerate(zip(self.mscam, self.up, self.gate)):
+            maps.append(mscam(x))
             coarse = up(maps[-1])
-            maps.append(mscam(coarse + gate(coarse, features[2 - i])))
+            x = coarse + gate(coarse, features[2 - i])
+        maps.append(self.mscam[-1](x))
         return maps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
@@ -118,7 +121,9 @@ class EMCADNet(nn.Module):
             if self.training or i == len(maps) - 1:
                 y = F.interpolate(head(maps[i]), size=padded_size, mode=self.up_mode, align_corners=False)
                 logits.append(crop_to(y, size))
-        return logits if self.training else logits[0]
+        if self.training:
+            return logits
+        return logits[0]
 
 
 def _init_decoder_weights(module: nn.Module) -> None:
