@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
+from monai.engines import Workflow
 
 from monai_ext.utils import replacing
 
@@ -42,7 +43,11 @@ class LastCheckpoint:
     """
 
     def __init__(
-        self, path: str | os.PathLike, objects: Mapping[str, Any], evaluator: Engine | None = None, resume: bool = False
+        self,
+        path: str | os.PathLike,
+        objects: Mapping[str, Any],
+        evaluator: Workflow | None = None,
+        resume: bool = False,
     ) -> None:
         self.path = Path(path)
         self.objects = dict(objects)
@@ -53,13 +58,13 @@ class LastCheckpoint:
                 f"monai_ext: {self.path}: no checkpoint to resume from. Leave --resume out to start."
             )
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Workflow) -> None:
         if self.resume:
             engine.add_event_handler(Events.STARTED, self.load)
         if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
-    def save(self, engine: Engine) -> None:
+    def save(self, engine: Workflow) -> None:
         state = {
             "objects": {name: item.state_dict() for name, item in self.objects.items()},
             "epoch": engine.state.epoch,
@@ -71,7 +76,7 @@ class LastCheckpoint:
         with replacing(self.path) as temporary:
             torch.save(state, temporary)
 
-    def load(self, engine: Engine) -> None:
+    def load(self, engine: Workflow) -> None:
         state = torch.load(self.path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or set(state.get("objects", ())) != set(self.objects):
             raise ValueError(f"monai_ext: {self.path}: no checkpoint of this training (expected {list(self.objects)}).")
@@ -106,11 +111,11 @@ class SaveWeights:
         self.path = Path(path)
         self.network = network
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Workflow) -> None:
         if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Workflow) -> None:
         if engine.state.key_metric_name and engine.state.best_metric_epoch != engine.state.epoch:
             return
         network = getattr(self.network, "module", self.network)  # inside DistributedDataParallel
@@ -118,7 +123,7 @@ class SaveWeights:
             torch.save(network.state_dict(), temporary)
 
 
-def _best(evaluator: Engine) -> tuple[float, int]:
+def _best(evaluator: Workflow) -> tuple[float, int]:
     return float(evaluator.state.best_metric), int(evaluator.state.best_metric_epoch)
 
 
@@ -126,7 +131,7 @@ def _random_state() -> dict[str, Any]:
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     state = {
         "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss),
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():

@@ -142,8 +142,8 @@ def _average_to(x: torch.Tensor, size: list[int]) -> torch.Tensor:
     window = [a // b for a, b in zip(have, size)]
     exact = [a * b for a, b in zip(window, size)] == have
     if x.dim() == 4:
-        return F.avg_pool2d(x, window) if exact else F.adaptive_avg_pool2d(x, size)
-    return F.avg_pool3d(x, window) if exact else F.adaptive_avg_pool3d(x, size)
+        return F.avg_pool2d(x, window) if exact else F.adaptive_avg_pool2d(x, size)  # type: ignore[arg-type]
+    return F.avg_pool3d(x, window) if exact else F.adaptive_avg_pool3d(x, size)  # type: ignore[arg-type]
 
 
 def _channels_last(x: torch.Tensor) -> torch.Tensor:

@@ -73,8 +73,8 @@ class MultiScaleConvBlock(nn.Module):
         wide = self.expand(x)
         total = torch.zeros_like(wide)
         for branch in self.branches:
-            if self.fast and branch[0].weight[0].numel() == 1:
-                total = total + branch[2](branch[1](wide * branch[0].weight.squeeze(1)))
+            if self.fast and branch[0].weight[0].numel() == 1:  # type: ignore[index]
+                total = total + branch[2](branch[1](wide * branch[0].weight.squeeze(1)))  # type: ignore[index]
             else:
                 total = total + branch(wide)
         return x + self.project(F.channel_shuffle(total, self.channels))

@@ -110,7 +110,7 @@ class EMCADNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         check_input_size(x, self.in_channels, self.spatial_dims, 32)
-        size = x.shape[2:]
+        size = list(x.shape[2:])
         x = pad_to_multiple(x, 32)
         padded_size = x.shape[2:]
         if self.in_channels != 3:

@@ -118,11 +118,11 @@ class XAttnResUNet(nn.Module):
         # reads run over channels: the layout that has them adjacent saves copies, and convolutions do not mind
         self.channels_last = fast and spatial_dims == 2
         if self.channels_last:
-            self.to(memory_format=torch.channels_last)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_input_size(x, self.in_channels, self.spatial_dims, self.minimum)
-        size = x.shape[2:]
+        size = list(x.shape[2:])
         x = pad_to_multiple(x, self.minimum)
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
