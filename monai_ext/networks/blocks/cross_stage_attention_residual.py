@@ -32,7 +32,7 @@ class CrossStageAttentionResidual(nn.Module):
         resize: ``"linear"`` for means down and linear interpolation up, or ``"nearest"``.
         identity_if_match: leave a source that already has ``out_channels`` channels unprojected.
         eps: of the norm.
-        fast: the same numbers 3 to 12 times as fast, training too: project at the lower resolution (a 1x1 convolution
+        fast: the same numbers 2 to 11 times as fast, training too: project at the lower resolution (a 1x1 convolution
             commutes with linear interpolation), normalise scores in place of maps, add up without stacking; ``False``
             goes by the equations.
 

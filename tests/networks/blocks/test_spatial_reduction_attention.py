@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_ext.networks.blocks import DepthwiseMLP, PVTBlock, SpatialReductionAttention
+
+
+def picture(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("size", "reduction"), [((4, 6), 2), ((5, 7), 2), ((3, 3), 1), ((4, 4, 6), (1, 2, 2))])
+def test_both_paths_agree(size, reduction):
+    torch.manual_seed(0)
+    fast = SpatialReductionAttention(len(size), 8, num_heads=2, reduction=reduction).double()
+    plain = SpatialReductionAttention(len(size), 8, num_heads=2, reduction=reduction, fast=False).double()
+    plain.load_state_dict(fast.state_dict())
+    x = picture(2, 8, *size).requires_grad_()
+    outputs = [block(x) for block in (fast, plain)]
+    assert outputs[0].shape == x.shape
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-10, atol=1e-13)
+    gradients = [
+        torch.autograd.grad(y.square().sum(), [x, *block.parameters()]) for y, block in zip(outputs, (fast, plain))
+    ]
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_the_bias_of_keys_is_inert_that_of_values_is_not():
+    torch.manual_seed(0)
+    block = SpatialReductionAttention(2, 8, num_heads=2, reduction=2).double()
+    x = picture(1, 8, 4, 4)
+    before = block(x)
+    with torch.no_grad():
+        block.key_value.bias[:8] += 1.0
+        torch.testing.assert_close(block(x), before, rtol=1e-11, atol=1e-13)
+        block.key_value.bias[8:] += 1.0
+        assert not torch.allclose(block(x), before)
+
+
+def test_without_reduction_there_is_nothing_to_reduce_with():
+    names = {name for name, _ in SpatialReductionAttention(2, 8, num_heads=2).named_parameters()}
+    assert not any(name.startswith(("reduce", "norm")) for name in names)
+
+
+def test_depthwise_mlp_sees_neighbours_only():
+    torch.manual_seed(0)
+    block = DepthwiseMLP(2, 4, 8).double()
+    x = picture(1, 4, 7, 7)
+    changed = x.clone()
+    changed[:, :, 3, 3] += 1.0
+    moved = (block(changed) - block(x)).abs().sum(dim=1)[0] > 1e-12
+    assert moved[2:5, 2:5].all()
+    assert moved.sum() == 9
+
+
+def test_drop_path_is_for_training_only():
+    torch.manual_seed(0)
+    block = PVTBlock(2, 4, num_heads=1, drop_path=1.0)
+    x = torch.rand(2, 4, 3, 3)
+    assert torch.equal(block.train()(x), x)
+    assert not torch.allclose(block.eval()(x), x)
+
+
+def test_wrong_arguments_are_refused():
+    with pytest.raises(ValueError, match="multiple of num_heads, got 8 and 3"):
+        SpatialReductionAttention(2, 8, num_heads=3)
+    with pytest.raises(ValueError, match="spatial_dims must be 2 or 3"):
+        DepthwiseMLP(1, 8, 8)
