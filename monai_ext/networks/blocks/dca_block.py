@@ -33,7 +33,7 @@ class DCABlock(nn.Module):
         fast: see :class:`DifferentialCrossAttention`.
 
     Raises:
-        ValueError: if an option is unknown, or ``channels`` is no multiple of ``head_dim``.
+        ValueError: if an option is unknown, ``channels`` is no multiple of ``head_dim``, or a number is out of range.
 
     Shape:
         - input, output: ``(B, channels, *spatial)``
@@ -62,6 +62,8 @@ class DCABlock(nn.Module):
         check_spatial_dims("DCABlock", spatial_dims)
         check_option("DCABlock", "attention", attention, ("differential", "standard"))
         check_option("DCABlock", "norm_position", norm_position, ("pre", "post"))
+        if mlp_ratio < 1:
+            raise ValueError(f"DCABlock: mlp_ratio must be at least 1, got {mlp_ratio}.")
         self.pre_norm = norm_position == "pre"
         self.conv = Conv["CONV", spatial_dims](channels, channels, 3, padding=1, groups=channels)
         self.norm1 = ChannelLayerNorm(channels)

@@ -31,13 +31,13 @@ class DifferentialCrossAttention(WindowCrossAttention):
         head_dim: channels of one head, ``2d`` in the paper; even.
         window_size: side of a window; a map that fits into one window is not summarised.
         lambda_init: constant part of lambda, from 0 to below 1; :func:`scheduled_lambda` gives the published values.
-        fast: the same numbers with fewer passes over the maps, in chunks of queries that stay in the processor's cache;
+        fast: the same numbers with fewer passes over the maps, on a CPU in chunks of queries that stay in its cache;
             ``False`` goes by the equations.
-        max_entries: with ``fast``, the number of map entries of one image that a chunk may hold.
+        max_entries: with ``fast`` on a CPU, the number of map entries of one image that a chunk may hold.
 
     Raises:
         ValueError: if ``spatial_dims`` is neither 2 nor 3, ``channels`` is no multiple of ``head_dim``, ``head_dim`` is
-            odd, ``lambda_init`` is outside [0, 1), or ``max_entries`` is below 1.
+            odd, ``lambda_init`` is outside [0, 1), or ``window_size`` or ``max_entries`` is below 1.
 
     Shape:
         - input, output: ``(B, channels, *spatial)``
@@ -60,7 +60,7 @@ class DifferentialCrossAttention(WindowCrossAttention):
         window_size: int = 7,
         lambda_init: float = 0.8,
         fast: bool = True,
-        max_entries: int = 2**18,
+        max_entries: int = 2**17,
     ) -> None:
         super().__init__(spatial_dims, channels, head_dim, window_size)
         if head_dim % 2:
@@ -100,17 +100,25 @@ class DifferentialCrossAttention(WindowCrossAttention):
         a1 = torch.softmax(q1 @ k1.transpose(2, 3) / math.sqrt(self.map_dim), dim=-1)  # (3)
         a2 = torch.softmax(q2 @ k2.transpose(2, 3) / math.sqrt(self.map_dim), dim=-1)
         y = (a1 - self.lambda_full() * a2) @ v  # (4), (5)
-        return (1 - self.lambda_init) * self.norm(y)  # (6)
+        return (1 - self.lambda_init) * self.norm(y.to(self.norm.weight))  # (6), in float32 under autocast
+
+    def chunk_rows(self, q: torch.Tensor, keys: int) -> int:
+        """Return how many queries to take at once: all, but for a CPU, whose cache the maps would leave."""
+        if q.device.type != "cpu":
+            return q.shape[2]
+        if not torch.jit.is_scripting() and torch.compiler.is_compiling():  # a graph would hold every chunk's nodes
+            return q.shape[2]
+        return max(1, self.max_entries // (2 * self.heads * keys))
 
     def attend_in_chunks(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         # both maps of all heads at once; the scale goes into the keys, which are few
         q = q.unflatten(2, [2 * self.heads, self.map_dim]).transpose(1, 2)
         k = (k * self.map_dim**-0.5).unflatten(2, [2 * self.heads, self.map_dim]).permute(0, 2, 3, 1).contiguous()
         factor = self.lambda_full()
-        rows = max(1, self.max_entries // (2 * self.heads * k.shape[3]))
         parts: list[torch.Tensor] = []
-        for chunk in q.split(rows, dim=2):
+        for chunk in q.split(self.chunk_rows(q, keys=k.shape[3]), dim=2):
             maps = torch.softmax(chunk @ k, dim=-1).unflatten(1, [self.heads, 2])
             parts.append(torch.addcmul(maps[:, :, 0], maps[:, :, 1], factor, value=-1) @ v)
         y = torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
-        return F.rms_norm(y, self.norm.normalized_shape, self.norm.weight * (1 - self.lambda_init), self.norm.eps)
+        gain = self.norm.weight * (1 - self.lambda_init)
+        return F.rms_norm(y.to(gain), self.norm.normalized_shape, gain, self.norm.eps)

@@ -26,7 +26,8 @@ class WindowCrossAttention(nn.Module):
         window_size: side of a window.
 
     Raises:
-        ValueError: if ``spatial_dims`` is neither 2 nor 3, or ``channels`` is no multiple of ``head_dim``.
+        ValueError: if ``spatial_dims`` is neither 2 nor 3, ``channels`` is no multiple of ``head_dim``, or
+            ``window_size`` is below 1.
 
     Shape:
         - input, output: ``(B, channels, *spatial)``
@@ -47,6 +48,8 @@ class WindowCrossAttention(nn.Module):
             raise ValueError(
                 f"{type(self).__name__}: channels must be a multiple of head_dim, got {channels} and {head_dim}."
             )
+        if window_size < 1:
+            raise ValueError(f"{type(self).__name__}: window_size must be at least 1, got {window_size}.")
         self.heads = channels // head_dim
         self.head_dim = head_dim
         self.window_size = window_size

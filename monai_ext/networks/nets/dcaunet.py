@@ -58,8 +58,12 @@ class DCAUNetEncoder(nn.Module):
     ) -> None:
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
-        if len(channels) != 4 or len(depths) != 4:
-            raise ValueError(f"DCAUNet: channels and depths must hold four numbers, got {channels} and {depths}.")
+        if in_channels < 1:
+            raise ValueError(f"DCAUNet: in_channels must be at least 1, got {in_channels}.")
+        if len(channels) != 4:
+            raise ValueError(f"DCAUNet: channels must hold four widths, one a stage, got {channels}.")
+        if len(depths) != 4 or min(depths) < 1:
+            raise ValueError(f"DCAUNet: depths must hold four numbers from 1 on, one a stage, got {depths}.")
         # a grey image is repeated, so that it can use weights that were trained on colour images
         self.repeats = 3 if in_channels == 1 else 1
         width = in_channels * self.repeats
@@ -166,6 +170,8 @@ class DCAUNet(nn.Module):
     ) -> None:
         super().__init__()
         check_option("DCAUNet", "fusion", fusion, ("csff", "unet"))
+        if out_channels < 1:
+            raise ValueError(f"DCAUNet: out_channels must be at least 1, got {out_channels}.")
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.stride = 32  # of the last encoder stage
@@ -216,7 +222,9 @@ def load_encoder(encoder: DCAUNetEncoder, path: str | os.PathLike) -> None:
         ValueError: if the file holds no ``state_dict``, or any key is missing, surplus or of another shape.
     """
     loaded = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in loaded.items()
+    ):
         raise ValueError(f"DCAUNet: pretrained {os.fspath(path)!r} must hold a state_dict, tensors by name.")
     prefix = "encoder."
     inside = {key.removeprefix(prefix): value for key, value in loaded.items() if key.startswith(prefix)}
