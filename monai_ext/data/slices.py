@@ -4,18 +4,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data import CacheDataset
-from monai.transforms import Compose, Randomizable, apply_transform
+from monai.data import CacheDataset, get_track_meta, set_track_meta
+from monai.transforms import Compose, Lambda, Randomizable, apply_transform
 from monai.utils import ensure_tuple
 from torch.utils.data import Dataset, DistributedSampler
 
 from monai_ext.transforms import ResizeSlicesd
 
 __all__ = ["SliceDataset", "SliceSampler"]
+
+
+@contextmanager
+def plain_tensors() -> Iterator[None]:
+    """MONAI's transforms without MetaTensor: a slice has no metadata to keep, and its care costs twice the work."""
+    before = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(before)
 
 
 class SliceDataset(Dataset):
@@ -68,6 +80,7 @@ class SliceDataset(Dataset):
         self.keys = ensure_tuple(keys)
         self.axis = spatial_dim % 3 + 1  # behind the channels
         self.slice_transform = slice_transform
+        transform = Lambda(transform)  # CacheDataset keeps nothing that a plain function made
         if image_size is not None:
             modes = ["nearest" if key == label_key else "cubic" for key in self.keys]
             transform = Compose([transform, ResizeSlicesd(self.keys, image_size, modes, spatial_dim=spatial_dim)])
@@ -102,7 +115,8 @@ class SliceDataset(Dataset):
             return sample
         if seed is not None and isinstance(self.slice_transform, Randomizable):
             self.slice_transform.set_random_state(seed=seed)
-        return apply_transform(self.slice_transform, sample)  # type: ignore[return-value]
+        with plain_tensors():
+            return apply_transform(self.slice_transform, sample)  # type: ignore[return-value]
 
     def _volume(self, number: int) -> dict[str, torch.Tensor]:
         """The arrays of a volume as plain tensors: views of the cache, without the metadata of a MetaTensor."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 
 from monai_ext.networks.blocks.channel_affine import ChannelAffine
 
@@ -61,7 +62,8 @@ class ChannelCrossAttention(nn.Module):
             # k = w u + b: q k^T = (q u^T) w + (q 1) b
             scores = (q @ u.transpose(2, 3)) * self.columns(self.key.weight)
             scores = scores + q.sum(3, keepdim=True) * self.columns(self.key.bias)
-            attention = torch.softmax(scores * self.scale, dim=3)
+            # sums over N positions make sharp rows: without the cut, products of denormal numbers take 4/5 of the time
+            attention = F.threshold(torch.softmax(scores * self.scale, dim=3), 1e-30, 0.0)
             # v = w u + b: A v = (A w) u + A b
             mixed = (attention * self.columns(self.value.weight)) @ u
             mixed = mixed + (attention * self.columns(self.value.bias)).sum(3, keepdim=True)
