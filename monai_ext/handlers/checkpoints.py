@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class LastCheckpoint:
-    """Write everything a training needs to go on, after every epoch; with ``resume`` go on from it.
+    """Write everything a training needs to go on, after an epoch; with ``resume`` go on from it.
 
     Saved are the ``state_dict`` of each object, the engine's epoch and iteration, its AMP scaler, the random states of
     Python, NumPy and PyTorch, and the evaluator's best metric, as tensors and plain values only, so that loading runs
@@ -36,6 +37,8 @@ class LastCheckpoint:
         objects: name -> anything with ``state_dict`` and ``load_state_dict``.
         evaluator: the validation engine, whose best metric is kept.
         resume: load ``path`` when the training starts.
+        min_seconds: epochs that end sooner after the latest checkpoint are not saved, but for the last one: writing
+            weights and moments can take longer than a short epoch.
 
     Raises:
         FileNotFoundError: with ``resume``, if there is no ``path``.
@@ -48,8 +51,11 @@ class LastCheckpoint:
         objects: Mapping[str, Any],
         evaluator: Workflow | None = None,
         resume: bool = False,
+        min_seconds: float = 0.0,
     ) -> None:
         self.path = Path(path)
+        self.min_seconds = min_seconds
+        self.latest = float("-inf")
         self.objects = dict(objects)
         self.evaluator = evaluator
         self.resume = resume
@@ -65,6 +71,8 @@ class LastCheckpoint:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def save(self, engine: Workflow) -> None:
+        if time.monotonic() - self.latest < self.min_seconds and engine.state.epoch < engine.state.max_epochs:
+            return
         state = {
             "objects": {name: item.state_dict() for name, item in self.objects.items()},
             "epoch": engine.state.epoch,
@@ -75,6 +83,7 @@ class LastCheckpoint:
         }
         with replacing(self.path) as temporary:
             torch.save(state, temporary)
+        self.latest = time.monotonic()
 
     def load(self, engine: Workflow) -> None:
         state = torch.load(self.path, map_location="cpu", weights_only=True)
