@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Cohort", "DatasetInfo"]
 
@@ -16,31 +17,41 @@ class Cohort:
 
     Attributes:
         layout: which of the dataset's layouts it is, in words.
-        cases: case id -> ``{"image": path, "label": path}``.
-        label_mapping: value in the files -> class; None where files hold the classes themselves.
+        cases: case id -> ``{"image": path, "label": path or paths}``.
+        label_mapping: value in the label files of volumes -> class; None where files hold the classes themselves.
+        parts: the publisher's split, ``training``, ``test`` and perhaps ``validation`` -> case ids; None if it has none.
     """
 
     layout: str
-    cases: dict[int, dict[str, str]]
-    label_mapping: dict[int, int] | None
+    cases: dict[str, dict[str, Any]]
+    label_mapping: dict[int, int] | None = None
+    parts: Mapping[str, Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """A public dataset: how to find it in a folder, its published split, its classes, and its phantom.
+    """A public dataset: how to find it in a folder, its classes and split, and its phantom.
 
     Attributes:
         title: name and source, for reports.
         class_names: classes 1, 2, ...; 0 is background.
         find: folder -> what was found in it; raises FileNotFoundError with what was expected.
-        training_ids: case ids of the published training part.
-        test_ids: case ids of the published test part.
         write_phantom: folder, number of cases -> a synthetic cohort written there in the publisher's layout.
+        phantom_cases: how many cases the phantom has by default.
+        label_coding: how pictures of masks hold the classes, see ``MaskReader``; None for volumes.
+        patient: case id -> whose it is; cases of one patient are never in two parts.
+        test_share: part of the cases to test on where the publisher gives no split.
+        sorted_folds: five contiguous folds of the sorted names, the first to test on, are the published protocol.
+        stratum: patient -> kind of case; with ``sorted_folds`` each kind has its folds.
     """
 
     title: str
     class_names: tuple[str, ...]
     find: Callable[[Path], Cohort]
-    training_ids: tuple[int, ...]
-    test_ids: tuple[int, ...]
     write_phantom: Callable[[Path, int], None] = field(repr=False)
+    phantom_cases: int
+    label_coding: str | None = None
+    patient: Callable[[str], str] = str
+    test_share: float = 0.2
+    sorted_folds: bool = False
+    stratum: Callable[[str], str] = field(default=lambda patient: "", repr=False)

@@ -7,24 +7,51 @@ import difflib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from monai_ext.data.acdc import ACDC
+from monai_ext.data.bkai import BKAI, BKAI_TYPES
+from monai_ext.data.busi import BUSI
+from monai_ext.data.cvc import CLINICDB, COLONDB
 from monai_ext.data.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.dsb2018 import DSB2018
+from monai_ext.data.fives import FIVES
+from monai_ext.data.glas import GLAS
+from monai_ext.data.isic import ISIC2016, ISIC2017
+from monai_ext.data.kvasir import KVASIR
+from monai_ext.data.monuseg import MONUSEG
+from monai_ext.data.phantoms import read_marker
+from monai_ext.data.pictures import check_picture_pair, is_picture
 from monai_ext.data.readers import read_geometry
+from monai_ext.data.splits import fold_parts, hold_out, random_parts
 from monai_ext.data.synapse import SYNAPSE
 
 __all__ = ["DATASETS", "load_datalist", "phantom_dir", "write_phantom"]
 
 logger = logging.getLogger(__name__)
-PHANTOM_MARK = "PHANTOM.json"
+PARTS = ("training", "validation", "test")
 PHANTOM_NOTE = "phantom data, no clinical meaning"
 
-
-DATASETS: dict[str, DatasetInfo] = {"synapse": SYNAPSE}
+DATASETS: dict[str, DatasetInfo] = {
+    "synapse": SYNAPSE,
+    "acdc": ACDC,
+    "isic2016": ISIC2016,
+    "isic2017": ISIC2017,
+    "kvasir": KVASIR,
+    "clinicdb": CLINICDB,
+    "colondb": COLONDB,
+    "bkai": BKAI,
+    "bkai_types": BKAI_TYPES,
+    "busi": BUSI,
+    "glas": GLAS,
+    "monuseg": MONUSEG,
+    "dsb2018": DSB2018,
+    "fives": FIVES,
+}
 
 
 def phantom_dir(name: str) -> str:
@@ -40,16 +67,16 @@ def phantom_dir(name: str) -> str:
     base = os.environ.get("MONAI_DATA_DIRECTORY")
     cache = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     folder = cache / "monai_ext" / "phantoms" / name
-    if not (folder / PHANTOM_MARK).is_file():
+    if read_marker(folder) is None:
         logger.info("monai_ext: writing the %s phantom to %s (%s)", name, folder, PHANTOM_NOTE)
         write_phantom(name, folder)
     return str(folder)
 
 
 def write_phantom(name: str, folder: str | os.PathLike, cases: int | None = None) -> None:
-    """Write a dataset's phantom cohort to ``folder``, with ``cases`` cases (default: as many as the dataset has)."""
+    """Write a dataset's phantom cohort to ``folder``, with ``cases`` cases (default: its ``phantom_cases``)."""
     dataset = _dataset(name)
-    dataset.write_phantom(Path(folder), cases or len(dataset.training_ids) + len(dataset.test_ids))
+    dataset.write_phantom(Path(folder), dataset.phantom_cases if cases is None else cases)
 
 
 def load_datalist(
@@ -58,6 +85,9 @@ def load_datalist(
     datalist: str | os.PathLike | None = None,
     split: str = "holdout",
     exclude: Sequence[int | str] = (),
+    fold: int | None = None,
+    num_folds: int = 5,
+    split_file: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     """The cases of a dataset, or of a user's own list, split for training; every pair of files is checked.
 
@@ -67,45 +97,62 @@ def load_datalist(
             list's relative paths belong (default: the list's own).
         datalist: a Decathlon-style JSON instead: ``{"training": [{"image": ..., "label": ...}], "test": [...]}``, with
             an optional ``"validation"`` and optional ``"labels"``. Its label files hold the classes themselves.
-        split: ``"holdout"`` keeps every sixth training case for validation and the choice of the model;
-            ``"paper"`` trains on all of them and validates on none: the last epoch is the model.
+        split: ``"holdout"`` keeps every sixth training case for validation and the choice of the model, unless the
+            publisher or the list has validation cases; ``"paper"`` trains on all of them and validates on none: the
+            last epoch is the model.
         exclude: case ids to leave out.
+        fold: cross-validation: test on this fold of all cases, instead of the published test part.
+        num_folds: number of folds.
+        split_file: where a dataset without a published split keeps its seeded one; taken from there if it exists.
 
     Returns:
         ``training``, ``validation`` and ``test``: lists of ``{"image": path, "label": path, "case_id": str}``;
-        ``label_mapping``: value in the label files -> class, or None; ``phantom``: whether this is synthetic data.
+        ``label_mapping``: value in label volumes -> class, or None; ``label_coding``: of pictures, for ``MaskReader``;
+        ``phantom``: whether this is synthetic data.
 
     Raises:
         FileNotFoundError: if the folder, the list or a file is missing.
-        ValueError: for an unknown name or split, too few cases, or an image and a label that do not belong together.
+        ValueError: for an unknown name, split or fold, too few cases, or an image and a label that do not belong
+            together.
     """
     if split not in ("holdout", "paper"):
         raise ValueError(f"monai_ext: split must be 'holdout' or 'paper', got {split!r}.")
+    dataset = _dataset(dataset_name)
     if datalist:
-        parts, mapping, where = _own_parts(Path(datalist), dataset_dir), None, str(datalist)
-        phantom = False
+        where, phantom, mapping, coding = str(datalist), False, None, "classes"
+        parts = _own_parts(Path(datalist), dataset_dir)
+        patient: Callable[[str], str] = str
+        if fold is not None:
+            cases = {case["case_id"]: case for part in parts.values() for case in part}
+            ids = fold_parts(list(cases), fold, num_folds, patient)
+            parts = {part: [cases[case] for case in ids[part]] for part in ids}
     else:
-        dataset = _dataset(dataset_name)
         if not dataset_dir or not Path(dataset_dir).is_dir():
             raise FileNotFoundError(
                 f"monai_ext: dataset_dir {str(dataset_dir)!r}: no such folder. Give the folder of {dataset.title}; "
                 "leave --dataset_dir out to use the built-in phantom."
             )
         cohort = dataset.find(Path(dataset_dir))
-        parts, mapping = _published_parts(dataset, cohort), cohort.label_mapping
-        where = f"{dataset_dir}: {cohort.layout}"
-        phantom = (Path(dataset_dir) / PHANTOM_MARK).is_file()
+        where, mapping = f"{dataset_dir}: {cohort.layout}", cohort.label_mapping
+        coding, patient = dataset.label_coding, dataset.patient
+        phantom = read_marker(dataset_dir) is not None
+        ids = _published_ids(dataset, cohort, fold, num_folds, Path(split_file) if split_file else None, where)
+        parts = {part: [{**cohort.cases[case], "case_id": case} for case in ids[part]] for part in ids}
     left_out = {str(case).lstrip("0") for case in exclude}
     parts = {k: [c for c in v if c["case_id"].lstrip("0") not in left_out] for k, v in parts.items()}
-    if split == "holdout" and not parts["validation"]:
-        parts["training"], parts["validation"] = _hold_out(parts["training"], where)
+    if split == "paper":
+        parts["training"], parts["validation"] = parts["training"] + parts["validation"], []
+    elif not parts["validation"]:
+        by_id = {case["case_id"]: case for case in parts["training"]}
+        kept = hold_out(list(by_id), patient, where)
+        parts["training"], parts["validation"] = ([by_id[case] for case in group] for group in kept)
     if not parts["training"]:
         raise ValueError(f"monai_ext: {where}: no training case.")
     for case in parts["training"] + parts["validation"] + parts["test"]:
         _check_pair(case)
     counts = ", ".join(f"{len(cases)} {part}" for part, cases in parts.items())
     logger.info("monai_ext: %s: %s%s", where, counts, f" ({PHANTOM_NOTE})" if phantom else "")
-    return {**parts, "label_mapping": mapping, "phantom": phantom}
+    return {**parts, "label_mapping": mapping, "label_coding": coding, "phantom": phantom}
 
 
 def _dataset(name: str) -> DatasetInfo:
@@ -116,14 +163,21 @@ def _dataset(name: str) -> DatasetInfo:
     return DATASETS[name]
 
 
-def _published_parts(dataset: DatasetInfo, cohort: Cohort) -> dict[str, list[dict[str, str]]]:
-    def part(ids: Sequence[int]) -> list[dict[str, str]]:
-        return [{**cohort.cases[i], "case_id": f"{i:04d}"} for i in sorted(ids) if i in cohort.cases]
+def _published_ids(
+    dataset: DatasetInfo, cohort: Cohort, fold: int | None, num_folds: int, split_file: Path | None, where: str
+) -> dict[str, list[str]]:
+    cases = list(cohort.cases)
+    if fold is None and dataset.sorted_folds:
+        fold = 0
+    if fold is not None:
+        stratum = dataset.stratum if dataset.sorted_folds else None
+        return fold_parts(cases, fold, num_folds, dataset.patient, stratum)
+    if cohort.parts is None:
+        return random_parts(cases, dataset.test_share, dataset.patient, split_file, where)
+    return {part: [c for c in cases if c in set(cohort.parts.get(part, ()))] for part in PARTS}
 
-    return {"training": part(dataset.training_ids), "validation": [], "test": part(dataset.test_ids)}
 
-
-def _own_parts(file: Path, folder: str | os.PathLike | None) -> dict[str, list[dict[str, str]]]:
+def _own_parts(file: Path, folder: str | os.PathLike | None) -> dict[str, list[dict[str, Any]]]:
     if not file.is_file():
         raise FileNotFoundError(f"monai_ext: datalist {file}: no such file.")
     try:
@@ -133,32 +187,27 @@ def _own_parts(file: Path, folder: str | os.PathLike | None) -> dict[str, list[d
     if not isinstance(content, dict) or not isinstance(content.get("training"), list):
         raise ValueError(f'monai_ext: datalist {file}: expected {{"training": [{{"image": ..., "label": ...}}, ...]}}.')
     base = Path(folder) if folder else file.parent
-    parts: dict[str, list[dict[str, str]]] = {"training": [], "validation": [], "test": []}
+    parts: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
     for part, cases in parts.items():
         for i, case in enumerate(content.get(part, [])):
             if not isinstance(case, dict) or not {"image", "label"} <= case.keys():
                 raise ValueError(
                     f'monai_ext: datalist {file}: {part}[{i}] is {case!r}, expected {{"image": ..., "label": ...}}.'
                 )
-            paths = {key: str(base / case[key]) for key in ("image", "label")}
+            paths = {"image": str(base / case["image"]), "label": _below(base, case["label"])}
             cases.append({**paths, "case_id": str(case.get("case_id", Path(case["image"]).name.split(".")[0]))})
     return parts
 
 
-def _hold_out(cases: list[dict[str, str]], where: str) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Every sixth case for validation (3 of Synapse's 18), spread evenly over the list."""
-    if len(cases) < 2:
-        raise ValueError(
-            f"monai_ext: {where}: {len(cases)} training case(s), at least 2 are needed to keep one for validation. "
-            "Add cases, or train on all with --split paper."
-        )
-    count = max(1, round(len(cases) / 6))
-    kept = {(2 * k + 1) * len(cases) // (2 * count) for k in range(count)}
-    return [c for i, c in enumerate(cases) if i not in kept], [c for i, c in enumerate(cases) if i in kept]
+def _below(base: Path, label: str | list[str]) -> str | list[str]:
+    return str(base / label) if isinstance(label, str) else [str(base / part) for part in label]
 
 
-def _check_pair(case: dict[str, str]) -> None:
+def _check_pair(case: dict[str, Any]) -> None:
     """Image and label must be there and lie on one grid; read from the headers, so it costs little."""
+    if is_picture(case["image"]):
+        check_picture_pair(case)
+        return
     shape, affine = read_geometry(case["image"])
     label_shape, label_affine = read_geometry(case["label"])
     if shape != label_shape:

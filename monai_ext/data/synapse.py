@@ -26,6 +26,7 @@ RAW_MAPPING = {**dict.fromkeys(range(14), 0), **{code: i for i, code in enumerat
 # the order of TransUNet's lists/lists_Synapse; by case id
 TRAINING_IDS = (5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 28, 30, 31, 33, 34, 37, 39, 40)
 TEST_IDS = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)
+PARTS = {"training": [f"{i:04d}" for i in TRAINING_IDS], "test": [f"{i:04d}" for i in TEST_IDS]}
 
 EXPECTED = (
     "the publisher's tree (.../RawData/Training/img/img0001.nii.gz with label/label0001.nii.gz, or imagesTr with "
@@ -52,9 +53,9 @@ def find_synapse(folder: Path) -> Cohort:
             f"monai_ext: {folder}: no Synapse data found. Expected {EXPECTED}; "
             f"found {', '.join(present) if present else 'an empty folder'}."
         )
-    if not cohort.cases.keys() & {*TRAINING_IDS, *TEST_IDS}:
+    if not cohort.cases.keys() & {*PARTS["training"], *PARTS["test"]}:
         raise ValueError(
-            f"monai_ext: {folder}: case ids {sorted(cohort.cases)} are none of Synapse's 30. For other data give a "
+            f"monai_ext: {folder}: case ids {', '.join(cohort.cases)} are none of Synapse's 30. For other data give a "
             "list with --datalist file.json."
         )
     return cohort
@@ -71,9 +72,9 @@ def _find_nifti(folder: Path) -> Cohort | None:
         for found, others, kind in ((found_images, found_labels, "label"), (found_labels, found_images, "image")):
             for case in sorted(found.keys() - others.keys()):
                 where = labels if kind == "label" else images
-                raise FileNotFoundError(f"monai_ext: {found[case]}: no {kind} of case {case:04d} in {where}.")
+                raise FileNotFoundError(f"monai_ext: {found[case]}: no {kind} of case {case} in {where}.")
         cases = {i: {"image": str(found_images[i]), "label": str(found_labels[i])} for i in sorted(found_images)}
-        return Cohort(f"publisher's NIfTI tree in {images.parent}, {len(cases)} cases", cases, RAW_MAPPING)
+        return Cohort(f"publisher's NIfTI tree in {images.parent}, {len(cases)} cases", cases, RAW_MAPPING, PARTS)
     return None
 
 
@@ -86,14 +87,14 @@ def _find_preprocessed(folder: Path) -> Cohort | None:
         for path in chain(slices.glob("case*_slice*.npz"), volumes.glob("case*.npy.h5")):
             if match := re.match(r"case(\d{4})(_slice\d+\.npz|\.npy\.h5)$", path.name):
                 pattern = path if path.suffix == ".h5" else path.with_name(f"case{match[1]}_slice*.npz")
-                cases[int(match[1])] = {"image": f"{pattern}::image", "label": f"{pattern}::label"}
+                cases[match[1]] = {"image": f"{pattern}::image", "label": f"{pattern}::label"}
         if cases:
             layout = f"TransUNet's preprocessed files in {slices.parent}, {len(cases)} cases"
-            return Cohort(layout, dict(sorted(cases.items())), _preprocessed_mapping(cases))
+            return Cohort(layout, dict(sorted(cases.items())), _preprocessed_mapping(cases), PARTS)
     return None
 
 
-def _preprocessed_mapping(cases: dict[int, dict[str, str]]) -> dict[int, int] | None:
+def _preprocessed_mapping(cases: dict[str, dict[str, str]]) -> dict[int, int] | None:
     """These files circulate with TransUNet's 8 classes and with the publisher's 13; one volume tells which."""
     values = np.unique(VolumeReader().get_data((next(iter(cases.values()))["label"],))[0])
     return RAW_MAPPING if values.max() > len(CLASS_NAMES) else None
@@ -106,17 +107,16 @@ def _folders(folder: Path, depth: int = 4) -> Iterator[Path]:
             yield from _folders(child, depth - 1)
 
 
-def _by_id(folder: Path) -> dict[int, Path]:
+def _by_id(folder: Path) -> dict[str, Path]:
     """Case id -> file; the id is the four digits of ``img0001.nii.gz``, ``label0001.nii`` or ``x_0001_0000.nii.gz``."""
     matches = ((re.search(r"(\d{4})(_0000)?\.nii(\.gz)?$", p.name), p) for p in sorted(folder.glob("*.nii*")))
-    return {int(match[1]): path for match, path in matches if match}
+    return {match[1]: path for match, path in matches if match}
 
 
 SYNAPSE = DatasetInfo(
     title="Synapse multi-organ CT (30 abdominal CTs)",
     class_names=CLASS_NAMES,
     find=find_synapse,
-    training_ids=TRAINING_IDS,
-    test_ids=TEST_IDS,
     write_phantom=write_ct_phantom,
+    phantom_cases=len(TRAINING_IDS) + len(TEST_IDS),
 )

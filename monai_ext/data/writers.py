@@ -4,11 +4,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from monai.data import NibabelWriter
+import numpy as np
+from monai.data import NibabelWriter, PILWriter
+from PIL import Image
 
 from monai_ext.utils import replacing
 
-__all__ = ["AtomicNibabelWriter"]
+__all__ = ["AtomicNibabelWriter", "AtomicPictureWriter"]
 
 
 class AtomicNibabelWriter(NibabelWriter):
@@ -17,3 +19,21 @@ class AtomicNibabelWriter(NibabelWriter):
     def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:
         with replacing(filename) as temporary:
             super().write(temporary, verbose=verbose, **kwargs)
+
+
+# classes 0, 1, 2, ... in viewers; two classes look like the black and white masks of most datasets
+PALETTE = (0, 0, 0, 255, 255, 255, 214, 39, 40, 44, 160, 44, 31, 119, 180, 255, 127, 14, 148, 103, 189, 140, 86, 75)
+
+
+class AtomicPictureWriter(PILWriter):
+    """Write a label map ``(H, W)`` as a palette PNG: pixels hold the classes, viewers show colours.
+
+    For ``SaveImaged(writer=...)`` and arrays as ``PictureReader`` lays them out. Leaves no half-written file.
+    """
+
+    def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:
+        classes = np.asarray(self.data_obj, dtype=np.uint8)
+        picture = Image.fromarray(classes.reshape(classes.shape[:2]))
+        picture.putpalette(PALETTE)
+        with replacing(filename) as temporary:
+            picture.save(temporary)

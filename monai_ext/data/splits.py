@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which case is for training, validation and test: as published, by folds, or by a seed; never one patient in two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from monai_ext.utils import replacing
+
+__all__ = ["fold_parts", "hold_out", "random_parts"]
+
+Parts = dict[str, list[str]]
+
+
+def fold_parts(
+    cases: Sequence[str],
+    fold: int,
+    folds: int,
+    patient: Callable[[str], str] = str,
+    stratum: Callable[[str], str] | None = None,
+) -> Parts:
+    """Fold ``fold`` of ``folds`` for testing, the rest for training; the folds partition the cases.
+
+    Args:
+        cases: case ids.
+        fold: 0 to ``folds - 1``.
+        folds: their number.
+        patient: case id -> whose it is; stays together.
+        stratum: patient -> kind of case. If given, folds are contiguous runs of the sorted names of each kind, as the
+            papers with five folds have it; else cases are shuffled, the same way always.
+
+    Raises:
+        ValueError: if there is no such fold, or it would be empty.
+    """
+    if not 0 <= fold < folds:
+        raise ValueError(f"monai_ext: fold must be 0 to {folds - 1}, got {fold}.")
+    groups: dict[str, list[str]] = {}
+    if stratum is None:
+        groups[""] = _shuffled(cases, patient)
+    else:
+        for name in sorted(set(map(patient, cases))):
+            groups.setdefault(stratum(name), []).append(name)
+    chosen: set[str] = set()
+    for group in groups.values():
+        if len(group) < folds:
+            raise ValueError(f"monai_ext: {len(group)} patients or images for {folds} folds: a fold would be empty.")
+        chosen.update(np.array_split(np.array(group), folds)[fold].tolist())
+    return {
+        "training": [case for case in cases if patient(case) not in chosen],
+        "validation": [],
+        "test": [case for case in cases if patient(case) in chosen],
+    }
+
+
+def random_parts(
+    cases: Sequence[str], share: float, patient: Callable[[str], str], file: Path | None, where: str
+) -> Parts:
+    """A seeded split for data without a published one, written to ``file`` and taken from it if it is there.
+
+    Args:
+        cases: case ids.
+        share: of the patients to test on.
+        patient: case id -> whose it is; stays together.
+        file: the JSON that holds the split; None keeps it nowhere.
+        where: what the cases are, for errors.
+
+    Raises:
+        ValueError: if ``file`` holds no split, or one of other cases; says what to do.
+    """
+    if file is not None and file.is_file():
+        return _read(file, cases, where)
+    patients = _shuffled(cases, patient)
+    count = max(1, round(share * len(patients)))
+    if count >= len(patients):
+        raise ValueError(f"monai_ext: {where}: {len(patients)} case(s), too few to train and test on.")
+    chosen = set(patients[:count])
+    parts = {
+        "training": [case for case in cases if patient(case) not in chosen],
+        "validation": [],
+        "test": [case for case in cases if patient(case) in chosen],
+    }
+    if file is not None:
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
+    return parts
+
+
+def hold_out(cases: Sequence[str], patient: Callable[[str], str], where: str) -> tuple[list[str], list[str]]:
+    """Every sixth patient for validation (3 of Synapse's 18), spread evenly over the list.
+
+    Returns:
+        cases to train on, cases to validate on.
+
+    Raises:
+        ValueError: if there are not two patients.
+    """
+    patients = list(dict.fromkeys(map(patient, cases)))
+    if len(patients) < 2:
+        raise ValueError(
+            f"monai_ext: {where}: {len(patients)} training case(s), at least 2 are needed to keep one for validation. "
+            "Add cases, or train on all with --split paper."
+        )
+    count = max(1, round(len(patients) / 6))
+    kept = {patients[(2 * k + 1) * len(patients) // (2 * count)] for k in range(count)}
+    return [c for c in cases if patient(c) not in kept], [c for c in cases if patient(c) in kept]
+
+
+def _shuffled(cases: Sequence[str], patient: Callable[[str], str]) -> list[str]:
+    """The patients in an order that depends on their names only."""
+    return np.random.default_rng(0).permutation(sorted(set(map(patient, cases)))).tolist()
+
+
+def _read(file: Path, cases: Sequence[str], where: str) -> Parts:
+    try:
+        parts = json.loads(file.read_text(encoding="utf-8"))
+        found = {part: [str(case) for case in parts[part]] for part in ("training", "validation", "test")}
+    except (ValueError, KeyError, TypeError) as e:
+        raise ValueError(f"monai_ext: {file}: no split of cases. Remove it to have a new one made.") from e
+    listed = [case for part in found.values() for case in part]
+    if sorted(listed) != sorted(cases):
+        odd = sorted(set(listed) ^ set(cases))[:5]
+        raise ValueError(
+            f"monai_ext: {file}: a split of other cases than those of {where} (such as {', '.join(odd)}). Remove it to "
+            "have a new one made, or choose another --output_dir."
+        )
+    return found
