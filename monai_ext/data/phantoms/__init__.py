@@ -5,5 +5,25 @@ from __future__ import annotations
 
 from monai_ext.data.phantoms.cohort import read_marker
 from monai_ext.data.phantoms.ct_abdomen import CTCase, ct_phantom_case, ct_phantom_case_ids, write_ct_phantom
+from monai_ext.data.phantoms.glands import gland_case
+from monai_ext.data.phantoms.nuclei import nuclei_case
+from monai_ext.data.phantoms.pictures import PictureCase
+from monai_ext.data.phantoms.polyp import polyp_case
+from monai_ext.data.phantoms.skin import skin_lesion_case
+from monai_ext.data.phantoms.ultrasound import breast_nodule_case
+from monai_ext.data.phantoms.vessels import vessel_case
 
-__all__ = ["CTCase", "ct_phantom_case", "ct_phantom_case_ids", "read_marker", "write_ct_phantom"]
+__all__ = [
+    "CTCase",
+    "PictureCase",
+    "breast_nodule_case",
+    "ct_phantom_case",
+    "ct_phantom_case_ids",
+    "gland_case",
+    "nuclei_case",
+    "polyp_case",
+    "read_marker",
+    "skin_lesion_case",
+    "vessel_case",
+    "write_ct_phantom",
+]
