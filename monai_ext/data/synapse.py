@@ -7,13 +7,13 @@ Two layouts are known: the publisher's NIfTI tree, and the preprocessed slices a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from monai_ext.data.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.folders import folders, not_found
 from monai_ext.data.phantoms import write_ct_phantom
 from monai_ext.data.readers import VolumeReader
 
@@ -48,11 +48,7 @@ def find_synapse(folder: Path) -> Cohort:
     """
     cohort = _find_nifti(folder) or _find_preprocessed(folder)
     if cohort is None:
-        present = sorted(p.name for p in folder.iterdir())[:8]
-        raise FileNotFoundError(
-            f"monai_ext: {folder}: no Synapse data found. Expected {EXPECTED}; "
-            f"found {', '.join(present) if present else 'an empty folder'}."
-        )
+        raise not_found(folder, "Synapse", EXPECTED)
     if not cohort.cases.keys() & {*PARTS["training"], *PARTS["test"]}:
         raise ValueError(
             f"monai_ext: {folder}: case ids {', '.join(cohort.cases)} are none of Synapse's 30. For other data give a "
@@ -62,7 +58,7 @@ def find_synapse(folder: Path) -> Cohort:
 
 
 def _find_nifti(folder: Path) -> Cohort | None:
-    for images in _folders(folder):
+    for images in folders(folder):
         if images.name not in ("img", "imagesTr"):
             continue
         labels = images.with_name("label" if images.name == "img" else "labelsTr")
@@ -79,7 +75,7 @@ def _find_nifti(folder: Path) -> Cohort | None:
 
 
 def _find_preprocessed(folder: Path) -> Cohort | None:
-    for slices in _folders(folder):
+    for slices in folders(folder):
         volumes = slices.with_name("test_vol_h5")
         if slices.name != "train_npz" or not volumes.is_dir():
             continue
@@ -98,13 +94,6 @@ def _preprocessed_mapping(cases: dict[str, dict[str, str]]) -> dict[int, int] | 
     """These files circulate with TransUNet's 8 classes and with the publisher's 13; one volume tells which."""
     values = np.unique(VolumeReader().get_data((next(iter(cases.values()))["label"],))[0])
     return RAW_MAPPING if values.max() > len(CLASS_NAMES) else None
-
-
-def _folders(folder: Path, depth: int = 4) -> Iterator[Path]:
-    yield folder
-    if depth:
-        for child in sorted(p for p in folder.iterdir() if p.is_dir()):
-            yield from _folders(child, depth - 1)
 
 
 def _by_id(folder: Path) -> dict[str, Path]:
