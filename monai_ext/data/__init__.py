@@ -2,22 +2,28 @@
 """Datasets as published, a user's own lists, phantoms, and slices drawn from volumes."""
 
 from .dataset_info import Cohort, DatasetInfo
-from .datasets import DATASETS, load_datalist, phantom_dir, write_phantom
+from .datasets import DATASETS, load_datalist, phantom_dir, phantom_image, write_phantom
+from .pictures import MaskReader, PictureReader, find_pictures
 from .readers import VolumeReader, find_images, read_geometry
 from .slices import SliceDataset, SliceSampler
-from .writers import AtomicNibabelWriter
+from .writers import AtomicNibabelWriter, AtomicPictureWriter
 
 __all__ = [
     "DATASETS",
     "AtomicNibabelWriter",
+    "AtomicPictureWriter",
     "Cohort",
     "DatasetInfo",
+    "MaskReader",
+    "PictureReader",
     "SliceDataset",
     "SliceSampler",
     "VolumeReader",
     "find_images",
+    "find_pictures",
     "load_datalist",
     "phantom_dir",
+    "phantom_image",
     "read_geometry",
     "write_phantom",
 ]

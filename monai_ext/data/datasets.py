@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch.distributed as dist
 
 from monai_ext.data.acdc import ACDC
 from monai_ext.data.bkai import BKAI, BKAI_TYPES
@@ -30,7 +31,7 @@ from monai_ext.data.readers import read_geometry
 from monai_ext.data.splits import fold_parts, hold_out, random_parts
 from monai_ext.data.synapse import SYNAPSE
 
-__all__ = ["DATASETS", "load_datalist", "phantom_dir", "write_phantom"]
+__all__ = ["DATASETS", "load_datalist", "phantom_dir", "phantom_image", "write_phantom"]
 
 logger = logging.getLogger(__name__)
 PARTS = ("training", "validation", "test")
@@ -67,10 +68,24 @@ def phantom_dir(name: str) -> str:
     base = os.environ.get("MONAI_DATA_DIRECTORY")
     cache = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     folder = cache / "monai_ext" / "phantoms" / name
-    if read_marker(folder) is None:
+    first = not dist.is_initialized() or dist.get_node_local_rank() == 0
+    if first and read_marker(folder) is None:
         logger.info("monai_ext: writing the %s phantom to %s (%s)", name, folder, PHANTOM_NOTE)
         write_phantom(name, folder)
+    if dist.is_initialized():
+        dist.barrier()
     return str(folder)
+
+
+def phantom_image(name: str) -> str:
+    """The first test image of a dataset's phantom cohort: what inference segments when it is given nothing.
+
+    Examples::
+
+        >>> phantom_image("kvasir")
+        '/home/me/.cache/monai_ext/phantoms/kvasir/Kvasir-SEG/images/0003.jpg'
+    """
+    return load_datalist(name, phantom_dir(name), split="paper")["test"][0]["image"]
 
 
 def write_phantom(name: str, folder: str | os.PathLike, cases: int | None = None) -> None:

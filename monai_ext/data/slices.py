@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training slices drawn from volumes that are kept in memory once."""
+"""Training slices, of volumes that are kept in memory once, or pictures, drawn by index and seed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def plain_tensors() -> Iterator[None]:
 
 
 class SliceDataset(Dataset):
-    """Every slice of a list of volumes, by index.
+    """Every slice of a list of volumes, or every picture of a list, by index.
 
     ``transform`` (loading, orientation, intensity: all that is not random) runs once a volume, its slices are resized
     once, and the results stay in memory; worker processes share them instead of copying. ``slice_transform`` (the
@@ -41,14 +41,14 @@ class SliceDataset(Dataset):
     depends on seed, epoch and index only: not on the number of workers, nor on where a training was resumed.
 
     Args:
-        data: MONAI's datalist of volumes.
-        transform: makes a dictionary of ``(C, H, W, D)`` arrays of one item of ``data``.
+        data: MONAI's datalist of volumes or pictures.
+        transform: makes a dictionary of ``(C, H, W, D)`` arrays of one item of ``data``, or ``(C, H, W)`` of a picture.
         image_size: every slice is resized to it as the inferer does (images cubic, labels nearest); None keeps sizes.
         slice_transform: applied to a dictionary of ``(C, H, W)`` tensors.
         keys: the arrays that are sliced; others are left out.
         label_key: the label map that says which slices hold foreground; None if there is none.
-        spatial_dim: the axis of the slices among the spatial ones.
-        cache_rate: part of the volumes kept in memory; each slice of the rest costs reading its volume.
+        spatial_dim: the axis of the slices among the spatial ones; None for pictures.
+        cache_rate: part of ``data`` kept in memory; each slice of the rest costs reading its volume.
         num_workers: threads that fill the cache.
         progress: whether filling the cache shows a progress bar.
 
@@ -70,7 +70,7 @@ class SliceDataset(Dataset):
         slice_transform: Callable | None = None,
         keys: Sequence[str] = ("image", "label"),
         label_key: str | None = "label",
-        spatial_dim: int = -1,
+        spatial_dim: int | None = -1,
         cache_rate: float = 1.0,
         num_workers: int | None = 1,
         progress: bool = True,
@@ -78,16 +78,24 @@ class SliceDataset(Dataset):
         if not data:
             raise ValueError("monai_ext: SliceDataset: no volume to draw slices from.")
         self.keys = ensure_tuple(keys)
-        self.axis = spatial_dim % 3 + 1  # behind the channels
+        self.axis = None if spatial_dim is None else spatial_dim % 3 + 1  # behind the channels
         self.slice_transform = slice_transform
         transform = Lambda(transform)  # CacheDataset keeps nothing that a plain function made
         if image_size is not None:
             modes = ["nearest" if key == label_key else "cubic" for key in self.keys]
-            transform = Compose([transform, ResizeSlicesd(self.keys, image_size, modes, spatial_dim=spatial_dim)])
+            resize = ResizeSlicesd(self.keys, image_size, modes, spatial_dim=-1 if spatial_dim is None else spatial_dim)
+            transform = Compose([transform, resize])
         self.volumes = CacheDataset(
             data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=progress, copy_cache=False
         )
-        self.index: list[tuple[int, int]] = []
+        self.index = [(number, 0) for number in range(len(data))]
+        self.foreground = np.ones(len(data), dtype=bool)
+        if self.axis is not None:
+            self._index_slices(data, self.axis, label_key)
+
+    def _index_slices(self, data: Sequence[dict[str, Any]], axis: int, label_key: str | None) -> None:
+        """List every slice, and say which hold foreground."""
+        self.index = []
         foreground: list[np.ndarray] = []
         for number in range(len(data)):
             volume = self._volume(number)
@@ -95,10 +103,10 @@ class SliceDataset(Dataset):
             if any(volume[key].shape[1:] != first.shape[1:] for key in self.keys):
                 sizes = ", ".join(f"{key} {tuple(volume[key].shape[1:])}" for key in self.keys)
                 raise ValueError(f"monai_ext: {data[number]}: arrays of different size: {sizes}.")
-            depth = first.shape[1:][spatial_dim]
+            depth = first.shape[axis]
             self.index += [(number, position) for position in range(depth)]
             if label_key is not None:
-                slices = volume[label_key].movedim(self.axis, 0).reshape(depth, -1)
+                slices = volume[label_key].movedim(axis, 0).reshape(depth, -1)
                 foreground.append((slices > 0).any(dim=1).numpy())
         self.foreground = np.concatenate(foreground) if foreground else np.ones(len(self.index), dtype=bool)
 
@@ -110,7 +118,10 @@ class SliceDataset(Dataset):
         index, seed = item if isinstance(item, tuple) else (item, None)
         number, position = self.index[index]
         volume = self._volume(number)
-        sample = {key: volume[key].select(self.axis, position).contiguous() for key in self.keys}
+        if self.axis is None:
+            sample = {key: volume[key].clone() for key in self.keys}
+        else:
+            sample = {key: volume[key].select(self.axis, position).contiguous() for key in self.keys}
         if self.slice_transform is None:
             return sample
         if seed is not None and isinstance(self.slice_transform, Randomizable):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Handlers of MONAI engines: checkpoints that survive, and a progress bar that says how long it takes."""
+"""Handlers of MONAI engines: checkpoints that survive, progress with the time left, a part frozen at first."""
 
 from .checkpoints import LastCheckpoint, SaveWeights
+from .freeze import FreezeUntil
 from .progress import TrainingProgress
 
-__all__ = ["LastCheckpoint", "SaveWeights", "TrainingProgress"]
+__all__ = ["FreezeUntil", "LastCheckpoint", "SaveWeights", "TrainingProgress"]

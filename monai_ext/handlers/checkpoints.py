@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from ignite.engine import Events
 from monai.engines import Workflow
+from torch.nn.parallel import DistributedDataParallel
 
 from monai_ext.utils import replacing
 
@@ -74,7 +75,7 @@ class LastCheckpoint:
         if time.monotonic() - self.latest < self.min_seconds and engine.state.epoch < engine.state.max_epochs:
             return
         state = {
-            "objects": {name: item.state_dict() for name, item in self.objects.items()},
+            "objects": {name: _inner(item).state_dict() for name, item in self.objects.items()},
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
             "scaler": None if engine.scaler is None else engine.scaler.state_dict(),
@@ -91,7 +92,7 @@ class LastCheckpoint:
             raise ValueError(f"monai_ext: {self.path}: no checkpoint of this training (expected {list(self.objects)}).")
         for name, item in self.objects.items():
             try:
-                item.load_state_dict(state["objects"][name])
+                _inner(item).load_state_dict(state["objects"][name])
             except (RuntimeError, ValueError, KeyError) as e:
                 raise ValueError(f"monai_ext: {self.path}: its {name} does not fit this training: {e}") from e
         engine.state.epoch = state["epoch"]
@@ -127,9 +128,13 @@ class SaveWeights:
     def __call__(self, engine: Workflow) -> None:
         if engine.state.key_metric_name and engine.state.best_metric_epoch != engine.state.epoch:
             return
-        network = getattr(self.network, "module", self.network)  # inside DistributedDataParallel
         with replacing(self.path) as temporary:
-            torch.save(network.state_dict(), temporary)
+            torch.save(_inner(self.network).state_dict(), temporary)
+
+
+def _inner(item: Any) -> Any:
+    """The network inside ``DistributedDataParallel``: one process and many write the same files."""
+    return item.module if isinstance(item, DistributedDataParallel) else item
 
 
 def _best(evaluator: Workflow) -> tuple[float, int]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transforms beside MONAI's: checks of volumes, label codes as classes, slices of one size."""
+"""Transforms beside MONAI's: checks of volumes, label codes as classes, slices of one size, colours."""
 
+from .colours import RGBToYCrCbd
 from .slices import ResizeSlicesd, resize_slices
 from .volumes import CheckVolumed, MapLabelsd
 
-__all__ = ["CheckVolumed", "MapLabelsd", "ResizeSlicesd", "resize_slices"]
+__all__ = ["CheckVolumed", "MapLabelsd", "RGBToYCrCbd", "ResizeSlicesd", "resize_slices"]
