@@ -22,16 +22,17 @@ __all__ = ["VolumeReader", "find_images", "read_geometry"]
 NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 ARRAYS = re.compile(r"(?P<file>.+\.(npz|h5))::(?P<array>\w+)$")  # slices of an npz glob, or an array of an h5 file
+SYNAPSE_ARRAYS = re.compile(r"case\d{4}(_slice|\.npy\.h5)")  # scaled by TransUNet; other files keep what they hold
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class VolumeReader(ImageReader):
     """Read one volume as ``(X, Y, Z)`` with its affine (RAS, mm); for ``LoadImaged(reader=VolumeReader)``.
 
-    Reads NIfTI (nibabel), NRRD and MetaImage, a folder with one DICOM series (SimpleITK), and TransUNet's preprocessed
-    files, named as ``FILE::ARRAY``: ``test_vol_h5/case0008.npy.h5::image``, or a pattern over the slices of a case,
-    ``train_npz/case0005_slice*.npz::label``. These carry no geometry: voxels are taken as 1 mm and axes as stored.
-    Their images, scaled to [0, 1] from [-125, 275] HU by the publisher, are given back in HU.
+    Reads NIfTI (nibabel), NRRD and MetaImage, a folder with one DICOM series (SimpleITK), and the preprocessed arrays
+    of TransUNet and its successors, named as ``FILE::ARRAY``: ``test_vol_h5/case0008.npy.h5::image``, or a pattern over
+    the slices of a case, ``train_npz/case0005_slice*.npz::label``. These carry no geometry: voxels are taken as 1 mm and
+    axes as stored. Images of Synapse, which TransUNet scaled to [0, 1] from [-125, 275] HU, are given back in HU.
 
     Raises:
         FileNotFoundError: if the file is not there.
@@ -193,39 +194,41 @@ def _series_ids(folder: Path) -> tuple[str, ...]:
 
 
 def _read_arrays(file: str, name: str, shape_only: bool = False) -> Any:
-    """TransUNet's files: ``(Z, X, Y)`` in an h5, or one ``(X, Y)`` npz a slice; returned as ``(X, Y, Z)``."""
+    """One file of ``(Z, X, Y)``, or a pattern over files of one ``(X, Y)`` slice each; returned as ``(X, Y, Z)``."""
+    path = Path(file)
+    files = sorted(path.parent.glob(path.name), key=_by_numbers) if "*" in path.name else [path]
+    if not files:
+        raise FileNotFoundError(f"monai_ext: {file}: no such slices.")
+    if shape_only:
+        shape = _stored_array(files[0], name, shape_only=True)
+        return (*shape[1:], shape[0]) if len(shape) == 3 and len(files) == 1 else (*shape, len(files))
+    arrays = [_stored_array(path, name) for path in files]
+    for path, plane in zip(files, arrays):
+        if plane.shape != arrays[0].shape:
+            raise ValueError(f"monai_ext: {path}: {plane.shape}, but {files[0].name} has {arrays[0].shape}.")
+    array = np.moveaxis(arrays[0], 0, -1) if arrays[0].ndim == 3 and len(files) == 1 else np.stack(arrays, axis=-1)
+    scaled = name == "image" and SYNAPSE_ARRAYS.match(path.name)
+    return array * np.float32(400) - np.float32(125) if scaled else array
+
+
+def _stored_array(path: Path, name: str, shape_only: bool = False) -> Any:
+    """An array of an npz or an h5 file, or its shape."""
     import h5py
 
-    if file.endswith(".h5"):
-        _require(file)
-        try:
-            with h5py.File(file, "r") as h5:
-                stored = h5[name]
-                if shape_only:
-                    return (*stored.shape[1:], stored.shape[0])
-                array = np.moveaxis(stored[()], 0, -1)
-        except (OSError, KeyError) as e:
-            raise _unreadable(file, e) from e
-    else:
-        slices = sorted(Path(file).parent.glob(Path(file).name))
-        if not slices:
-            raise FileNotFoundError(f"monai_ext: {file}: no such slices.")
-        if shape_only:
-            return (*_npz_array(slices[0], name).shape, len(slices))
-        planes = [_npz_array(path, name) for path in slices]
-        for path, plane in zip(slices, planes):
-            if plane.shape != planes[0].shape:
-                raise ValueError(f"monai_ext: {path}: {plane.shape}, but {slices[0].name} has {planes[0].shape}.")
-        array = np.stack(planes, axis=-1)
-    return array * np.float32(400) - np.float32(125) if name == "image" else array
-
-
-def _npz_array(path: Path, name: str) -> np.ndarray:
+    _require(str(path))
     try:
+        if path.suffix == ".h5":
+            with h5py.File(path, "r") as h5:
+                return h5[name].shape if shape_only else h5[name][()]
         with np.load(path, allow_pickle=False) as npz:
-            return npz[name]
+            return npz[name].shape if shape_only else npz[name]
     except (OSError, KeyError, ValueError, zlib.error, EOFError) as e:
         raise _unreadable(str(path), e) from e
+
+
+def _by_numbers(path: Path) -> list[Any]:
+    """Slice 10 comes behind slice 9, whether or not numbers are padded with zeros."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
 
 
 def _volume_shape(path: str, shape: Sequence[int]) -> tuple[int, ...]:

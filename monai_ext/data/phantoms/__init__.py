@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from monai_ext.data.phantoms.cardiac_mr import MRCase, mr_phantom_case, mr_phantom_ids, write_mr_phantom
 from monai_ext.data.phantoms.cohort import read_marker
 from monai_ext.data.phantoms.ct_abdomen import CTCase, ct_phantom_case, ct_phantom_case_ids, write_ct_phantom
 from monai_ext.data.phantoms.glands import gland_case
@@ -15,15 +16,19 @@ from monai_ext.data.phantoms.vessels import vessel_case
 
 __all__ = [
     "CTCase",
+    "MRCase",
     "PictureCase",
     "breast_nodule_case",
     "ct_phantom_case",
     "ct_phantom_case_ids",
     "gland_case",
+    "mr_phantom_case",
+    "mr_phantom_ids",
     "nuclei_case",
     "polyp_case",
     "read_marker",
     "skin_lesion_case",
     "vessel_case",
     "write_ct_phantom",
+    "write_mr_phantom",
 ]
