@@ -33,13 +33,12 @@ def find_dsb2018(folder: Path) -> Cohort:
         images: dict[str, Path] = {}
         masks: dict[str, list[Path]] = {}
         for case in folders(root, depth=1):
-            if case == root or not (inner := subfolder(case, "images")):
-                continue
-            images.update(pictures_by_stem(inner))
-            if nuclei := subfolder(case, "masks"):
-                masks[case.name] = list(pictures_by_stem(nuclei).values())
-        if images and masks:
-            masks = {case: files for case, files in masks.items() if files}
+            image, nuclei = subfolder(case, "images"), subfolder(case, "masks")
+            if image and (picture := pictures_by_stem(image).get(case.name)):
+                images[case.name] = picture
+            if nuclei and (files := list(pictures_by_stem(nuclei).values())):
+                masks[case.name] = files
+        if images.keys() & masks.keys():
             cases = match_masks(images, masks, root)
             return Cohort(f"DSB 2018 in {root}, {len(cases)} images", cases)
     raise not_found(folder, "DSB 2018", "stage1_train/<id>/images/<id>.png with stage1_train/<id>/masks/*.png")

@@ -27,7 +27,7 @@ def find_monuseg(folder: Path) -> Cohort:
     """Find MoNuSeg in ``folder`` or up to four levels below it, in either of the two ways its parts are published.
 
     Images and outlines lie in ``Tissue Images`` and ``Annotations``, or side by side; what lies in a folder with
-    "test" in its name is the test part.
+    "test" in its name, rather than "train", is the test part.
 
     Raises:
         FileNotFoundError: if a part is not there, or an image has no outlines; says what was found.
@@ -48,7 +48,8 @@ def find_monuseg(folder: Path) -> Cohort:
         pairs = match_masks(pictures, files, outlines)
         for pair in pairs.values():
             pair["label"] = f"{pair['label']}::{pair['image']}"
-        part = "test" if "test" in str(root.relative_to(folder)).lower() else "training"
+        path = str(root.relative_to(folder)).lower()
+        part = "test" if path.rfind("test") > path.rfind("train") else "training"
         cases.update(pairs)
         parts[part].extend(pairs)
     if not parts["training"] or not parts["test"]:

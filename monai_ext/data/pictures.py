@@ -20,8 +20,11 @@ __all__ = ["CODINGS", "MaskReader", "PictureReader", "check_picture_pair", "find
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 CODINGS = ("classes", "instances", "neopolyp")
-POLYGONS = re.compile(r"(?P<file>.+\.xml)::(?P<image>.+)$")  # outlines of objects on the grid of an image
-EDGE = 8  # JPEG works in blocks of 8 pixels: so far from an outline it leaves grey where black or white was
+POLYGONS = re.compile(
+    r"(?P<file>.+\.xml)::(?P<image>.+)$", re.IGNORECASE
+)  # outlines of objects on the grid of an image
+# so far from an outline JPEG leaves grey where black or white was: it works in blocks, of colour in larger ones
+EDGE, COLOUR_EDGE = 8, 16
 
 
 class _Reader(ImageReader):
@@ -65,14 +68,15 @@ class PictureReader(_Reader):
             raise ValueError(f"monai_ext: one file per image expected, got {len(img)}: {', '.join(map(str, img))}.")
         path = str(img[0])
         with _open(path) as picture:
-            if getattr(picture, "n_frames", 1) > 1:
-                raise ValueError(f"monai_ext: {path}: {picture.n_frames} pages, expected one image.")
+            pages = getattr(picture, "n_frames", 1)
+            if pages > 1:
+                raise ValueError(f"monai_ext: {path}: {pages} pages, expected one image.")
             if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"):
                 raise ValueError(
                     f"monai_ext: {path}: pixels of mode {picture.mode} (more than 8 bits a channel), expected 8-bit "
                     "colour or grey. Convert it with the window that a viewer would use."
                 )
-            pixels = np.asarray(_converted(path, picture, "RGBA" if "A" in picture.getbands() else "RGB"))
+            pixels = np.asarray(_converted(path, picture, "RGBA" if picture.has_transparency_data else "RGB"))
         if pixels.shape[2] == 4:
             if pixels[..., 3].min() < 255:
                 raise ValueError(f"monai_ext: {path}: has transparent pixels. Save it without an alpha channel.")
@@ -125,6 +129,14 @@ class MaskReader(_Reader):
             if self.coding == "neopolyp":
                 return self._neopolyp(path, np.asarray(_converted(path, picture, "RGB")))
             pixels = np.asarray(_loaded(path, picture))
+            if picture.mode in ("LA", "RGBA") and pixels[..., -1].min() < 255:
+                raise ValueError(f"monai_ext: {path}: has transparent pixels. Save it without an alpha channel.")
+            if picture.mode == "LA":
+                pixels = pixels[..., 0]
+            elif picture.mode == "P" and self.coding == "classes" and self.num_classes == 2:
+                shown = np.asarray(picture.convert("RGB"))
+                # a palette of grey may have black and white in any order; one of colours only makes classes visible
+                pixels = shown if (shown == shown[..., :1]).all() else pixels
         if pixels.ndim == 3:
             # of grey saved as colour one channel is all there is
             if (pixels[..., :3] != pixels[..., :1]).any():
@@ -132,28 +144,28 @@ class MaskReader(_Reader):
             pixels = pixels[..., 0]
         if self.coding == "instances":
             return (pixels > 0).astype(np.uint8)
-        values = np.unique(pixels)
-        if values[-1] < self.num_classes:
+        odd = (pixels < 0) | (pixels >= self.num_classes)
+        if not odd.any():
             return pixels.astype(np.uint8)
         if self.num_classes == 2:
-            white = 65535 if values[-1] > 255 else 255
+            white = 65535 if pixels.max() > 255 else 255
             mask = pixels > white / 2
-            grey = (pixels > white / 8) & (pixels < white * 7 / 8)
-            if grey.any():
-                grey &= ~_near_outline(mask)
-            values = np.unique(pixels[grey])
-            if not values.size:
+            # where values are few nothing was compressed, and the dark ones are classes of another coding
+            darkest = white / 8 if mask.any() and np.unique(pixels).size > 8 else 0
+            odd = (pixels > darkest) & (pixels < white * 7 / 8)
+            if odd.any():
+                odd &= ~_near_outline(mask, EDGE)
+            if not odd.any():
                 return mask.astype(np.uint8)
         expected = "0 and 255, or 0 and 1" if self.num_classes == 2 else f"0 to {self.num_classes - 1}"
-        found = values[values >= self.num_classes][:8].tolist()
-        raise ValueError(f"monai_ext: {path}: mask values {found}, expected {expected}.")
+        raise ValueError(f"monai_ext: {path}: mask values {np.unique(pixels[odd])[:8].tolist()}, expected {expected}.")
 
     def _neopolyp(self, path: str, pixels: np.ndarray) -> np.ndarray:
         red, green, blue = (pixels[..., i].astype(np.int16) for i in range(3))
         classes = np.where(red > 127, 2, np.where(green > 127, 1, 0)).astype(np.uint8)
-        odd = ((red > 127) & (green > 127)) | (blue > 127)
+        odd = ((red > 127) & (green > 127)) | (blue > 127) | ((classes == 0) & (pixels.max(axis=2) > 63))
         if odd.any():
-            odd &= ~_near_outline(classes)
+            odd &= ~_near_outline(classes, COLOUR_EDGE)
         if odd.any():
             found = np.unique(pixels[odd], axis=0)[:4].tolist()
             raise ValueError(f"monai_ext: {path}: mask colours {found}, expected black, red and green.")
@@ -230,9 +242,9 @@ def _converted(path: str, picture: Image.Image, mode: str) -> Image.Image:
     return _loaded(path, picture).convert(mode)
 
 
-def _near_outline(classes: np.ndarray) -> np.ndarray:
-    """Where the classes change within ``EDGE`` pixels."""
-    size = 2 * EDGE + 1
+def _near_outline(classes: np.ndarray, distance: int) -> np.ndarray:
+    """Where the classes change within ``distance`` pixels."""
+    size = 2 * distance + 1
     values = classes.astype(np.uint8)
     return maximum_filter(values, size) != minimum_filter(values, size)
 
@@ -246,8 +258,13 @@ def _draw_polygons(file: str, image: str) -> np.ndarray:
         raise ValueError(f"monai_ext: {file}: no valid XML ({e}).") from e
     canvas = Image.new("L", _header_size(image))
     draw = ImageDraw.Draw(canvas)
+    if root.find(".//Region") is None:
+        raise ValueError(f"monai_ext: {file}: no outlines, expected ImageScope's Annotation, Region and Vertex.")
     for region in root.iter("Region"):
-        points = [(float(v.attrib["X"]), float(v.attrib["Y"])) for v in region.iter("Vertex")]
+        try:
+            points = [(float(v.attrib["X"]), float(v.attrib["Y"])) for v in region.iter("Vertex")]
+        except (KeyError, ValueError) as e:
+            raise ValueError(f"monai_ext: {file}: a vertex without the numbers X and Y ({e}).") from e
         if len(points) > 2:
             draw.polygon(points, fill=1)
     return np.asarray(canvas)
