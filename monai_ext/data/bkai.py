@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +44,9 @@ def _save_kinds(path: Path, made: PictureCase) -> None:
 
 
 def _write_phantom(folder: Path, cases: int) -> None:
-    names = [f"{hashlib.md5(str(i).encode(), usedforsecurity=False).hexdigest()}.jpeg" for i in range(cases)]
-    files = {name: (Path("train/train", name), Path("train_gt/train_gt", name)) for name in names}
-    draw = partial(polyp_case, two_kinds=True)
-    write_picture_cohort(folder, "bkai", files, lambda case, seed, size: draw(seed, size), _save_kinds)
+    names = [hashlib.md5(str(i).encode(), usedforsecurity=False).hexdigest() for i in range(cases)]
+    files = {n: (Path(f"train/train/{n}.jpeg"), Path(f"train_gt/train_gt/{n}.jpeg")) for n in names}
+    write_picture_cohort(folder, "bkai", files, lambda case, seed, size: polyp_case(seed, size, True), _save_kinds)
 
 
 BKAI = DatasetInfo(

@@ -31,7 +31,8 @@ def find_clinicdb(folder: Path) -> Cohort:
     for root in folders(folder):  # copies of the archive hold the same frames as PNG and as TIFF: the first will do
         images, masks = subfolder(root, "Original"), subfolder(root, "Ground Truth")
         if images and masks:
-            cases = match_masks(pictures_by_stem(images), pictures_by_stem(masks), masks)
+            # by number: FIVES has folders of these names, too
+            cases = match_masks(pictures_by_stem(images, r"(\d+)"), pictures_by_stem(masks, r"(\d+)"), masks)
             if cases:
                 return Cohort(f"CVC-ClinicDB in {root}, {len(cases)} images", cases)
     raise not_found(folder, "CVC-ClinicDB", "Original/1.tif with 'Ground Truth/1.tif', or both as PNG")
@@ -55,8 +56,8 @@ def _write_clinicdb(folder: Path, cases: int) -> None:
 
 
 def _write_colondb(folder: Path, cases: int) -> None:
-    names = [f"{i}.png" for i in range(1, cases + 1)]
-    files = {name: (Path("CVC-ColonDB/images", name), Path("CVC-ColonDB/masks", name)) for name in names}
+    root = Path("CVC-ColonDB")
+    files = {f"{i}": (root / f"images/{i}.png", root / f"masks/{i}.png") for i in range(1, cases + 1)}
     write_picture_cohort(folder, "colondb", files, lambda case, seed, size: polyp_case(seed, size))
 
 

@@ -49,8 +49,8 @@ def _write_phantom(folder: Path, cases: int) -> None:
     files = {}
     for part, count in zip(("train", "test"), split_counts(cases, [0.25])):
         for i in range(count):
-            name = f"{i + 1}_{'ADGN'[4 * i // count]}.png"  # the publisher's order: by disease
-            files[f"{part}_{name}"] = (Path(part, "Original", name), Path(part, "Ground truth", name))
+            name = f"{i + 1}_{'ADGN'[4 * i // count]}"  # the publisher's order: by disease
+            files[f"{part}_{name}"] = (Path(part, f"Original/{name}.png"), Path(part, f"Ground truth/{name}.png"))
     write_picture_cohort(folder, "fives", files, lambda case, seed, size: vessel_case(seed, size))
 
 

@@ -31,8 +31,8 @@ def find_kvasir(folder: Path) -> Cohort:
 
 
 def _write_phantom(folder: Path, cases: int) -> None:
-    names = [f"cju{i:022d}.jpg" for i in range(cases)]
-    files = {name: (Path("Kvasir-SEG/images", name), Path("Kvasir-SEG/masks", name)) for name in names}
+    names = [f"cju{i:022d}" for i in range(cases)]
+    files = {n: (Path(f"Kvasir-SEG/images/{n}.jpg"), Path(f"Kvasir-SEG/masks/{n}.jpg")) for n in names}
     write_picture_cohort(folder, "kvasir", files, lambda case, seed, size: polyp_case(seed, size))
 
 

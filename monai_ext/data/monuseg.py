@@ -68,10 +68,10 @@ def _save_outlines(path: Path, made: PictureCase) -> None:
     regions = ElementTree.SubElement(ElementTree.SubElement(root, "Annotation", Id="1"), "Regions")
     for number in np.unique(made.objects)[1:]:
         z = np.pad(made.objects == number, 1).astype(np.float32)
-        lines = [np.asarray(line) for line in contour_generator(z=z).lines(0.5)]
-        vertices = ElementTree.SubElement(ElementTree.SubElement(regions, "Region", Id=str(number)), "Vertices")
-        for x, y in max(lines, key=len) - 1:
-            ElementTree.SubElement(vertices, "Vertex", X=f"{x:.6f}", Y=f"{y:.6f}", Z="0")
+        for line in contour_generator(z=z).lines(0.5):
+            vertices = ElementTree.SubElement(ElementTree.SubElement(regions, "Region", Id=str(number)), "Vertices")
+            for x, y in np.asarray(line) - 0.5:  # off the margin, and on to the pixels' corners, where 0 is
+                ElementTree.SubElement(vertices, "Vertex", X=f"{x:.6f}", Y=f"{y:.6f}", Z="0")
     with replacing(path) as temporary:
         ElementTree.ElementTree(root).write(temporary)
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from scipy.ndimage import maximum_filter, minimum_filter
 
 __all__ = ["CODINGS", "MaskReader", "PictureReader", "check_picture_pair", "find_pictures", "is_picture"]
@@ -94,7 +94,8 @@ class MaskReader(_Reader):
             or with two classes 0, 1, 1.
         num_classes: number of classes, background included.
 
-    A file named ``FILE.xml::IMAGE`` holds outlines (ImageScope's), drawn on the grid of that image.
+    A file named ``FILE.xml::IMAGE`` holds outlines (ImageScope's), drawn on the grid of that image: a pixel is inside if
+    its centre is.
 
     Raises:
         FileNotFoundError: if a file is not there.
@@ -256,8 +257,8 @@ def _draw_polygons(file: str, image: str) -> np.ndarray:
         raise FileNotFoundError(f"monai_ext: {file}: no such file.") from e
     except ElementTree.ParseError as e:
         raise ValueError(f"monai_ext: {file}: no valid XML ({e}).") from e
-    canvas = Image.new("L", _header_size(image))
-    draw = ImageDraw.Draw(canvas)
+    width, height = _header_size(image)
+    mask = np.zeros((height, width), np.uint8)
     if root.find(".//Region") is None:
         raise ValueError(f"monai_ext: {file}: no outlines, expected ImageScope's Annotation, Region and Vertex.")
     for region in root.iter("Region"):
@@ -266,8 +267,21 @@ def _draw_polygons(file: str, image: str) -> np.ndarray:
         except (KeyError, ValueError) as e:
             raise ValueError(f"monai_ext: {file}: a vertex without the numbers X and Y ({e}).") from e
         if len(points) > 2:
-            draw.polygon(points, fill=1)
-    return np.asarray(canvas)
+            _draw_polygon(mask, np.array(points))
+    return mask
+
+
+def _draw_polygon(mask: np.ndarray, points: np.ndarray) -> None:
+    """Set the pixels whose centres are inside; the first pixel's corner is (0, 0), its centre (0.5, 0.5)."""
+    from matplotlib.path import Path as Outline  # of all pictures only these need it, and it takes a while to import
+
+    size = np.array(mask.shape[::-1])
+    left, top = np.clip(np.floor(points.min(axis=0)), 0, size).astype(int)
+    right, bottom = np.clip(np.ceil(points.max(axis=0)), 0, size).astype(int)
+    if left < right and top < bottom:
+        grid = np.stack(np.meshgrid(np.arange(left, right), np.arange(top, bottom)), axis=-1) + 0.5
+        inside = Outline(points).contains_points(grid.reshape(-1, 2)).reshape(grid.shape[:2])
+        mask[top:bottom, left:right] |= inside.astype(np.uint8)
 
 
 def _size(mask: np.ndarray) -> str:

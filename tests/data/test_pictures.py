@@ -254,14 +254,21 @@ def vertices(*points: tuple[float, float]) -> str:
 
 def test_outlines_are_drawn_on_the_grid_of_their_image(tmp_path):
     image = save(tmp_path / "a.tif", colours())
-    square, triangle = ((10, 5), (19, 5), (19, 14), (10, 14)), ((30, 20), (50, 20), (40, 39))
+    square, triangle = ((10, 5), (20, 5), (20, 15), (10, 15)), ((30, 20), (50, 20), (40, 39.9))
+    outside = ((-9, 30.4), (3, 30.4), (3, 90), (-9, 90))
     label = f"{tmp_path / 'a.XML'}::{image}"
-    (tmp_path / "a.XML").write_text(outlines(vertices(*square), vertices(*triangle), vertices((1, 1), (2, 2))))
+    (tmp_path / "a.XML").write_text(
+        outlines(vertices(*square), vertices(*triangle), vertices(*outside), vertices((1, 1), (2, 2)))
+    )
     mask = read_mask(label)
     assert mask.shape == SIZE
-    assert mask[5:15, 10:20].all()
-    assert not mask[:20, 21:].any() and not mask[:5].any() and not mask[15:20].any()
-    assert mask[20:].sum() == pytest.approx(0.5 * 21 * 20, abs=15)
+    expected = np.zeros(SIZE, bool)
+    expected[5:15, 10:20] = True
+    expected[30:, :3] = True
+    for row in range(20, 40):  # pixels whose centres lie between the sides
+        reach = 10 * (1 - (row + 0.5 - 20) / 19.9)
+        expected[row] |= np.abs(np.arange(SIZE[1]) + 0.5 - 40) < reach
+    np.testing.assert_array_equal(mask, expected)
     check_picture_pair({"image": image, "label": label, "case_id": "a"})
 
 

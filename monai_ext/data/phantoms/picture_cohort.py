@@ -17,7 +17,7 @@ from monai_ext.data.phantoms.cohort import MARKER, read_marker, run_cases, write
 from monai_ext.data.phantoms.pictures import PictureCase
 from monai_ext.utils import replacing
 
-__all__ = ["save_mask", "save_picture", "split_counts", "write_picture_cohort"]
+__all__ = ["save_mask", "save_picture", "seed_and_size", "split_counts", "write_picture_cohort"]
 
 UNFINISHED = ".PHANTOM.unfinished.json"
 SIZE = (192, 256)
@@ -49,6 +49,18 @@ def split_counts(cases: int, shares: Sequence[float]) -> list[int]:
     if cases - sum(others) < 2:
         raise ValueError(f"monai_ext: {cases} phantom cases are too few, at least {len(others) + 2} are needed.")
     return [cases - sum(others), *others]
+
+
+def seed_and_size(name: str, case: str, seed: int = 0) -> tuple[int, tuple[int, int]]:
+    """What a case of a cohort is drawn with; it does not depend on the other cases.
+
+    Examples::
+
+        >>> kvasir_case = polyp_case(*seed_and_size("kvasir", "cju0000000000000000000000"))
+    """
+    case_seed = zlib.crc32(f"{name} {seed} {case}".encode())
+    height, width = (np.array(SIZE) * np.random.default_rng(case_seed).uniform(0.85, 1.15, 2)).astype(int).tolist()
+    return case_seed, (height, width)
 
 
 def write_picture_cohort(
@@ -89,9 +101,7 @@ def write_picture_cohort(
 
     def make(case: str) -> None:
         image, label = (folder / path for path in files[case])
-        case_seed = zlib.crc32(f"{name} {seed} {case}".encode())
-        size = tuple(int(n * f) for n, f in zip(SIZE, np.random.default_rng(case_seed).uniform(0.85, 1.15, 2)))
-        made = draw(case, case_seed, (size[0], size[1]))
+        made = draw(case, *seed_and_size(name, case, seed))
         save_label(label, made)
         save_image(image, made.image)  # last: an image means a complete case
 
