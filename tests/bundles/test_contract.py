@@ -7,14 +7,16 @@ import json
 import shutil
 from pydoc import locate
 
+import onnxruntime
 import pytest
 import torch
-from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, ckpt_export, onnx_export, verify_metadata, verify_net_in_out
 
 from monai_ext.data import DATASETS
 from tests.bundles.runs import BUNDLES, ROOT, config
 
 SCHEMA = ROOT / "tests" / "data" / "meta_schema_20240725.json"
+CONFIGS = ("train", "evaluate", "inference")
 pytestmark = pytest.mark.parametrize("bundle", BUNDLES)
 
 
@@ -23,8 +25,9 @@ def read(bundle: str, name: str) -> dict:
 
 
 def test_files(bundle):
-    for name in ("LICENSE", "configs/metadata.json", "configs/logging.conf", "docs/README.md"):
-        assert (ROOT / "bundles" / bundle / name).is_file()
+    configs = ("metadata", *CONFIGS, "multi_gpu_train", "multi_gpu_evaluate", "inference_trt")
+    for name in ("LICENSE", "configs/logging.conf", "docs/README.md", *(f"configs/{name}.json" for name in configs)):
+        assert (ROOT / "bundles" / bundle / name).is_file(), name
     assert not (ROOT / "bundles" / bundle / "scripts").exists()
 
 
@@ -53,34 +56,62 @@ def test_train_and_inference_agree(bundle):
     train, inference = read(bundle, "train"), read(bundle, "inference")
     trained = {k: v for k, v in train["network_def"].items() if k != "pretrained"}
     assert trained == inference["network_def"]
-    for knob in (
-        "image_size",
-        "intensity_window",
-        "batch_size",
-        "amp",
-        "ckpt_dir",
-        "output_dir",
-        "bundle_root",
-        "device",
-    ):
-        assert train.get(knob) == inference.get(knob), knob
+    for knob in (train.keys() & inference.keys()) - {"imports", "dataset_dir", "network_def", "num_workers"}:
+        assert train[knob] == inference[knob], knob
 
     def image_steps(transforms):
         for step in transforms:
             keys = [step["keys"]] if isinstance(step["keys"], str) else step["keys"]
             if "image" in keys:
-                yield {**step, "keys": "image"}
+                # of what is given for each key, that of the image
+                each = {k: v[0] for k, v in step.items() if isinstance(v, list) and len(v) == len(keys) > 1}
+                yield {**step, **each, "keys": "image"}
 
     train_steps = list(image_steps(train["train"]["preprocessing"]["transforms"]))
     assert train_steps == list(image_steps(inference["preprocessing"]["transforms"]))
-    assert train["validate"]["preprocessing"] == "@train#preprocessing"
+    validated = train["validate"]["preprocessing"]
+    if validated != "@train#preprocessing":
+        assert train_steps == list(image_steps(validated["transforms"]))
+        # pictures are compared where they were drawn: the label is read and nothing else
+        changed = [step["_target_"] for step in validated["transforms"] if "label" in step["keys"]]
+        assert changed == ["LoadImaged", "EnsureChannelFirstd"]
     assert train["validate"]["inferer"] == inference["inferer"]
+
+
+def test_handlers_and_metrics_agree(bundle):
+    train, evaluate = read(bundle, "train"), read(bundle, "evaluate")
+    assert list(train["validate"]["key_metric"]) == ["val_mean_dice"]
+    order = [handler["_target_"].rpartition(".")[2] for handler in train["train"]["handlers"]]
+    # the checkpoint holds what schedule and validation have changed
+    assert order[-1] == "LastCheckpoint"
+    assert order.index("LrScheduleHandler") < order.index("ValidationHandler") < order.index("LastCheckpoint")
+    report = evaluate["validate#handlers"][-1]
+    assert report["_target_"] == "monai_ext.apps.SegmentationReport"
+    names = DATASETS[train["dataset_name"]].class_names
+    for row in report["published"]:
+        assert row["source"]
+        assert set(row.get("dice", {})) <= set(names)
+    assert train["num_classes"] == len(names) + 1 == train["network_def"]["out_channels"]
+
+
+def test_overlays_change_what_is_there(bundle):
+    """A key of an overlay that names nothing in train.json would change nothing, in silence."""
+    for base, names in (
+        (["train"], ["evaluate", "multi_gpu_train", "multi_gpu_evaluate"]),
+        (["inference"], ["inference_trt"]),
+    ):
+        for name in names:
+            parser = ConfigParser()
+            parser.read_config([*config(bundle, *base), *(config(bundle, "evaluate") if "evaluate" in name else [])])
+            for key in read(bundle, name):
+                if key not in {"ckpt_path", "convention", "finalize", "trt_args"}:
+                    assert parser[key] is not None, (name, key)
 
 
 def test_every_target_and_name_exists(bundle):
     import monai_ext
 
-    for name in ("train", "evaluate", "inference"):
+    for name in (*CONFIGS, "multi_gpu_train", "multi_gpu_evaluate", "inference_trt"):
         parser = ConfigParser(read(bundle, name))
         targets = []
 
@@ -95,7 +126,7 @@ def test_every_target_and_name_exists(bundle):
                     collect(value, found)
 
         collect(parser.get())
-        assert targets
+        assert targets or name in ("multi_gpu_evaluate", "inference_trt")
         for target in targets:
             if target.startswith("monai_ext."):
                 package, _, public = target.rpartition(".")
@@ -105,7 +136,8 @@ def test_every_target_and_name_exists(bundle):
     assert monai_ext.bundle_root(bundle) == f"bundles/{bundle}"
 
 
-def test_export(bundle, tmp_path):
+def test_exports(bundle, tmp_path):
+    """TorchScript and ONNX with MONAI's commands compute what the network computes."""
     network = ConfigParser(read(bundle, "inference")).get_parsed_content("network_def").eval()
     (tmp_path / "models").mkdir()
     torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
@@ -116,8 +148,18 @@ def test_export(bundle, tmp_path):
         meta_file=config(bundle, "metadata")[0],
         config_file=config(bundle, "inference")[0],
     )
-    scripted = torch.jit.load(tmp_path / "models" / "model.ts")
     shape = read(bundle, "metadata")["network_data_format"]["inputs"]["image"]
     x = torch.rand(1, shape["num_channels"], *shape["spatial_shape"])
     with torch.no_grad():
-        torch.testing.assert_close(scripted(x), network(x), rtol=1e-4, atol=1e-5)
+        expected = network(x)
+        torch.testing.assert_close(torch.jit.load(tmp_path / "models" / "model.ts")(x), expected, rtol=1e-4, atol=1e-5)
+    onnx_export(
+        "network_def",
+        filepath=str(tmp_path / "models" / "model.onnx"),
+        ckpt_file=str(tmp_path / "models" / "model.pt"),
+        meta_file=config(bundle, "metadata")[0],
+        config_file=config(bundle, "inference")[0],
+    )
+    session = onnxruntime.InferenceSession(tmp_path / "models" / "model.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-3, atol=1e-4)

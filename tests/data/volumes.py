@@ -58,3 +58,16 @@ def write_preprocessed_synapse(root: Path, training: list[int], test: list[int],
             with h5py.File(root / "test_vol_h5" / f"case{case:04d}.npy.h5", "w") as h5:
                 h5["image"], h5["label"] = np.moveaxis(image, -1, 0), np.moveaxis(label, -1, 0)
     return root
+
+
+def write_acdc(root: Path, patients: list[int]) -> Path:
+    """The publisher's tree: two frames a patient, noise and every class."""
+    for patient in patients:
+        name = f"patient{patient:03d}"
+        folder = root / "training" / name
+        for frame in (1, 8):
+            image, label = volume(100 * patient + frame)
+            save(folder / f"{name}_frame{frame:02d}.nii.gz", image - image.min())
+            save(folder / f"{name}_frame{frame:02d}_gt.nii.gz", label % 4)
+        (folder / "Info.cfg").write_text("ED: 1\nES: 8\nGroup: NOR\nHeight: 180\nNbFrame: 30\nWeight: 70\n")
+    return root
