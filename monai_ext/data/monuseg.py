@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from contourpy import contour_generator
+from scipy.ndimage import find_objects
 
 from monai_ext.data.dataset_info import Cohort, DatasetInfo
 from monai_ext.data.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
@@ -66,11 +67,14 @@ def find_monuseg(folder: Path) -> Cohort:
 def _save_outlines(path: Path, made: PictureCase) -> None:
     root = ElementTree.Element("Annotations", MicronsPerPixel="0.252000")
     regions = ElementTree.SubElement(ElementTree.SubElement(root, "Annotation", Id="1"), "Regions")
-    for number in np.unique(made.objects)[1:]:
-        z = np.pad(made.objects == number, 1).astype(np.float32)
+    for number, box in enumerate(find_objects(made.objects), start=1):
+        if box is None:
+            continue
+        z = np.pad(made.objects[box] == number, 1).astype(np.float32)
+        corner = np.array([box[1].start, box[0].start]) - 0.5  # less the margin of 1; 0 is the first pixel's corner
         for line in contour_generator(z=z).lines(0.5):
             vertices = ElementTree.SubElement(ElementTree.SubElement(regions, "Region", Id=str(number)), "Vertices")
-            for x, y in np.asarray(line) - 0.5:  # off the margin, and on to the pixels' corners, where 0 is
+            for x, y in np.asarray(line) + corner:
                 ElementTree.SubElement(vertices, "Vertex", X=f"{x:.6f}", Y=f"{y:.6f}", Z="0")
     with replacing(path) as temporary:
         ElementTree.ElementTree(root).write(temporary)

@@ -94,8 +94,8 @@ class MaskReader(_Reader):
             or with two classes 0, 1, 1.
         num_classes: number of classes, background included.
 
-    A file named ``FILE.xml::IMAGE`` holds outlines (ImageScope's), drawn on the grid of that image: a pixel is inside if
-    its centre is.
+    A file named ``FILE.xml::IMAGE`` holds outlines (ImageScope's), drawn on the grid of that image: a pixel is inside
+    if its centre is.
 
     Raises:
         FileNotFoundError: if a file is not there.
