@@ -54,7 +54,7 @@ def find_acdc(folder: Path) -> Cohort:
     Examples::
 
         >>> find_acdc(Path("/data/ACDC")).layout
-        "publisher's folders of 100 patients, 200 frames (50 patients beyond 100 left out)"
+        "publisher's folders of 100 patients, 200 frames (patients beyond 100 left out: 50)"
     """
     cohort = _find_patients(folder) or _find_parts(folder) or _find_h5(folder)
     if cohort is None:
@@ -172,7 +172,7 @@ def _known(folder: Path, patients: dict[str, Path] | set[str]) -> tuple[list[str
             "For other data, or for the publisher's testing folder, give a list with --datalist file.json."
         )
     others = len(patients) - len(known)
-    return known, f" ({others} patients beyond {PATIENTS} left out)" if others else ""
+    return known, f" (patients beyond {PATIENTS} left out: {others})" if others else ""
 
 
 def _parts(cases: dict[str, dict[str, str]]) -> dict[str, list[str]]:

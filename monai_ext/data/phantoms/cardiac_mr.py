@@ -85,7 +85,7 @@ def _grid(
     columns = 4 * int(rng.integers(36, 55))
     rows = max(128, 4 * round(columns * rng.uniform(0.8, 1) / 4))
     pixel, step = rng.uniform(1.37, 1.7), rng.uniform(8, 10)
-    low, high = rng.uniform(-4, 4), top + rng.uniform(3, 14)
+    low, high = rng.uniform(-7, 4), top + rng.uniform(0, 10)
     count = int(np.clip(round((high - low) / step), 8, 12))
     spin, angles = rng.normal(0, 12), rng.uniform(6, 20, 2) * rng.choice([-1, 1], 2)
     middle = np.array([*(np.array([-18, 0]) + rng.normal(0, 9, 2).clip(-18, 18)), low + count * step / 2])
@@ -221,9 +221,9 @@ def write_mr_phantom(
     """Write a cohort of phantom patients in the layout in which ACDC is published.
 
     ``<folder>/training/patient001`` with ``Info.cfg``, ``patient001_frame01.nii.gz``, ``patient001_frame01_gt.nii.gz``
-    and the same of the end-systolic frame for every id of :func:`mr_phantom_ids`, and at last ``<folder>/PHANTOM.json``,
-    which tells readers that this is no clinical data; each file's NIfTI header says so, too. Every file appears only
-    once it is complete, so a run that was interrupted goes on where it stopped.
+    and the same of the end-systolic frame for every id of :func:`mr_phantom_ids`, and at last
+    ``<folder>/PHANTOM.json``, which tells readers that this is no clinical data; each file's NIfTI header says so, too.
+    Every file appears only once it is complete, so a run that was interrupted goes on where it stopped.
 
     Args:
         folder: where to write; made if need be.

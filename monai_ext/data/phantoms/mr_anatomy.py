@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from monai_ext.data.phantoms.solids import Array, Box, Canvas, ellipsoid, smooth_maximum, smooth_minimum, spline_path
 
@@ -28,7 +28,7 @@ GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")
 SHAPES = {
     "DCM": (32.0, 28.0, 7.5, 0.0, 1.05, 0.92),
     "HCM": (22.0, 13.0, 13.0, 0.35, 0.95, 0.75),
-    "MINF": (28.0, 22.0, 9.0, 0.05, 1.0, 0.82),
+    "MINF": (28.0, 23.5, 9.0, 0.05, 1.0, 0.82),
     "NOR": (25.0, 16.5, 9.0, 0.1, 1.0, 0.78),
     "RV": (23.0, 15.5, 8.5, 0.1, 1.28, 1.1),
 }
@@ -47,7 +47,7 @@ class Heart:
         right: size of the right ventricle, 1 for a usual one.
         scar: direction of a thin part of the wall, in radians; None for none.
         oval: how far the left cavity is from a circle, and in which direction.
-        tilt: slope of the plane of the valves along x and y.
+        right_base: height of the right ventricle's valves above the left one's, in mm.
         lean: shift of the left ventricle in x and y per mm of height.
     """
 
@@ -58,7 +58,7 @@ class Heart:
     right: float
     scar: float | None
     oval: tuple[float, float]
-    tilt: tuple[float, float]
+    right_base: float
     lean: tuple[float, float]
 
     @classmethod
@@ -73,8 +73,8 @@ class Heart:
             septum=septum,
             right=right * _about_one(rng, 0.06),
             scar=float(rng.uniform(-1.2, 2.2)) if group == "MINF" else None,
-            oval=(float(rng.uniform(0, 0.06)), float(rng.uniform(0, np.pi))),
-            tilt=(float(rng.normal(0, 0.02)), float(rng.normal(0, 0.02))),
+            oval=(float(rng.uniform(0, 0.1)), float(rng.uniform(0, np.pi))),
+            right_base=float(rng.uniform(-7, 4)),
             lean=(float(rng.normal(0, 0.05)), float(rng.normal(0, 0.05))),
         )
         squeeze = narrow / wide * _about_one(rng, 0.04)
@@ -91,10 +91,11 @@ class Heart:
         )
         return {"ED": diastole, "ES": systole}
 
-    def ventricles(self, points: Array) -> tuple[Array, Array, Array, Array]:
-        """Distances to the right cavity, the outer and the inner surface of the left wall, and the valves' plane."""
+    def ventricles(self, points: Array) -> tuple[Array, Array, Array]:
+        """Distances to the right cavity, and to the outer and the inner surface of the left wall."""
         x, y, z = points
-        valves = z - np.float32(self.base) - np.float32(self.tilt[0]) * x - np.float32(self.tilt[1]) * y
+        # a slice shows a ventricle or not, as annotators have it: its height is the same all over
+        level = z.mean((0, 1), keepdims=True)
         height = self.base - z
         x, y = x + np.float32(self.lean[0]) * height, y + np.float32(self.lean[1]) * height
         rho, angle = np.sqrt(x * x + y * y), np.arctan2(y, x)
@@ -105,10 +106,10 @@ class Heart:
             thick -= 0.45 * scar
             bulge += 0.1 * scar
         apex = 0.8 * self.wall
-        outer = (self.radius * bulge + self.wall * thick) * _profile(z / self.base)
-        inner = self.radius * bulge * _profile((z - apex) / (self.base - apex))
-        inner = inner * (1 + self.oval[0] * np.cos(2 * angle + self.oval[1]))
-        epicardium, endocardium = rho - outer, rho - inner
+        oval = 1 + self.oval[0] * np.cos(2 * angle + self.oval[1])
+        outer = (self.radius * bulge * oval + self.wall * thick) * _profile(z / self.base)
+        inner = self.radius * bulge * oval * _profile((z - apex) / (self.base - apex))
+        epicardium, endocardium = (rho - outer).astype(np.float32), (rho - inner).astype(np.float32)
         # an ellipse behind the septum, cut out by the left ventricle: a crescent
         floor = 0.16 * self.base
         grow = np.maximum(_profile((z - floor) / (1.05 * self.base - floor)), 0.02)
@@ -121,12 +122,20 @@ class Heart:
         value = np.sqrt(u * u + v * v)
         crescent = value * (value - 1) / np.maximum(np.sqrt((u / a) ** 2 + (v / b) ** 2), 1e-3)
         crescent = np.maximum(crescent, np.float32(floor) - z)
-        right = smooth_maximum(crescent, 0.8 - epicardium, 3)
-        return right, epicardium, endocardium, valves
+        right = np.maximum(
+            smooth_maximum(crescent, 0.8 - epicardium, 3), level - np.float32(self.base + self.right_base)
+        )
+        above = level - np.float32(self.base)
+        return right, np.maximum(epicardium, above), np.maximum(endocardium, above)
 
 
 def _about_one(rng: np.random.Generator, spread: float) -> float:
     return float(np.clip(rng.normal(1, spread), 1 - 2 * spread, 1 + 2 * spread))
+
+
+def _through(at: ArrayLike, drift: ArrayLike = (0.0, 0.0)) -> list[list[float]]:
+    """A straight path through every slice that starts at x and y ``at`` and moves by ``drift``."""
+    return [[*np.asarray(at, float), -60.0], [*np.add(at, drift), 160.0]]
 
 
 def _profile(height: Array) -> Array:
@@ -134,7 +143,7 @@ def _profile(height: Array) -> Array:
     height = height.astype(np.float32)
     round_end = np.sqrt(np.maximum(1 - (1 - height / 0.7) ** 2, 0))
     upper = 1 - 0.1 * ((height - 0.7) / 0.3) ** 2
-    return np.where(height < 0, np.float32(-0.1), np.where(height < 0.7, round_end, np.maximum(upper, 0.5)))
+    return np.where(height < 0, -0.1, np.where(height < 0.7, round_end, np.maximum(upper, 0.5))).astype(np.float32)
 
 
 class Chest:
@@ -155,7 +164,7 @@ class Chest:
         self.myocardium = float(rng.uniform(0.33, 0.48))
         self.fat = float(rng.uniform(0.85, 1.2))
         self.liver = self.myocardium * float(rng.uniform(0.85, 1.25))
-        self.high = canvas.box((-400, -400, -60), (400, 400, 160))  # everything: tubes pass all slices
+        self.full: Box = (slice(None),) * 3
 
     def paint(self) -> None:
         """From the skin inwards."""
@@ -168,7 +177,7 @@ class Chest:
 
     def tissue(self, box: Box, value: float, texture: float = 0.03, patches: float = 0.03) -> Array:
         """A mean brightness with fine texture and slow changes."""
-        return value * (1 + texture * self.fine[box] + patches * self.coarse[box])
+        return value + value * texture * self.fine[box] + value * patches * self.coarse[box]
 
     def tube(self, path: ArrayLike, radius: float, value: float, rim: float = 0.0) -> None:
         """A vessel; ``rim`` is the thickness of a dark wall."""
@@ -185,7 +194,7 @@ class Chest:
         skin = np.sqrt(x * x + y * y) * (1 - 1 / np.maximum(relative, 1e-3))
         fat = self.skin_fat * (0.7 + 0.5 * np.abs(x) / np.float32(self.half[0])) + 1.5 * self.coarse
         self.cavity = skin + fat + np.float32(self.wall)
-        full = self.high
+        full = self.full
         self.canvas.paint(full, skin, 0.45)
         self.canvas.paint(full, skin + 2.5, self.tissue(full, self.fat, 0.05, 0.06))
         self.canvas.paint(full, skin + fat, self.tissue(full, MUSCLE, 0.1, 0.1))
@@ -194,7 +203,7 @@ class Chest:
 
     def mediastinum(self) -> None:
         """Fat and thymus in front of the heart and behind it."""
-        p, full = self.canvas.points, self.high
+        p, full = self.canvas.points, self.full
         front = ellipsoid(p, (-42 + self.rng.normal(0, 5), 45, 50), (44, 34, 1e4))
         back = ellipsoid(p, (-32, -58 + self.rng.normal(0, 4), 50), (40, 44, 1e4))
         d = np.maximum(smooth_minimum(front, back, 12), self.cavity) + 1.5 * self.coarse
@@ -203,31 +212,32 @@ class Chest:
     def spine(self) -> None:
         """Vertebrae and the cord in its bright fluid."""
         at = np.array([self.centre[0] + self.rng.normal(0, 4), self.centre[1] - self.half[1] + self.skin_fat + 45])
-        path = [[*at, -60.0], [*(at + [4, 6]), 160.0]]
+        path = _through(at, (4, 6))
         for radius, value in ((21.0, CORTICAL), (19.0, MARROW)):
             box, d = self.canvas.tube(path, radius, 2)
             self.canvas.paint(box, d, self.tissue(box, value, 0.08))
-        low = [[*(at - [0, 27]), -60.0], [*(at - [-4, 21]), 160.0]]
+        low = _through(at - (0, 27), (4, 6))
         self.tube(low, 9.0, 1.15, rim=1.5)
         self.tube(low, 4.0, 0.55)
         for side in (-1, 1):
-            self.tube([[*(at + [side * 30, -26]), -60.0], [*(at + [side * 30, -22]), 160.0]], 17.0, MUSCLE)
+            self.tube(_through(np.add(at, (side * 30, -26)), (0, 4)), 17.0, MUSCLE)
 
     def belly(self) -> None:
         """Liver under the right ventricle, stomach and spleen under the left one, below the diaphragm."""
-        box, rng = self.high, self.rng
+        box, rng = self.full, self.rng
         p = self.canvas.points
         inside = self.cavity + 1
         top = float(rng.normal(-46, 3))
-        spleen = np.maximum(ellipsoid(p, (88, top - 52, 10) + rng.normal(0, 4, 3), (34, 42, 62)), inside)
+        spleen = np.maximum(ellipsoid(p, rng.normal((88, top - 52, 10), 4), (34, 42, 62)), inside)
         self.canvas.paint(box, spleen, self.tissue(box, float(rng.uniform(0.45, 0.65))))
-        centre, radii = np.array([48, top - 34, 10]) + rng.normal(0, 4, 3), rng.normal(1, 0.08) * np.array([40, 34, 75])
+        centre, radii = rng.normal((48, top - 34, 10), 4), rng.normal(1, 0.08) * np.array([40, 34, 75])
         stomach = np.maximum(ellipsoid(p, centre, radii), inside) + 1.2 * self.coarse
         self.canvas.paint(box, stomach, self.tissue(box, MUSCLE))
-        content = np.where(p[1] > centre[1] + rng.uniform(0, 25), AIR, rng.uniform(0.5, 1.1)).astype(np.float32)
-        self.canvas.paint(box, stomach + 4, content * (1 + 0.12 * self.coarse))
-        centre = np.array([-66, top - 72, 20]) + rng.normal(0, 4, 3)
-        liver = smooth_maximum(ellipsoid(p, centre, (108, 74, 190)), inside, 4) + 0.5 * self.coarse
+        gas = p[1] > centre[1] + rng.uniform(0, 25)
+        content = np.where(gas, AIR, self.tissue(box, float(rng.uniform(0.5, 1.1)), patches=0.12))
+        self.canvas.paint(box, stomach + 4, content)
+        centre = rng.normal((-66, top - 72, 20), 4)
+        liver: Array = smooth_maximum(ellipsoid(p, centre, (108, 74, 190)), inside, 4) + 0.5 * self.coarse
         self.canvas.paint(box, liver - 2.5, self.tissue(box, MUSCLE * 0.8))
         self.canvas.paint(box, liver, self.tissue(box, self.liver, 0.05, 0.04))
         for _ in range(9):
@@ -239,15 +249,14 @@ class Chest:
     def vessels(self) -> None:
         """Descending aorta, inferior vena cava, esophagus, the vessels beside the breastbone."""
         rng = self.rng
-        at = np.array([4, -74]) + rng.normal(0, 3, 2)
-        self.tube([[*at, -60.0], [*(at + rng.normal(0, 4, 2)), 160.0]], float(rng.uniform(9.5, 13)), 1.0, rim=1.8)
-        at = np.array([-58, -56]) + rng.normal(0, 4, 2)
-        self.tube([[*at, -60.0], [*(at + [4, 8]), 160.0]], float(rng.uniform(10, 14)), float(rng.uniform(0.7, 1.0)))
-        at = np.array([-16, -66]) + rng.normal(0, 2, 2)
-        self.tube([[*at, -60.0], [*at, 160.0]], 6.5, 0.4)
+        at = rng.normal((4, -74), 3)
+        self.tube(_through(at, rng.normal(0, 4, 2)), float(rng.uniform(9.5, 13)), 1.0, rim=1.8)
+        at = rng.normal((-58, -56), 4)
+        self.tube(_through(at, (4, 8)), float(rng.uniform(10, 14)), float(rng.uniform(0.7, 1.0)))
+        self.tube(_through(rng.normal((-16, -66), 2)), 6.5, 0.4)
         for x in (-72, -40):
-            at = np.array([x, self.centre[1] + self.half[1] - self.skin_fat - self.wall - 9])
-            self.tube([[*at, -60.0], [*at, 160.0]], 2.0, 1.0)
+            front = self.centre[1] + self.half[1] - self.skin_fat - self.wall - 9
+            self.tube(_through((x, front)), 2.0, 1.0)
 
     def ribs(self) -> None:
         """Dark rims around marrow in the wall of the chest, each running aslant through the slices."""
@@ -277,46 +286,39 @@ def paint_heart(rng: np.random.Generator, chest: Chest, heart: Heart, canvas: Ca
     box = canvas.box((-reach - 75, -reach - 30, -12), (reach + 40, reach + 40, heart.base + 60))
     p = canvas.at(box)
     coarse, fine = chest.coarse[box], chest.fine[box]
-    right, outer, inner, valves = heart.ventricles(p)
+    right, outer, inner = heart.ventricles(p)
     muscle = chest.tissue(box, chest.myocardium, 0.05, 0.04)
     blood = 1 + 0.03 * fine + 0.04 * coarse
     top = heart.base
-    left_atrium = ellipsoid(p, np.array([4, -12, top + 24]) + rng.normal(0, 3, 3), (33, 27, 25))
-    right_atrium = ellipsoid(p, np.array([-50, -12, top + 20]) + rng.normal(0, 3, 3), (26, 29, 27))
-    root = np.array([-14, 6]) + rng.normal(0, 2, 2)
-    trunk = np.array([-24, 26]) + rng.normal(0, 2, 2)
+    left_atrium = ellipsoid(p, rng.normal((4, -12, top + 24), 3), (33, 27, 25))
+    right_atrium = ellipsoid(p, rng.normal((-50, -12, top + 20), 3), (26, 29, 27))
+    root, trunk = rng.normal((-14, 6), 2), rng.normal((-24, 26), 2)
     # fat under a thin dark pericardium
-    cut_right, cut_outer = np.maximum(right, valves), np.maximum(outer, valves)
-    whole = smooth_minimum(
-        smooth_minimum(cut_right - 3, cut_outer, 10), smooth_minimum(left_atrium, right_atrium, 8), 8
-    )
+    whole = smooth_minimum(smooth_minimum(right - 3, outer, 10), smooth_minimum(left_atrium, right_atrium, 8), 8)
     fat = np.maximum(3 + 2.5 * coarse, 0.8)
     canvas.paint(box, whole - fat - 1.8, 0.18)
     canvas.paint(box, whole - fat, chest.tissue(box, chest.fat, 0.06, 0.08))
     for atrium in (left_atrium, right_atrium):
-        canvas.paint(box, atrium, muscle, 0)
-        canvas.paint(box, atrium + 2.5, blood * 0.97)
-    for at, lean, radius in ((trunk, (14, 10), 13.0), (root, (-4, 8), 14.5)):
-        path = [[*at, top - 2], [*(at + np.array(lean)), top + 60]]
-        tube, d = canvas.tube(path, radius, 4)
+        canvas.paint(box, atrium, muscle)
+        canvas.paint(box, atrium + 2.5, blood * np.float32(0.97))
+    for at, drift, radius in ((trunk, (14, 10), 13.0), (root, (-4, 8), 14.5)):
+        tube, d = canvas.tube([[*at, top - 2], [*(at + drift), top + 60]], radius, 4)
         canvas.paint(tube, d - 2, MUSCLE)
         canvas.paint(tube, d, chest.tissue(tube, 1.02, 0.04))
     # right ventricle: a thin wall, trabeculae that stand out into the blood
-    canvas.paint(box, np.maximum(right - 3.2, valves), muscle)
-    canvas.paint(box, np.maximum(right, valves), blood * 0.96, LABELS["right ventricle"])
-    rough = np.clip(0.8 * fine + 0.5 * coarse - 0.2 - np.maximum(-right - 1, 0) / 5, 0, 1)
-    canvas.paint(box, np.maximum(right, valves), canvas.value[box] - 0.5 * rough * (0.96 - muscle))
-    # left ventricle
-    canvas.paint(box, np.maximum(outer, valves), muscle, LABELS["myocardium"])
-    canvas.paint(box, np.maximum(inner, valves), blood, LABELS["left ventricle"])
+    canvas.paint(box, right - 3.2, muscle)
+    canvas.paint(box, right, blood * np.float32(0.96), LABELS["right ventricle"])
+    rough: Array = np.clip(0.8 * fine + 0.5 * coarse - 0.2 - np.maximum(-right - 1, 0) / 5, 0, 1)
+    canvas.paint(box, right, canvas.value[box] + rough * (0.5 * muscle - 0.48))
+    # left ventricle: papillary muscles and trabeculae belong to its cavity, as the publisher's labels have it
+    canvas.paint(box, outer, muscle, LABELS["myocardium"])
+    canvas.paint(box, inner, blood, LABELS["left ventricle"])
     rough = np.clip(0.8 * fine + 0.4 * coarse - 0.3 - np.maximum(-inner - 1, 0) / 3, 0, 1)
-    canvas.paint(box, np.maximum(inner, valves), canvas.value[box] - 0.7 * rough * (1 - muscle))
-    for angle in np.array([0.75, -1.15]) + rng.normal(0, 0.15, 2):
+    canvas.paint(box, inner, canvas.value[box] + rough * (0.7 * muscle - 0.7))
+    for angle in rng.normal((0.75, -1.15), 0.15):
         direction = np.array([np.cos(angle), np.sin(angle)])
         thick = float(rng.uniform(4.0, 6.0))
-        foot, tip = 0.3 * top, 0.68 * top
-        path = np.array([[*(0.72 * heart.radius * direction), foot], [*(0.55 * heart.radius * direction), tip]])
-        lean: NDArray[np.float64] = np.outer(top - path[:, 2], heart.lean)
-        path[:, :2] -= lean
+        path = np.array([[*(share * heart.radius * direction), z * top] for share, z in ((0.72, 0.3), (0.55, 0.68))])
+        path[:, :2] -= np.outer(top - path[:, 2], np.array(heart.lean))
         tube, d = canvas.tube(path, [thick, 0.7 * thick], 1)
         canvas.paint(tube, d + 0.8 * chest.fine[tube], chest.tissue(tube, chest.myocardium * 1.05))
