@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from monai.transforms import LoadImaged
+from monai.transforms import EnsureChannelFirstd, LoadImaged
 from PIL import Image
 
 from monai_ext.data import DATASETS, load_datalist, write_phantom
@@ -307,6 +307,31 @@ def test_pictures_and_masks_are_those_that_were_drawn(phantoms, name):
             np.testing.assert_array_equal(label, expected)
         seen.update(np.unique(label).astype(int).tolist())
     assert seen == set(range(classes + 1))
+
+
+def test_channels_come_first(phantoms):
+    case = load_datalist("busi", phantoms / "busi")["test"][0]
+    case = LoadImaged("image", PictureReader)(case)
+    case = LoadImaged("label", MaskReader("classes", 2))(case)
+    case = EnsureChannelFirstd(("image", "label"))(case)
+    assert case["image"].shape == (3, *case["label"].shape[1:])
+    assert case["label"].shape[0] == 1
+    np.testing.assert_array_equal(case["image"].affine, np.eye(3))
+
+
+def test_own_lists_of_pictures(phantoms, tmp_path):
+    entries = []
+    for case in together(load_datalist("busi", phantoms / "busi")):
+        paths = [Path(p).relative_to(phantoms).as_posix() for p in [case["image"], *case["label"]]]
+        entries.append({"image": paths[0], "label": paths[1:] if len(paths) > 2 else paths[1]})
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"training": entries[:12], "test": entries[12:]}))
+    cases = load_datalist(datalist=file, dataset_dir=phantoms)
+    assert (len(cases["training"]), len(cases["validation"]), len(cases["test"])) == (10, 2, 6)
+    assert cases["label_coding"] == "classes"
+    for case in together(cases):
+        image, label = load(case, "busi")
+        assert image.shape[:2] == label.shape and label.any()
 
 
 def test_phantoms_differ_in_size_and_between_datasets(phantoms):
