@@ -69,7 +69,7 @@ def find_acdc(folder: Path) -> Cohort:
 def _find_patients(folder: Path) -> Cohort | None:
     found: dict[str, Path] = {}
     for path in _folders(folder):
-        if re.fullmatch(r"patient\d{3}", path.name) and any(path.glob("*.nii*")):
+        if re.fullmatch(r"patient\d{3}", path.name) and any([*path.glob("Info.cfg"), *path.glob("*.nii*")]):
             if path.name in found:
                 raise ValueError(
                     f"monai_ext: {path}: the same patient as in {found[path.name]}. Give the folder of one copy."

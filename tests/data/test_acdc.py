@@ -208,6 +208,13 @@ class TestBadData:
         ):
             load_datalist("acdc", tmp_path)
 
+    def test_a_folder_without_any_frame(self, tmp_path: Path) -> None:
+        for path in write_patient(tmp_path, 1).glob("*.nii.gz"):
+            path.unlink()
+        write_patient(tmp_path, 2)
+        with pytest.raises(FileNotFoundError, match=r"patient001_frame01\.nii\.gz: no such file.*found no frame"):
+            load_datalist("acdc", tmp_path)
+
     def test_missing_info(self, tmp_path: Path) -> None:
         (write_patient(tmp_path, 1) / "Info.cfg").unlink()
         with pytest.raises(FileNotFoundError, match=r"patient001/Info\.cfg: no such file.*end-diastole"):
