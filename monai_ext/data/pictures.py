@@ -227,7 +227,7 @@ def _open(path: str) -> Image.Image:
         raise FileNotFoundError(f"monai_ext: {path}: no such file.")
     try:
         return Image.open(path)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+    except (UnidentifiedImageError, OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as e:
         raise _unreadable(path, e) from e
 
 

@@ -116,6 +116,18 @@ def test_damage_inside_a_png_is_found(tmp_path):
         read_image(str(path))
 
 
+def test_a_tiff_that_lost_its_width(tmp_path):
+    path = tmp_path / "a.tif"
+    save(path, colours())
+    content = bytearray(path.read_bytes())
+    first_tag = int.from_bytes(content[4:8], "little") + 2
+    assert content[first_tag : first_tag + 2] == b"\x00\x01"  # 256, the width
+    content[first_tag] = 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.tif: cannot be read \(Missing dimensions\)"):
+        read_image(str(path))
+
+
 @pytest.mark.parametrize("white", [1, 255])
 @pytest.mark.parametrize("mode", [None, "RGB", "RGBA", "LA", "1", "P"])
 def test_black_and_white_masks_in_every_mode(tmp_path, white, mode):
