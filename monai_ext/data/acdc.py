@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from monai_ext.data.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.folders import folders, not_found
 from monai_ext.data.phantoms import write_mr_phantom
 
 __all__ = ["ACDC", "acdc_part", "acdc_patient", "find_acdc"]
@@ -58,17 +59,13 @@ def find_acdc(folder: Path) -> Cohort:
     """
     cohort = _find_patients(folder) or _find_parts(folder) or _find_h5(folder)
     if cohort is None:
-        present = sorted(p.name for p in folder.iterdir())[:8]
-        raise FileNotFoundError(
-            f"monai_ext: {folder}: no ACDC data found. Expected {EXPECTED}; "
-            f"found {', '.join(present) if present else 'an empty folder'}."
-        )
+        raise not_found(folder, "ACDC", EXPECTED)
     return cohort
 
 
 def _find_patients(folder: Path) -> Cohort | None:
     found: dict[str, Path] = {}
-    for path in _folders(folder):
+    for path in folders(folder):
         if re.fullmatch(r"patient\d{3}", path.name) and any([*path.glob("Info.cfg"), *path.glob("*.nii*")]):
             if path.name in found:
                 raise ValueError(
@@ -115,7 +112,7 @@ def _nifti(folder: Path, stem: str, role: str) -> str:
 
 def _find_parts(folder: Path) -> Cohort | None:
     """TransUNet-style files: one npz a training slice, one npz a test volume, in a folder for each part."""
-    for root in _folders(folder):
+    for root in folders(folder):
         if not (root / "train").is_dir():
             continue
         cases: dict[str, dict[str, str]] = {}
@@ -144,7 +141,7 @@ def _find_h5(folder: Path) -> Cohort | None:
     """One h5 a volume, or one h5 a slice; volumes are preferred where both are there."""
     volumes: dict[str, Path] = {}
     slices: dict[str, Path] = {}
-    for root in _folders(folder):
+    for root in folders(folder):
         for path in root.glob("patient*_frame*.h5"):
             if match := re.fullmatch(r"(patient\d{3}_frame\d+)(_slice_\d+)?\.h5", path.name):
                 if match[2]:
@@ -184,13 +181,6 @@ def _parts(cases: dict[str, dict[str, str]]) -> dict[str, list[str]]:
 
 def _number(patient: str) -> int:
     return int(patient.removeprefix("patient"))
-
-
-def _folders(folder: Path, depth: int = 4) -> Iterator[Path]:
-    yield folder
-    if depth:
-        for child in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__MACOSX"))):
-            yield from _folders(child, depth - 1)
 
 
 ACDC = DatasetInfo(
