@@ -68,8 +68,7 @@ class PictureReader(_Reader):
             raise ValueError(f"monai_ext: one file per image expected, got {len(img)}: {', '.join(map(str, img))}.")
         path = str(img[0])
         with _open(path) as picture:
-            pages = getattr(picture, "n_frames", 1)
-            if pages > 1:
+            if (pages := _pages(path, picture)) > 1:
                 raise ValueError(f"monai_ext: {path}: {pages} pages, expected one image.")
             if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"):
                 raise ValueError(
@@ -227,7 +226,14 @@ def _open(path: str) -> Image.Image:
         raise FileNotFoundError(f"monai_ext: {path}: no such file.")
     try:
         return Image.open(path)
-    except (UnidentifiedImageError, OSError, ValueError, TypeError, SyntaxError, Image.DecompressionBombError) as e:
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        raise _unreadable(path, e) from e
+
+
+def _pages(path: str, picture: Image.Image) -> int:
+    try:
+        return getattr(picture, "n_frames", 1)  # a TIFF is gone through
+    except (OSError, ValueError, TypeError, SyntaxError, EOFError) as e:
         raise _unreadable(path, e) from e
 
 

@@ -116,14 +116,14 @@ def test_damage_inside_a_png_is_found(tmp_path):
         read_image(str(path))
 
 
-def test_a_tiff_that_lost_its_width(tmp_path):
+def test_a_tiff_whose_second_page_is_damaged(tmp_path):
     path = tmp_path / "a.tif"
     save(path, colours())
     content = bytearray(path.read_bytes())
-    first_tag = int.from_bytes(content[4:8], "little") + 2
-    assert content[first_tag : first_tag + 2] == b"\x00\x01"  # 256, the width
-    content[first_tag] = 0xFF
-    path.write_bytes(content)
+    page = int.from_bytes(content[4:8], "little")
+    following = page + 2 + 12 * int.from_bytes(content[page : page + 2], "little")
+    content[following : following + 4] = len(content).to_bytes(4, "little")
+    path.write_bytes(content + bytes(6))  # a page without any tag
     with pytest.raises(ValueError, match=r"a\.tif: cannot be read \(Missing dimensions\)"):
         read_image(str(path))
 
