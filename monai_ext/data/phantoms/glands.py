@@ -84,9 +84,9 @@ def gland_case(seed: int, size: tuple[int, int] = (192, 256)) -> PictureCase:
         "pale": rng.uniform(0, 0.55),
     }
     sheet.value[..., 1] = stroma(rng, sheet) * np.float32(rng.uniform(0.45, 0.95))
-    sheet.value[..., 0] = rng.uniform(0.02, 0.25) * np.clip(1 + 0.5 * sheet.noise(rng, 12), 0, None)
-    usual = rng.uniform(19, 34)
-    wanted = int(rng.integers(6, 14))
+    sheet.value[..., 0] = rng.uniform(0.02, 0.45) * np.clip(1 + 0.6 * sheet.noise(rng, 12), 0, None)
+    usual = rng.uniform(17, 32)
+    wanted = int(rng.integers(4, 12))
     radii = np.sort(usual * np.exp(rng.normal(0, 0.25, wanted)))[::-1]
     wild = rng.choice([0.04, 0.09, 0.15])
     glands = [

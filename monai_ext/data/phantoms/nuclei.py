@@ -17,17 +17,17 @@ __all__ = ["Stain", "absorbed", "nuclei_case", "paint_nuclei", "scatter", "strom
 Stain = Literal["hematoxylin", "fluorescence"]
 
 HEMATOXYLIN = np.array([0.95, 1.0, 0.45], np.float32)  # optical densities in red, green and blue
-EOSIN = np.array([0.10, 0.95, 0.35], np.float32)
+EOSIN = np.array([0.14, 0.95, 0.38], np.float32)
 PIGMENT = np.array([0.75, 0.95, 1.10], np.float32)
 
 
 def absorbed(rng: np.random.Generator, density: Array) -> Array:
     """Colours of a section from the densities of haematoxylin, eosin and brown pigment, ``(H, W, 3)``.
 
-    The two stains lean to red or to blue, and the light is warmer or colder, from laboratory to laboratory.
+    The two stains lean to red or to blue, and the light is brighter or warmer, from laboratory to laboratory.
     """
-    stains = np.stack([HEMATOXYLIN, EOSIN, PIGMENT]) * np.exp(rng.normal(0, 0.12, (3, 3)))
-    white = np.array([0.96, 0.94, 0.96]) * rng.uniform(0.93, 1.03) * rng.normal(1, 0.015, 3)
+    stains = np.stack([HEMATOXYLIN, EOSIN, PIGMENT]) * np.exp(rng.normal(0, [[0.12], [0.16], [0.12]], (3, 3)))
+    white = np.array([0.96, 0.94, 0.96]) * rng.uniform(0.72, 1.03) * rng.normal(1, 0.015, 3)
     return np.asarray(white * np.exp(-(density @ stains.astype(np.float32))), np.float32)
 
 
@@ -103,19 +103,21 @@ def paint_nuclei(
 def _section(rng: np.random.Generator, sheet: Sheet) -> Array:
     """Nuclei in haematoxylin and eosin."""
     sheet.value[..., 1] = stroma(rng, sheet) * np.float32(rng.uniform(0.3, 1.1))
-    # cytoplasm rich in RNA takes up haematoxylin, too; tears let the light through
-    sheet.value[..., 0] = rng.uniform(0, 0.35) * np.clip(sheet.noise(rng, 14) + 0.3, 0, 2) + 0.03
+    # cytoplasm rich in RNA and mucus take up haematoxylin, too, and so do crushed cells, which have no outline
+    sheet.value[..., 0] = rng.uniform(0, 0.45) * np.clip(sheet.noise(rng, 12) + 0.2, 0, 1.5) + 0.03
+    smears = np.clip(sheet.noise(rng, *rng.permutation([4.0, 9.0])) - rng.uniform(0.6, 1.8), 0, 1)
+    sheet.value[..., 0] += np.float32(rng.uniform(0.3, 0.85)) * smears * (1 + 0.2 * sheet.noise(rng, 2))
     tears = sheet.cover(np.float32(rng.uniform(1.3, 2.6)) - sheet.noise(rng, 13), 0.4)
-    strength = rng.uniform(0.45, 1.35)
-    usual = rng.uniform(5.5, 8.5)
-    count = int(rng.choice([50, 90, 140, 200]) * (1 + 0.4 * (sheet.width * sheet.height / 49152 - 1)))
+    strength = rng.uniform(0.4, 1.4)
+    usual = rng.uniform(5, 8.5)
+    count = int(rng.choice([30, 60, 100, 160]) * (1 + 0.4 * (sheet.width * sheet.height / 49152 - 1)))
     radii = usual * np.exp(rng.normal(0, 0.2, count))
     placed = scatter(rng, sheet, radii, rng.uniform(0.78, 1.05), 6)
     n = len(placed)
     turn = sheet.at(sheet.noise(rng, 30), placed[:, :2])
     angles = rng.uniform(0, np.pi) + 0.8 * turn + rng.normal(0, 0.4, n)
-    vesicular = rng.random(n) < rng.beta(1.2, 1.2)
-    pale = np.where(vesicular, rng.uniform(0.35, 0.85, n), rng.uniform(0, 0.25, n))
+    vesicular = rng.random(n) < rng.beta(1.6, 1.0)
+    pale = np.where(vesicular, rng.uniform(0.4, 0.9, n), rng.uniform(0, 0.25, n))
     dark = strength * rng.uniform(0.7, 1.2, n) * np.where(vesicular, 1, 1.15)
     cells = Cells(rng, sheet, placed[:, :2], placed[:, 2], rng.uniform(1, 2.1, n), angles)
     paint_nuclei(rng, sheet, cells, dark, pale, sheet.noise(rng, 1), number=True)
@@ -141,15 +143,15 @@ def _fluorescence(rng: np.random.Generator, sheet: Sheet) -> Array:
     """Nuclei that shine, on a dark ground that is not evenly dark."""
     light = np.zeros(sheet.size, np.float32)
     # cells out of focus lie below the others: bright, but without an edge
-    for _ in range(rng.integers(2, 10)):
+    for _ in range(rng.integers(3, 13)):
         y, x = rng.uniform(0, 1, 2) * (sheet.height, sheet.width)
         reach = rng.uniform(9, 22)
         d2 = ((sheet.y - np.float32(y)) ** 2 + (sheet.x - np.float32(x)) ** 2) / np.float32(reach**2)
-        light += np.float32(rng.uniform(0.15, 0.8)) * np.exp(-(d2**1.5))
+        light += np.float32(rng.uniform(0.2, 0.95)) * np.exp(-(d2**1.5))
     usual = rng.uniform(6, 13)
-    count = int(rng.choice([15, 35, 70, 120]))
+    count = int(rng.choice([12, 30, 55, 90]))
     radii = usual * np.exp(rng.normal(0, 0.22, count))
-    spread = rng.uniform(0.3, 0.75)
+    spread = rng.uniform(0.4, 0.85)
     grain = sheet.noise(rng, 1.3) + 0.8 * sheet.noise(rng, 3)
     placed = scatter(rng, sheet, radii, rng.uniform(0.75, 1.0), 6)
     n = len(placed)
@@ -169,20 +171,20 @@ def _fluorescence(rng: np.random.Generator, sheet: Sheet) -> Array:
     slope = rng.normal(0, 0.5, 2)
     lamp = 1 + slope[0] * (sheet.y / sheet.height - 0.5) + slope[1] * (sheet.x / sheet.width - 0.5)
     haze = gaussian_filter(light, 9 * sheet.pixels) * rng.uniform(0.2, 0.9)
-    haze += rng.uniform(0.05, 0.45) * np.clip(1 + 0.6 * sheet.noise(rng, 35), 0, None)
+    haze += rng.uniform(0.05, 0.65) * np.clip(1 + 0.6 * sheet.noise(rng, 35), 0, None)
     light = gaussian_filter((light + haze) * np.clip(lamp, 0.35, None), rng.uniform(0.3, 1.0) * sheet.pixels)
     photons = 10 ** rng.uniform(1.6, 2.6)
     light += np.sqrt(light / photons) * rng.standard_normal(sheet.size, dtype=np.float32)
-    grey = np.clip(light * rng.uniform(0.25, 0.75), 0, 1) ** rng.uniform(0.6, 1.1)
+    grey = np.clip(light * rng.uniform(0.18, 0.6), 0, 1) ** rng.uniform(0.6, 1.3)
     return grey[..., None].astype(np.float32)
 
 
 def nuclei_case(seed: int, size: tuple[int, int] = (192, 256), stain: Stain = "hematoxylin") -> PictureCase:
     """Make a picture of nuclei, each an object; the same arguments give the same pixels.
 
-    In haematoxylin and eosin, nuclei are dense or vesicular, on pink fibres with bluish cytoplasm, with dark debris and
-    red cells between them; the stains are strong or weak. In fluorescence each nucleus has a brightness of its
-    own, over haze and cells out of focus. Neighbours touch, and the later one covers the edge of the other.
+    In haematoxylin and eosin, nuclei are dense or vesicular, on pink fibres with bluish cytoplasm, with dark debris,
+    smears and red cells between them; the stains are strong or weak. In fluorescence each nucleus has a brightness of
+    its own, over haze and cells out of focus. Neighbours touch, and the later one covers the edge of the other.
 
     Args:
         seed: not negative.

@@ -175,7 +175,7 @@ class Cells:
         edge = 1 + swell[0] * c2 + swell[1] * s2 + swell[2] * c3 + swell[3] * s3
         q = np.hypot(u / a, v / b) + np.float32(1e-3)
         #: distance to each outline in first order, negative inside, ``(n, side, side)``
-        self.distance: Array = (q - edge) * q / (np.hypot(u / a**2, v / b**2) + np.float32(1e-4))
+        self.distance = np.asarray((q - edge) * q / (np.hypot(u / a**2, v / b**2) + np.float32(1e-4)), np.float32)
 
     def at(self, field: Array) -> Array:
         """Values of a picture under every patch."""
@@ -195,8 +195,8 @@ class Cells:
 class Sheet:
     """Pixels on which shapes with soft edges are painted, later ones over earlier ones.
 
-    Lengths are in units of which the shorter side of the picture has 192, so a picture of another size shows the
-    same things. Edges are at least as soft as the pixels are coarse.
+    Lengths are in units of which the shorter side of the picture has 192, so a larger picture of the same
+    proportions shows the same things. Edges are at least as soft as the pixels are coarse.
 
     Args:
         size: height and width in pixels.
@@ -214,7 +214,10 @@ class Sheet:
 
     def noise(self, rng: np.random.Generator, *sigma: float) -> Array:
         """Smooth random field, correlated over ``sigma`` units (along y and x, or both)."""
-        return smooth_noise(rng, self.size, [s * self.pixels for s in (sigma * 2)[:2]])
+        # from a generator of its own: what is drawn afterwards does not depend on the number of pixels
+        return smooth_noise(
+            np.random.default_rng(rng.integers(2**63)), self.size, [s * self.pixels for s in (sigma * 2)[:2]]
+        )
 
     def box(self, lower: ArrayLike, upper: ArrayLike, room: float = 0.0) -> Box:
         """Pixels between two corners (y, x), and ``room`` more on every side."""

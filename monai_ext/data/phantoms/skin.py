@@ -24,14 +24,14 @@ def _lines(field: Array, width: float) -> Array:
 
 def _lesion(rng: np.random.Generator, sheet: Sheet) -> tuple[Array, Array]:
     """Signed distance to the lesion's outline, and the optical density it adds, ``(H, W, 3)``."""
-    radius = rng.uniform(24, 58)
+    radius = rng.uniform(18, 58)
     outline = Outline(
         rng,
         np.array([sheet.height, sheet.width]) * rng.uniform(0.36, 0.64, 2),
         radius,
         rng.uniform(1, 1.7),
         rng.uniform(0, np.pi),
-        rng.uniform(0.04, 0.16),
+        rng.uniform(0.04, 0.13),
         (2, 11),
         1.3,
     )
@@ -42,8 +42,8 @@ def _lesion(rng: np.random.Generator, sheet: Sheet) -> tuple[Array, Array]:
     network = _lines(sheet.noise(rng, 1.9), 0.35) * np.clip(1.3 - rng.uniform(0, 1.6) * depth, 0, 1)
     globules = np.clip(sheet.noise(rng, 1.6) - 1.2, 0, 1)
     texture = rng.uniform(0.5, 1.1) * network + rng.uniform(0.2, 1.4) * globules
-    look = rng.choice(4, p=[0.5, 0.15, 0.2, 0.15])
-    strength = rng.uniform(0.3, 1.3)
+    look = rng.choice(4, p=[0.36, 0.16, 0.26, 0.22])
+    strength = rng.uniform(0.25, 1.2)
     if look == 0:  # evenly brown, blotched
         body = 0.55 + 0.3 * blotches + texture
     elif look == 1:  # dark rim, faded within
@@ -77,7 +77,7 @@ def _spots(rng: np.random.Generator, sheet: Sheet, distance: Array) -> Array:
         at = rng.uniform(0, 1, 2) * (sheet.height, sheet.width)
         reach = rng.uniform(14, 40)
         d2 = ((sheet.y - np.float32(at[0])) ** 2 + (sheet.x - np.float32(at[1])) ** 2) / np.float32(reach**2)
-        density += np.float32(rng.uniform(0.2, 0.9)) * np.exp(-((d2 * warp) ** np.float32(1.4)))
+        density += np.float32(rng.uniform(0.3, 1.2)) * np.exp(-((d2 * warp) ** np.float32(1.4)))
     return density * np.clip(distance / 4, 0, 1)
 
 
