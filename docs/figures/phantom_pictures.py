@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draw one row of pictures of every picture phantom, with the outlines of the objects.
 
-python docs/figures/phantom_pictures.py docs/images/phantom_pictures.png [--seed 0] [--columns 5]
+python docs/figures/phantom_pictures.py docs/images/phantom_pictures.png [--seed 0] [--columns 4]
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
     parser.add_argument("--seed", type=int, default=0, help="of the first column")
-    parser.add_argument("--columns", type=int, default=5)
+    parser.add_argument("--columns", type=int, default=4)
     arguments = parser.parse_args()
     size = (1.95 * arguments.columns * 4 / 3, 1.95 * len(ROWS) + 0.3)
     figure, axes = plt.subplots(len(ROWS), arguments.columns, figsize=size, facecolor="black", squeeze=False)
@@ -63,7 +63,7 @@ def main() -> None:
         0.5, edge / 2, "phantom data, no clinical meaning", color="white", fontsize=10, ha="center", va="center"
     )
     figure.subplots_adjust(0.002, edge, 0.998, 1 - 0.002, 0.01, 0.01)
-    figure.savefig(arguments.output, dpi=80, facecolor="black")
+    figure.savefig(arguments.output, dpi=75, facecolor="black")
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def _section(rng: np.random.Generator, sheet: Sheet) -> Array:
     free = sheet.objects == 0
     sheet.value[..., :2] *= 1 - tears[..., None] * free[..., None]
     # debris: as dark as nuclei, but ragged; red cells: smooth discs of eosin
-    for y, x, size in rng.uniform([0, 0, 1.2], [sheet.height, sheet.width, 4.2], (int(rng.choice([0, 10, 30, 60])), 3)):
+    for y, x, size in rng.uniform([0, 0, 1.2], [sheet.height, sheet.width, 4.2], (int(rng.choice([0, 10, 20, 40])), 3)):
         crumb = Outline(rng, (y, x), size, rng.uniform(1, 2.5), rng.uniform(0, 6), 0.35, (3, 9), 0.3)
         box = sheet.around(crumb)
         cover = sheet.cover(crumb.distance(sheet.y[box], sheet.x[box])) * free[box]

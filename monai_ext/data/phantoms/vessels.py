@@ -15,15 +15,24 @@ from monai_ext.data.phantoms.solids import Array
 __all__ = ["vessel_case"]
 
 FINEST = 0.6  # radius in units of the thinnest vessel that is drawn
-STEP = 5.0
+STEP = 6.0  # units from point to point along a vessel
 MOST_BRANCHES = 16
 
 # colours of what is seen, and shares of the light that is absorbed by what lies above it
-ORANGE, RED, DISC, EXUDATE, REFLEX, HAZE = np.array(
-    [[0.86, 0.50, 0.24], [0.72, 0.30, 0.14], [0.97, 0.80, 0.55], [0.95, 0.85, 0.5], [1, 0.8, 0.5], [0.9, 0.75, 0.5]],
+ORANGE, RED, DISC, EXUDATE, REFLEX, HAZE, ARTERY, VEIN, BLOOD = np.array(
+    [
+        [0.86, 0.50, 0.24],
+        [0.72, 0.30, 0.14],
+        [0.97, 0.80, 0.55],
+        [0.95, 0.85, 0.50],
+        [1.00, 0.80, 0.50],
+        [0.90, 0.75, 0.50],
+        [0.16, 0.48, 0.42],
+        [0.30, 0.66, 0.55],
+        [0.45, 0.75, 0.60],
+    ],
     np.float32,
-)
-ARTERY, VEIN, BLOOD = np.array([[0.16, 0.48, 0.42], [0.30, 0.66, 0.55], [0.45, 0.75, 0.60]], np.float32)
+)[..., None, None]  # channels first
 
 
 @dataclass
@@ -63,7 +72,7 @@ def _grow(
         points = [(*at, radius)]
         bend, open_end = 0.0, True
         for step in range(round(rng.uniform(22, 46) / STEP)):
-            bend = 0.6 * bend + rng.normal(0, 0.07)
+            bend = 0.6 * bend + rng.normal(0, 0.08)
             heading += bend + STEP * branch.pull
             at = at + STEP * np.array([np.sin(heading), np.cos(heading)])
             radius *= 0.98
@@ -157,33 +166,34 @@ def vessel_case(seed: int, size: tuple[int, int] = (192, 256)) -> PictureCase:
     ground = ORANGE * (1 - redness) + RED * redness
     choroid = np.exp(-((sheet.noise(rng, 9) / 0.35) ** 2)) * rng.uniform(0, 0.9)
     shade = 1 + 0.07 * sheet.noise(rng, 22) + 0.03 * sheet.noise(rng, 2) - 0.16 * choroid
-    image = ground * shade[..., None]
+    image = ground * shade
     hollow = np.hypot(sheet.y - float(macula[0]), sheet.x - float(macula[1]))
-    image *= 1 - rng.uniform(0.15, 0.55) * np.exp(-((hollow / rng.uniform(11, 19)) ** 2))[..., None]
+    image *= 1 - rng.uniform(0.15, 0.55) * np.exp(-((hollow / rng.uniform(11, 19)) ** 2))
     away = Outline(rng, disc, disc_radius, rng.uniform(0.8, 1.0), 0.0, 0.02).distance(sheet.y, sheet.x)
     cup = sheet.cover(away + np.float32(disc_radius * rng.uniform(0.35, 0.7)), 4)
-    pale = DISC * (1 + 0.12 * cup[..., None])
-    image += (sheet.cover(away, 3) * rng.uniform(0.6, 0.95))[..., None] * (pale - image)
-    image += 0.12 * np.exp(-np.clip(away, 0, None) / 14)[..., None]
+    pale = DISC * (1 + 0.12 * cup)
+    image += sheet.cover(away, 3) * rng.uniform(0.6, 0.95) * (pale - image)
+    image += 0.12 * np.exp(-np.clip(away, 0, None) / 14)
 
     dark, bright = _lesions(rng, sheet, middle, reach)
-    image += (0.8 * bright)[..., None] * (EXUDATE - image)
+    image += 0.8 * bright * (EXUDATE - image)
     strength = rng.uniform(0.35, 0.95)
-    image *= 1 - (dark * rng.uniform(0.5, 1.1) * strength)[..., None] * BLOOD
+    image *= 1 - dark * rng.uniform(0.5, 1.1) * strength * BLOOD
     patchy = np.clip(1 + 0.25 * sheet.noise(rng, 25), 0.4, 1.2)
     for distance, absorbed in ((arteries, ARTERY), (veins, VEIN)):
-        image *= 1 - (sheet.cover(distance, 0.9) * strength * patchy)[..., None] * absorbed
-    image += (0.16 * strength * sheet.cover(reflexes, 0.8) * rng.uniform(0.3, 1.0))[..., None] * REFLEX
+        image *= 1 - sheet.cover(distance, 0.9) * strength * patchy * absorbed
+    image += 0.16 * strength * rng.uniform(0.3, 1.0) * sheet.cover(reflexes, 0.8) * REFLEX
 
     away_from_middle = np.hypot(sheet.y - float(middle[0]), sheet.x - float(middle[1]))
     slope = rng.normal(0, 0.28, 2).tolist()
     light = 1 + (slope[0] * (sheet.y - float(middle[0])) + slope[1] * (sheet.x - float(middle[1]))) / reach
     light = light * (1.08 - rng.uniform(0.2, 0.6) * (away_from_middle / reach) ** 2) + 0.09 * sheet.noise(rng, 35)
-    image *= (np.clip(light, 0.12, 1.6) * rng.uniform(0.65, 1.15))[..., None]
+    image *= np.clip(light, 0.12, 1.6) * rng.uniform(0.65, 1.15)
     haze = rng.uniform(0, 0.2) * np.clip(0.6 + 0.5 * sheet.noise(rng, 30), 0, None)
-    image += haze[..., None] * HAZE
+    image += haze * HAZE
     inside = sheet.cover(away_from_middle - reach, 2)
-    image = gaussian_filter(image * inside[..., None], (rng.uniform(0.25, 0.7) * max(sheet.pixels, 1),) * 2 + (0,))
-    image += rng.uniform(0.006, 0.022) * rng.standard_normal(image.shape, dtype=np.float32) * inside[..., None]
+    blur = rng.uniform(0.25, 0.7) * max(sheet.pixels, 1)
+    image = gaussian_filter(image * inside, (0, blur, blur))
+    image += rng.uniform(0.006, 0.022) * rng.standard_normal(image.shape, dtype=np.float32) * inside
     sheet.objects[(np.minimum(arteries, veins) < 0) & (inside > 0.5)] = 1
-    return sheet.case(image, (1,))
+    return sheet.case(np.moveaxis(image, 0, -1), (1,))
