@@ -67,7 +67,7 @@ def gland_case(seed: int, size: tuple[int, int] = (192, 256)) -> PictureCase:
     Examples::
 
         >>> case = gland_case(0)
-        >>> case.image.shape, len(case.kinds) == case.objects.max()
+        >>> case.image.shape, len(case.kinds) == int(case.objects.max())
         ((192, 256, 3), True)
     """
     rng = picture_rng("glands", seed, size)

@@ -197,7 +197,7 @@ def nuclei_case(seed: int, size: tuple[int, int] = (192, 256), stain: Stain = "h
     Examples::
 
         >>> case = nuclei_case(0)
-        >>> case.image.shape, len(case.kinds) == case.objects.max()
+        >>> case.image.shape, len(case.kinds) == int(case.objects.max())
         ((192, 256, 3), True)
     """
     if stain not in get_args(Stain):

@@ -156,7 +156,9 @@ def skin_lesion_case(seed: int, size: tuple[int, int] = (192, 256)) -> PictureCa
     off = np.hypot(sheet.y / sheet.height - rng.uniform(0.4, 0.6), (sheet.x / sheet.width - rng.uniform(0.4, 0.6)))
     light = 1 - rng.uniform(0, 1.3) * off**2 + 0.04 * sheet.noise(rng, 50)
     if rng.random() < 0.3:  # the round field of the lens
-        light = light * sheet.cover((off - rng.uniform(0.52, 0.62)).astype(np.float32) * 200, 8)
+        field = sheet.cover((off - rng.uniform(0.52, 0.62)).astype(np.float32) * 200, 8)
+        light = light * field
+        sheet.objects[field < 0.5] = 0
     light = light * rng.uniform(0.75, 1.1)
     image = sheet.value * light[..., None].astype(np.float32)
     image = gaussian_filter(image, (rng.uniform(0.2, 0.8),) * 2 + (0,), truncate=3.0)
