@@ -19,7 +19,7 @@ class Cohort:
         layout: which of the dataset's layouts it is, in words.
         cases: case id -> ``{"image": path, "label": path or paths}``.
         label_mapping: value in the label files of volumes -> class; None where files hold the classes themselves.
-        parts: the publisher's split, ``training``, ``test`` and perhaps ``validation`` -> case ids; None if it has none.
+        parts: the publisher's split, ``training``, ``test`` and perhaps ``validation`` -> case ids; None without one.
     """
 
     layout: str

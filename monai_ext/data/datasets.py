@@ -115,7 +115,7 @@ def load_datalist(
         split: ``"holdout"`` keeps every sixth training case for validation and the choice of the model, unless the
             publisher or the list has validation cases; ``"paper"`` trains on all of them and validates on none: the
             last epoch is the model.
-        exclude: case ids to leave out.
+        exclude: case ids, or patients, to leave out.
         fold: cross-validation: test on this fold of all cases, instead of the published test part.
         num_folds: number of folds.
         split_file: where a dataset without a published split keeps its seeded one; taken from there if it exists.
@@ -134,13 +134,14 @@ def load_datalist(
         raise ValueError(f"monai_ext: split must be 'holdout' or 'paper', got {split!r}.")
     dataset = _dataset(dataset_name)
     if datalist:
-        where, phantom, mapping, coding = str(datalist), False, None, "classes"
-        parts = _own_parts(Path(datalist), dataset_dir)
+        where, mapping = str(datalist), None
+        coding: str | None = "classes"
         patient: Callable[[str], str] = str
+        parts = _own_parts(Path(datalist), dataset_dir)
         if fold is not None:
-            cases = {case["case_id"]: case for part in parts.values() for case in part}
-            ids = fold_parts(list(cases), fold, num_folds, patient)
-            parts = {part: [cases[case] for case in ids[part]] for part in ids}
+            by_id = {case["case_id"]: case for part in parts.values() for case in part}
+            ids = fold_parts(list(by_id), fold, num_folds, patient)
+            parts = {part: [by_id[case] for case in ids[part]] for part in ids}
     else:
         if not dataset_dir or not Path(dataset_dir).is_dir():
             raise FileNotFoundError(
@@ -150,11 +151,12 @@ def load_datalist(
         cohort = dataset.find(Path(dataset_dir))
         where, mapping = f"{dataset_dir}: {cohort.layout}", cohort.label_mapping
         coding, patient = dataset.label_coding, dataset.patient
-        phantom = read_marker(dataset_dir) is not None
         ids = _published_ids(dataset, cohort, fold, num_folds, Path(split_file) if split_file else None, where)
         parts = {part: [{**cohort.cases[case], "case_id": case} for case in ids[part]] for part in ids}
+    phantom = any(_is_phantom(case["image"]) for cases in parts.values() for case in cases[:1])
     left_out = {str(case).lstrip("0") for case in exclude}
-    parts = {k: [c for c in v if c["case_id"].lstrip("0") not in left_out] for k, v in parts.items()}
+    for part, cases in parts.items():
+        parts[part] = [c for c in cases if not {c["case_id"].lstrip("0"), patient(c["case_id"])} & left_out]
     if split == "paper":
         parts["training"], parts["validation"] = parts["training"] + parts["validation"], []
     elif not parts["validation"]:
@@ -168,6 +170,11 @@ def load_datalist(
     counts = ", ".join(f"{len(cases)} {part}" for part, cases in parts.items())
     logger.info("monai_ext: %s: %s%s", where, counts, f" ({PHANTOM_NOTE})" if phantom else "")
     return {**parts, "label_mapping": mapping, "label_coding": coding, "phantom": phantom}
+
+
+def _is_phantom(image: str) -> bool:
+    """Whether a file lies in a phantom cohort, from whichever of its folders it was found."""
+    return any(read_marker(folder) is not None for folder in Path(image).resolve().parents)
 
 
 def _dataset(name: str) -> DatasetInfo:

@@ -45,7 +45,9 @@ class PrepareBatchMultiScale(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        image, label = default_prepare_batch(batchdata, device, non_blocking, **kwargs)  # type: ignore[misc]
+        image, label = default_prepare_batch(batchdata, device, non_blocking, **kwargs)
+        if label is None:
+            raise ValueError("monai_ext: PrepareBatchMultiScale: the batch has no label.")
         scale = self.scales[int(torch.randint(len(self.scales), ()))]
         size = [max(1, round(scale * side / self.multiple)) * self.multiple for side in image.shape[2:]]
         if size == list(image.shape[2:]):

@@ -95,9 +95,18 @@ def test_properties(trained, tmp_path):
 
 def torchrun(bundle: str, names: list[str], **options) -> subprocess.CompletedProcess:
     arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    launcher = ["torch.distributed.run", "--nproc_per_node=2", "--standalone", "-m", "monai.bundle", "run"]
     return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
-        + ["-m", "monai.bundle", "run", "--config_file", str(config(bundle, *names)), *arguments],
+        [
+            sys.executable,
+            "-m",
+            *launcher,
+            "monai.bundle",
+            "run",
+            "--config_file",
+            str(config(bundle, *names)),
+            *arguments,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
