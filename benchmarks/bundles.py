@@ -4,8 +4,8 @@
     python benchmarks/bundles.py [--bundles NAME ...] [--output DIR]
 
 Training, evaluation and their options are the bundle's own, with small pictures, few steps and the learning rate that
-these ask for. The baseline knows the training cases too: a table from intensity (or colour) to the likeliest class, with
-the weight of each class's frequency that does best on them. Phantom data, no clinical meaning.
+these ask for. The baseline knows the training cases too: a table from intensity (or colour) to the likeliest class,
+with the weight of each class's frequency that does best on them. Phantom data, no clinical meaning.
 """
 
 from __future__ import annotations
@@ -117,8 +117,9 @@ def main() -> None:
         run(bundle, ["train", "evaluate"], common)
         summary = json.loads((folder / "summary.json").read_text())
         dice, base = summary["conventions"]["monai"]["overall"]["dice"]["mean"], intensity_dice(cases, classes)
+        done = epochs * (slices // int(options["batch_size"]))
         print(
-            f"| {bundle} | {len(cases['training'])}, {len(cases['test'])} | {epochs * (slices // int(options['batch_size']))}"
+            f"| {bundle} | {len(cases['training'])}, {len(cases['test'])} | {done}"
             f" | {minutes:.1f} | {base:.3f} | {dice:.3f} | {dice - base:+.3f} |",
             flush=True,
         )
