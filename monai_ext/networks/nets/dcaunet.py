@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn as nn
@@ -24,6 +24,7 @@ from monai_ext.networks.utils import (
     init_weights,
     pad_to_multiple,
 )
+from monai_ext.networks.weights import load_strict, read_weights
 
 __all__ = ["DCAUNet", "DCAUNetEncoder"]
 
@@ -216,30 +217,7 @@ class DCAUNet(nn.Module):
 
 
 def load_encoder(encoder: DCAUNetEncoder, path: str | os.PathLike) -> None:
-    """Load a file with the ``state_dict`` of an encoder, or of a whole DCAUNet, into ``encoder``, strictly.
-
-    Raises:
-        ValueError: if the file holds no ``state_dict``, or any key is missing, surplus or of another shape.
-    """
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(loaded, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in loaded.items()
-    ):
-        raise ValueError(f"DCAUNet: pretrained {os.fspath(path)!r} must hold a state_dict, tensors by name.")
-    prefix = "encoder."
-    inside = {key.removeprefix(prefix): value for key, value in loaded.items() if key.startswith(prefix)}
-    given = inside or dict(loaded)
-    own = encoder.state_dict()
-    problems = [f"missing: {key}" for key in own if key not in given]
-    problems += [f"surplus: {key}" for key in given if key not in own]
-    problems += [
-        f"misshaped: {key} is {tuple(given[key].shape)}, the encoder has {tuple(own[key].shape)}"
-        for key in own
-        if key in given and given[key].shape != own[key].shape
-    ]
-    if problems:
-        raise ValueError(
-            f"DCAUNet: pretrained {os.fspath(path)!r} does not fit the encoder ({len(problems)} keys). Is it of "
-            "another network, or of other spatial_dims, channels or depths?\n  " + "\n  ".join(problems)
-        )
-    encoder.load_state_dict(given)
+    """Load a file with the ``state_dict`` of an encoder, or of a whole DCAUNet, into ``encoder``, strictly."""
+    given = read_weights(path)
+    inside = {key.removeprefix("encoder."): value for key, value in given.items() if key.startswith("encoder.")}
+    load_strict(encoder, inside or given, os.fspath(path))

@@ -274,12 +274,12 @@ class TestPretrained:
         assert "missing: stages.0.blocks.0.norm1.weight\n" in message
         assert "missing: stages.1.embed.0.bias\n" in message
         assert "surplus: stages.9.more\n" in message
-        assert "misshaped: stages.2.embed.1.weight is (5,), the encoder has (96,)" in message
+        assert "misshaped: stages.2.embed.1.weight is (5,), the network has (96,)" in message
 
     def test_other_files_are_refused(self, tmp_path):
         for content in (torch.zeros(3), {"epoch": 3}, {3: torch.zeros(1)}):
             path = self.save(tmp_path, content)
-            with pytest.raises(ValueError, match=r"weights\.pt.* must hold a state_dict"):
+            with pytest.raises(ValueError, match=r"weights\.pt: holds no state_dict"):
                 DCAUNet(pretrained=path, **SMALL)
         with pytest.raises(FileNotFoundError, match=r"no\.pt"):
             DCAUNet(pretrained=tmp_path / "no.pt", **SMALL)
