@@ -17,6 +17,8 @@ from tests.bundles.runs import BUNDLES, ROOT, config
 
 SCHEMA = ROOT / "tests" / "data" / "meta_schema_20240725.json"
 CONFIGS = ("train", "evaluate", "inference")
+# what training and inference each have their own of
+NOT_SHARED = {"dataset_dir", "network_def", "num_workers", "initialize", "run"}
 pytestmark = pytest.mark.parametrize("bundle", BUNDLES)
 
 
@@ -56,7 +58,7 @@ def test_train_and_inference_agree(bundle):
     train, inference = read(bundle, "train"), read(bundle, "inference")
     trained = {k: v for k, v in train["network_def"].items() if k != "pretrained"}
     assert trained == inference["network_def"]
-    for knob in (train.keys() & inference.keys()) - {"imports", "dataset_dir", "network_def", "num_workers"}:
+    for knob in (train.keys() & inference.keys()) - NOT_SHARED:
         assert train[knob] == inference[knob], knob
 
     def image_steps(transforms):
@@ -162,4 +164,5 @@ def test_exports(bundle, tmp_path):
     )
     session = onnxruntime.InferenceSession(tmp_path / "models" / "model.onnx", providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-3, atol=1e-4)
+    # float32 in another order: PyTorch itself is as far from float64
+    assert (torch.from_numpy(found) - expected).abs().max() < 1e-4 * expected.abs().max()
