@@ -137,3 +137,16 @@ def test_two_processes(bundle, tmp_path):
     one, two = ((tmp_path / name / "metrics.csv").read_text() for name in ("one", "two"))
     assert len(one.splitlines()) == 1 + len(load_datalist(dataset_of(bundle), data)["test"])
     assert one == two
+
+
+@pytest.mark.parametrize(("dataset", "classes"), [("monuseg", 2), ("dsb2018", 2), ("bkai_types", 3)])
+def test_other_public_sets(dataset, classes, tmp_path):
+    """Outlines in XML, a file per object, and colours, through one bundle by two options."""
+    write_phantom(dataset, tmp_path / "data", 8 if dataset != "dsb2018" else 12)
+    options = {**small("qtseg_busi"), "dataset_name": dataset, "dataset_dir": str(tmp_path / "data")}
+    options |= {"output_dir": str(tmp_path), "ckpt_dir": str(tmp_path), "num_classes": classes}
+    options["network_def#out_channels"] = classes
+    run("qtseg_busi", "train", **options, epochs=1, val_interval=1, batch_size=2)
+    run("qtseg_busi", "train", "evaluate", **options)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert len(summary["conventions"]["monai"]["classes"]) == classes - 1
