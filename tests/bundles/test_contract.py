@@ -154,8 +154,9 @@ def test_exports(bundle, tmp_path):
     shape = read(bundle, "metadata")["network_data_format"]["inputs"]["image"]
     x = torch.rand(1, shape["num_channels"], *shape["spatial_shape"])
     with torch.no_grad():
-        expected = network(x)
         scripted = torch.jit.load(tmp_path / "models" / "model.ts")(x)
+        eager = network(x)
+        expected = network.double()(x.double())
     onnx_export(
         "network_def",
         filepath=str(tmp_path / "models" / "model.onnx"),
@@ -165,6 +166,8 @@ def test_exports(bundle, tmp_path):
     )
     session = onnxruntime.InferenceSession(tmp_path / "models" / "model.onnx", providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    # float32 in another order may be as far from float64 as PyTorch's own is, and a little more
+    allowed = 1e-5 * expected.abs().max() + 5 * (eager - expected).abs().max()
     for result in (scripted, torch.from_numpy(found)):
-        # float32 in another order: PyTorch itself is as far from float64
-        assert (result - expected).abs().max() < 1e-4 * expected.abs().max()
+        assert (result - expected).abs().max() < allowed
+    assert allowed < 1e-3 * expected.abs().max()
