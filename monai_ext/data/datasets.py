@@ -25,7 +25,7 @@ from monai_ext.data.glas import GLAS
 from monai_ext.data.isic import ISIC2016, ISIC2017
 from monai_ext.data.kvasir import KVASIR
 from monai_ext.data.monuseg import MONUSEG
-from monai_ext.data.phantoms import read_marker
+from monai_ext.data.phantoms import PHANTOM_NOTE, read_marker
 from monai_ext.data.pictures import check_picture_pair, is_picture
 from monai_ext.data.readers import read_geometry
 from monai_ext.data.splits import fold_parts, hold_out, random_parts
@@ -35,7 +35,6 @@ __all__ = ["DATASETS", "load_datalist", "phantom_dir", "phantom_image", "write_p
 
 logger = logging.getLogger(__name__)
 PARTS = ("training", "validation", "test")
-PHANTOM_NOTE = "phantom data, no clinical meaning"
 
 DATASETS: dict[str, DatasetInfo] = {
     "synapse": SYNAPSE,

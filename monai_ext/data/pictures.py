@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from PIL import Image, UnidentifiedImageError
 from scipy.ndimage import maximum_filter, minimum_filter
+
+from monai_ext.data.file_reader import FileReader, files_at
 
 __all__ = ["CODINGS", "MaskReader", "PictureReader", "check_picture_pair", "find_pictures", "is_picture"]
 
@@ -27,15 +27,8 @@ POLYGONS = re.compile(
 EDGE, COLOUR_EDGE = 8, 16
 
 
-class _Reader(ImageReader):
+class _Reader(FileReader):
     """``(H, W)`` or ``(H, W, C)``, row 0 at the top; for ``LoadImaged(reader=...)``."""
-
-    def verify_suffix(self, filename: Sequence[str | os.PathLike] | str | os.PathLike) -> bool:
-        return True
-
-    def read(self, data: Sequence[str | os.PathLike] | str | os.PathLike, **kwargs: Any) -> Any:
-        # the work is done in get_data: LoadImage turns an error here into a search through other readers
-        return ensure_tuple(data)
 
     @staticmethod
     def meta(array: np.ndarray) -> dict:
@@ -183,15 +176,11 @@ def find_pictures(path: str | os.PathLike) -> list[dict[str, str]]:
     Raises:
         FileNotFoundError: if there is no such path, or no picture in it.
     """
-    root = Path(path).expanduser()
-    if root.is_file():
-        return [{"image": str(root)}]
-    if not root.is_dir():
-        raise FileNotFoundError(f"monai_ext: {root}: no such file or folder.")
-    files = sorted(p for p in root.iterdir() if p.is_file() and is_picture(p))
+    files = files_at(path, is_picture)
     if not files:
+        root = Path(path).expanduser()
         raise FileNotFoundError(f"monai_ext: {root}: no picture found. Expected files ending in {', '.join(SUFFIXES)}.")
-    return [{"image": str(p)} for p in files]
+    return files
 
 
 def check_picture_pair(case: dict[str, Any]) -> None:

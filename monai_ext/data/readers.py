@@ -13,9 +13,10 @@ from typing import Any
 import nibabel
 import numpy as np
 import SimpleITK as sitk
-from monai.data import ImageReader
-from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+from monai.utils import MetaKeys, SpaceKeys
 from nibabel.filebasedimages import ImageFileError
+
+from monai_ext.data.file_reader import FileReader, files_at
 
 __all__ = ["VolumeReader", "find_images", "read_geometry"]
 
@@ -26,7 +27,7 @@ SYNAPSE_ARRAYS = re.compile(r"case\d{4}(_slice|\.npy\.h5)")  # scaled by TransUN
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-class VolumeReader(ImageReader):
+class VolumeReader(FileReader):
     """Read one volume as ``(X, Y, Z)`` with its affine (RAS, mm); for ``LoadImaged(reader=VolumeReader)``.
 
     Reads NIfTI (nibabel), NRRD and MetaImage, a folder with one DICOM series (SimpleITK), and preprocessed arrays as
@@ -38,13 +39,6 @@ class VolumeReader(ImageReader):
         FileNotFoundError: if the file is not there.
         ValueError: if it is damaged, no volume of one channel, or has no usable geometry; the file is named.
     """
-
-    def verify_suffix(self, filename: Sequence[str | os.PathLike] | str | os.PathLike) -> bool:
-        return True
-
-    def read(self, data: Sequence[str | os.PathLike] | str | os.PathLike, **kwargs: Any) -> Any:
-        # the work is done in get_data: LoadImage turns an error here into a search through other readers
-        return ensure_tuple(data)
 
     def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
         if len(img) != 1:
@@ -92,14 +86,9 @@ def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
     Raises:
         FileNotFoundError: if there is no such path, or no volume in it.
     """
+    if files := files_at(path, lambda name: name.endswith(NIFTI + ITK)):
+        return files
     root = Path(path).expanduser()
-    if root.is_file():
-        return [{"image": str(root)}]
-    if not root.is_dir():
-        raise FileNotFoundError(f"monai_ext: {root}: no such file or folder.")
-    files = sorted(p for p in root.iterdir() if p.is_file() and p.name.endswith(NIFTI + ITK))
-    if files:
-        return [{"image": str(p)} for p in files]
     series = [d for d in [root, *sorted(p for p in root.iterdir() if p.is_dir())] if _series_ids(d)]
     if not series:
         raise FileNotFoundError(

@@ -49,11 +49,7 @@ def fold_parts(
         if len(group) < folds:
             raise ValueError(f"monai_ext: {len(group)} patients or images for {folds} folds: a fold would be empty.")
         chosen.update(np.array_split(np.array(group), folds)[fold].tolist())
-    return {
-        "training": [case for case in cases if patient(case) not in chosen],
-        "validation": [],
-        "test": [case for case in cases if patient(case) in chosen],
-    }
+    return _with_test(cases, chosen, patient)
 
 
 def random_parts(
@@ -77,12 +73,7 @@ def random_parts(
     count = max(1, round(share * len(patients)))
     if count >= len(patients):
         raise ValueError(f"monai_ext: {where}: {len(patients)} case(s), too few to train and test on.")
-    chosen = set(patients[:count])
-    parts = {
-        "training": [case for case in cases if patient(case) not in chosen],
-        "validation": [],
-        "test": [case for case in cases if patient(case) in chosen],
-    }
+    parts = _with_test(cases, set(patients[:count]), patient)
     if file is not None:
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
@@ -107,6 +98,15 @@ def hold_out(cases: Sequence[str], patient: Callable[[str], str], where: str) ->
     count = max(1, round(len(patients) / 6))
     kept = {patients[(2 * k + 1) * len(patients) // (2 * count)] for k in range(count)}
     return [c for c in cases if patient(c) not in kept], [c for c in cases if patient(c) in kept]
+
+
+def _with_test(cases: Sequence[str], chosen: set[str], patient: Callable[[str], str]) -> Parts:
+    """The cases of the chosen patients to test on, the rest to train on."""
+    return {
+        "training": [case for case in cases if patient(case) not in chosen],
+        "validation": [],
+        "test": [case for case in cases if patient(case) in chosen],
+    }
 
 
 def _shuffled(cases: Sequence[str], patient: Callable[[str], str]) -> list[str]:

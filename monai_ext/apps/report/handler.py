@@ -23,12 +23,13 @@ from monai.data.utils import affine_to_spacing, orientation_ras_lps
 from monai.utils import CommonKeys, ImageMetaKey, SpaceKeys, convert_to_tensor, ensure_tuple
 
 import monai_ext
+from monai_ext.data.phantoms import PHANTOM_NOTE
 from monai_ext.metrics import label_metrics
 from monai_ext.utils import replacing
 
 from .page import render_page
 from .pictures import Picture, choose_slices
-from .scores import CONVENTIONS, PHANTOM, CaseScores, csv_table, merge, summarise
+from .scores import CONVENTIONS, CaseScores, csv_table, merge, summarise
 
 __all__ = ["SegmentationReport"]
 
@@ -286,7 +287,7 @@ class SegmentationReport:
         dice, hd95 = part["overall"]["dice"]["mean"], part["overall"]["hd95"]["mean"]
         self._logger.info(
             "%smean Dice %s, mean HD95 %s, %d missed in %d cases (convention %s); report: %s",
-            f"{PHANTOM}: " if self.phantom else "",
+            f"{PHANTOM_NOTE}: " if self.phantom else "",
             "none" if dice is None else f"{100 * dice:.2f} %",
             "none" if hd95 is None else f"{hd95:.2f} {part['hd95_unit']}",
             part["overall"]["missed"],
@@ -299,7 +300,7 @@ class SegmentationReport:
         return {
             "title": self.title,
             "phantom": self.phantom,
-            **({"data": PHANTOM} if self.phantom else {}),
+            **({"data": PHANTOM_NOTE} if self.phantom else {}),
             "number_of_cases": len(cases),
             "class_names": list(self.class_names),
             "conventions": {c: summarise(cases, self.class_names, c) for c in self.conventions},

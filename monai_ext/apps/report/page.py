@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from monai_ext.data.phantoms import PHANTOM_NOTE
+
 from .pictures import OUTLINES, Picture, box_plots, class_colour, draw_picture
-from .scores import PHANTOM, CaseScores
+from .scores import CaseScores
 
 __all__ = ["render_page"]
 
@@ -102,8 +104,8 @@ def _section(title: str, body: str) -> str:
 def _head(summary: Mapping[str, Any]) -> str:
     count = summary["number_of_cases"]
     banner = (
-        f'<p class="phantom"><strong>{PHANTOM[0].upper()}{PHANTOM[1:]}.</strong> The images are synthetic. These '
-        "numbers show that the pipeline runs; they say nothing about patients.</p>"
+        f'<p class="phantom"><strong>{PHANTOM_NOTE[0].upper()}{PHANTOM_NOTE[1:]}.</strong> The images are synthetic. '
+        "These numbers show that the pipeline runs; they say nothing about patients.</p>"
     )
     return (
         f"<header><h1>{escape(summary['title'])}</h1>"
@@ -246,7 +248,7 @@ def _limits(summary: Mapping[str, Any], published: Sequence[Any], shown: int) ->
             "classes may differ from this evaluation's."
         )
     if summary["phantom"]:
-        limits.insert(0, f"{PHANTOM[0].upper()}{PHANTOM[1:]}.")
+        limits.insert(0, f"{PHANTOM_NOTE[0].upper()}{PHANTOM_NOTE[1:]}.")
     else:
         limits.append("An evaluation of research software, not a clinical validation.")
     return [*limits, *summary["notes"]]

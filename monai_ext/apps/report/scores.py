@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CONVENTIONS", "PHANTOM", "CaseScores", "csv_table", "merge", "summarise"]
+from monai_ext.data.phantoms import PHANTOM_NOTE
+from monai_ext.data.pictures import is_picture
 
-PHANTOM = "phantom data, no clinical meaning"
-
-PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+__all__ = ["CONVENTIONS", "CaseScores", "csv_table", "merge", "summarise"]
 
 CONVENTIONS = {
     "monai": (
@@ -72,7 +71,7 @@ class CaseScores:
     def distance_unit(self, convention: str) -> str:
         """Of HD95. A photograph has no millimetres: its affine counts in pixels of the file."""
         if len(self.spacing) == 2:
-            photograph = PurePath(self.source).suffix.lower() in PHOTOGRAPHS or np.allclose(self.spacing, 1)
+            photograph = is_picture(self.source) or np.allclose(self.spacing, 1)
             return "pixels" if photograph or convention == "transunet" else "mm"
         return "voxels" if convention == "transunet" else "mm"
 
@@ -102,7 +101,7 @@ def csv_table(cases: Sequence[CaseScores], class_names: Sequence[str], conventio
         values = [*c.dice[convention], *c.hd95[convention], c.mean_dice(convention), c.mean_hd95(convention)]
         counts = [c.findings.count(finding) for finding in ("missed", "spurious", "absent")]
         numbers = ["" if np.isnan(v) else repr(float(v)) for v in values]
-        writer.writerow([c.case, *numbers, *counts, *([PHANTOM] if phantom else [])])
+        writer.writerow([c.case, *numbers, *counts, *([PHANTOM_NOTE] if phantom else [])])
     return text.getvalue()
 
 

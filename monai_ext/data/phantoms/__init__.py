@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from monai_ext.data.phantoms.cardiac_mr import MRCase, mr_phantom_case, mr_phantom_ids, write_mr_phantom
-from monai_ext.data.phantoms.cohort import read_marker
+from monai_ext.data.phantoms.cohort import PHANTOM_NOTE, read_marker
 from monai_ext.data.phantoms.ct_abdomen import CTCase, ct_phantom_case, ct_phantom_case_ids, write_ct_phantom
 from monai_ext.data.phantoms.glands import gland_case
 from monai_ext.data.phantoms.nuclei import nuclei_case
@@ -15,6 +15,7 @@ from monai_ext.data.phantoms.ultrasound import breast_nodule_case
 from monai_ext.data.phantoms.vessels import vessel_case
 
 __all__ = [
+    "PHANTOM_NOTE",
     "CTCase",
     "MRCase",
     "PictureCase",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
-from monai_ext.data.phantoms.cohort import MARKER, read_description, read_marker, run_cases, save_nifti, write_marker
+from monai_ext.data.phantoms.cohort import check_description, save_nifti, write_cohort
 from monai_ext.data.phantoms.mr_anatomy import AIR, GROUPS, Chest, Heart, paint_heart
 from monai_ext.data.phantoms.solids import Array, Canvas, resize, smooth_noise
 from monai_ext.utils import replacing
@@ -248,12 +248,7 @@ def write_mr_phantom(
     def complete(patient: int) -> bool:
         files = sorted(home(patient).glob("*.nii*"))
         for path in files:
-            found = read_description(path)
-            if found != stamp:
-                raise ValueError(
-                    f"monai_ext: {path}: exists, but is not of this phantom cohort: its header says {found!r}, "
-                    f"expected {stamp!r}. Give another folder, or delete this one."
-                )
+            check_description(path, stamp)
         return len(files) == 4 and (home(patient) / "Info.cfg").is_file()
 
     def make(patient: int) -> None:
@@ -265,10 +260,5 @@ def write_mr_phantom(
             save_nifti(home(patient) / f"{stem}_gt.nii.gz", case.labels[phase], case.affine, stamp)
             save_nifti(home(patient) / f"{stem}.nii.gz", case.images[phase], case.affine, stamp)
 
-    present = [patient for patient in mr_phantom_ids(MOST) if complete(patient)]
-    missing = [patient for patient in patients if patient not in present]
-    run_cases(make, missing, workers, progress, "cardiac MR phantom")
-    cases = [patient for patient in mr_phantom_ids(MOST) if patient in present or patient in missing]
-    marker: dict[str, Any] = read_marker(folder) or {}
-    if marker.get("cases") != cases or not (folder / MARKER).exists():
-        write_marker(folder, GENERATOR, seed, cases)
+    possible = mr_phantom_ids(MOST)
+    write_cohort(folder, GENERATOR, seed, patients, possible, complete, make, workers, progress, "cardiac MR phantom")

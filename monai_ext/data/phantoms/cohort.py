@@ -17,10 +17,21 @@ from tqdm.auto import tqdm
 
 from monai_ext.utils import replacing
 
-__all__ = ["MARKER", "read_description", "read_marker", "run_cases", "save_nifti", "write_marker"]
+__all__ = [
+    "MARKER",
+    "PHANTOM_NOTE",
+    "check_description",
+    "read_marker",
+    "run_cases",
+    "save_nifti",
+    "write_cohort",
+    "write_marker",
+]
 
 #: File at the root of every phantom cohort that says what it is.
 MARKER = "PHANTOM.json"
+#: What every log and report on phantom data says.
+PHANTOM_NOTE = "phantom data, no clinical meaning"
 
 
 def save_nifti(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64], description: str) -> None:
@@ -34,16 +45,21 @@ def save_nifti(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64], de
         nib.save(image, temporary)
 
 
-def read_description(path: Path) -> str:
-    """The description in the header of a NIfTI file."""
+def check_description(path: Path, description: str) -> None:
+    """Raise ValueError unless the header of a NIfTI file holds what ``save_nifti`` was given."""
     header: Any = nib.load(path).header
-    return bytes(header["descrip"]).rstrip(b"\0").decode(errors="replace")
+    found = bytes(header["descrip"]).rstrip(b"\0").decode(errors="replace")
+    if found != description:
+        raise ValueError(
+            f"monai_ext: {path}: exists, but is not of this phantom cohort: its header says {found!r}, "
+            f"expected {description!r}. Give another folder, or delete this one."
+        )
 
 
 def write_marker(folder: Path, generator: str, seed: int, cases: Sequence[Any], **more: Any) -> None:
     """Write ``PHANTOM.json``."""
     content = {"phantom": True, "generator": generator, "seed": seed, "cases": list(cases), **more}
-    content["note"] = "phantom data, no clinical meaning"
+    content["note"] = PHANTOM_NOTE
     with replacing(folder / MARKER) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -75,3 +91,38 @@ def run_cases(
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
+
+
+def write_cohort(
+    folder: Path,
+    generator: str,
+    seed: int,
+    wanted: Sequence[int],
+    possible: Sequence[int],
+    complete: Callable[[int], bool],
+    make: Callable[[int], None],
+    workers: int | None,
+    progress: bool,
+    what: str,
+) -> None:
+    """Make the cases that are not there yet, then say in ``PHANTOM.json`` which are.
+
+    Args:
+        folder: root of the cohort.
+        generator: what makes it, with its version.
+        seed: of the cohort.
+        wanted: the cases to have.
+        possible: every case a cohort can have, in order; those that lie there already stay and are listed.
+        complete: whether a case lies there; raises ValueError for files of something else.
+        make: writes a case.
+        workers: see ``run_cases``.
+        progress: see ``run_cases``.
+        what: see ``run_cases``.
+    """
+    present = [case for case in possible if complete(case)]
+    missing = [case for case in wanted if case not in present]
+    run_cases(make, missing, workers, progress, what)
+    cases = [case for case in possible if case in present or case in missing]
+    marker = read_marker(folder)
+    if marker is None or marker.get("cases") != cases:
+        write_marker(folder, generator, seed, cases)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
-from monai_ext.data.phantoms.cohort import MARKER, read_description, read_marker, run_cases, save_nifti, write_marker
+from monai_ext.data.phantoms.cohort import check_description, save_nifti, write_cohort
 from monai_ext.data.phantoms.ct_anatomy import Anatomy, Build
 from monai_ext.data.phantoms.solids import Array, Canvas, resize, smooth_noise
 
@@ -208,12 +208,7 @@ def write_ct_phantom(
     def complete(case: int) -> bool:
         for path in paths(case):
             if path.exists():
-                found = read_description(path)
-                if found != stamp:
-                    raise ValueError(
-                        f"monai_ext: {path}: exists, but is not of this phantom cohort: its header says {found!r}, "
-                        f"expected {stamp!r}. Give another folder, or delete this one."
-                    )
+                check_description(path, stamp)
         return all(path.exists() for path in paths(case))
 
     def make(case: int) -> None:
@@ -222,10 +217,5 @@ def write_ct_phantom(
         save_nifti(label_path, made.label, made.affine, stamp)
         save_nifti(image_path, made.image, made.affine, stamp)  # last: an image means a complete case
 
-    present = [case for case in TRAINING_IDS + TEST_IDS if complete(case)]
-    missing = [case for case in training + test if case not in present]
-    run_cases(make, missing, workers, progress, "CT phantom")
-    cases = [case for case in TRAINING_IDS + TEST_IDS if case in present or case in missing]
-    marker: dict[str, Any] = read_marker(folder) or {}
-    if marker.get("cases") != cases or not (folder / MARKER).exists():
-        write_marker(folder, GENERATOR, seed, cases)
+    possible = TRAINING_IDS + TEST_IDS
+    write_cohort(folder, GENERATOR, seed, training + test, possible, complete, make, workers, progress, "CT phantom")
