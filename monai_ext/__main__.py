@@ -1,48 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: ``python -m monai_ext COMMAND``. Heavy imports wait until a command needs them."""
+"""The command line: ``python -m monai_ext COMMAND``."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import fire
 
-
-def phantom(name: str, folder: str, cases: int | None = None) -> None:
-    """Write a dataset's phantom cohort: synthetic data in the publisher's layout, without clinical meaning.
-
-    Args:
-        name: the dataset, such as synapse.
-        folder: where to write it.
-        cases: how many cases; by default as many as the dataset has.
-    """
-    from monai_ext.data import write_phantom
-
-    write_phantom(name, folder, cases)
-    print(f"{folder}: {name} phantom (phantom data, no clinical meaning)")
-
-
-def convert(network: str, input: str, output: str, **arguments: Any) -> None:
-    """Turn a checkpoint of the official repository into weights for a network here; nothing is dropped in silence.
-
-    Args:
-        network: the class, such as QTSeg.
-        input: the official checkpoint.
-        output: the file to write, such as models/model.pt of a bundle.
-        arguments: the network's own, such as --in_channels 1 --out_channels 9.
-    """
-    from monai_ext.networks.weights import convert_reference
-
-    print(f"{output}: {convert_reference(network, input, output, **arguments)} tensors for {network}")
+from monai_ext.apps.commands import COMMANDS
+from monai_ext.bundle import plain_cause
 
 
 def main() -> None:
+    """Run a command; an error is one line and a non-zero exit status, with ``--debug`` the traceback too."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        fire.Fire({"phantom": phantom, "convert": convert}, name="monai_ext")
-    except (ValueError, FileNotFoundError) as e:
-        message = str(e)
-        sys.exit(message if message.startswith("monai_ext: ") else f"monai_ext: {message}")
+        fire.Fire(COMMANDS, command=arguments, name="monai_ext")
+    except KeyboardInterrupt:
+        sys.exit("monai_ext: stopped.")
+    except Exception as e:
+        if debug:
+            raise
+        first = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        message = plain_cause(e) or f"monai_ext: {first.removeprefix('monai_ext: ')}"
+        expected = plain_cause(e) is not None or isinstance(e, (ValueError, OSError))
+        sys.exit(message if expected else f"{message} ({type(e).__name__}; --debug shows where)")
 
 
 if __name__ == "__main__":

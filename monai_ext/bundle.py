@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
 import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["bundle_root", "end_with_plain_error"]
+__all__ = ["bundle_root", "end_with_plain_error", "find_bundle", "known_bundles", "plain_cause"]
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -45,6 +47,34 @@ def bundle_root(name: str) -> str:
     )
 
 
+def known_bundles() -> dict[str, Path]:
+    """Name -> folder of the bundles below the current folder and of those that this library came with."""
+    found: dict[str, Path] = {}
+    for base in (Path("bundles"), _CHECKOUT / "bundles"):
+        for metadata in sorted(base.glob("*/configs/metadata.json")):
+            found.setdefault(metadata.parents[1].name, metadata.parents[1])
+    return found
+
+
+def find_bundle(name: str | os.PathLike) -> Path:
+    """The folder of a bundle given by its name or as a folder.
+
+    Raises:
+        FileNotFoundError: if there is none; names the nearest that is known.
+    """
+    if (Path(name) / "configs" / "metadata.json").is_file():
+        return Path(name)
+    known = known_bundles()
+    if str(name) in known:
+        return known[str(name)]
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise FileNotFoundError(
+        f"monai_ext: no bundle {str(name)!r}: neither a folder with configs/metadata.json nor one of "
+        f"{', '.join(known) or 'the bundles folder, which was not found'}.{hint}"
+    )
+
+
 def end_with_plain_error() -> None:
     """Make the last line of a failed run the cause in plain words, when the cause is one of this library's errors.
 
@@ -55,8 +85,14 @@ def end_with_plain_error() -> None:
         sys.excepthook = _traceback_then_cause
 
 
+def plain_cause(error: BaseException) -> str | None:
+    """The innermost message of this library in an error's chain, in one line; None if it is not ours."""
+    lines = "".join(traceback.format_exception(error))
+    causes = re.findall(r"^\w*(?:Error|Exception): (monai_ext: .*)$", lines, re.MULTILINE)
+    return causes[0] if causes else None  # the innermost comes first
+
+
 def _traceback_then_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    lines = "".join(traceback.format_exception(kind, error, trace))
-    sys.stderr.write(lines)
-    if causes := re.findall(r"^\w*(?:Error|Exception): (monai_ext: .*)$", lines, re.MULTILINE):
-        sys.stderr.write(f"\n{causes[0]}\n")  # the innermost comes first
+    sys.stderr.write("".join(traceback.format_exception(kind, error, trace)))
+    if cause := plain_cause(error):
+        sys.stderr.write(f"\n{cause}\n")

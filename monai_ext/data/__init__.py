@@ -2,14 +2,15 @@
 """Datasets as published, a user's own lists, phantoms, and slices drawn from volumes."""
 
 from .dataset_info import Cohort, DatasetInfo
-from .datasets import DATASETS, load_datalist, phantom_dir, phantom_image, write_phantom
+from .datasets import DATASETS, check_pair, load_datalist, phantom_dir, phantom_image, write_phantom
 from .pictures import MaskReader, PictureReader, find_pictures
 from .readers import VolumeReader, find_images, read_geometry
 from .slices import SliceDataset, SliceSampler
-from .writers import AtomicNibabelWriter, AtomicPictureWriter
+from .writers import AtomicItkWriter, AtomicNibabelWriter, AtomicPictureWriter
 
 __all__ = [
     "DATASETS",
+    "AtomicItkWriter",
     "AtomicNibabelWriter",
     "AtomicPictureWriter",
     "Cohort",
@@ -19,6 +20,7 @@ __all__ = [
     "SliceDataset",
     "SliceSampler",
     "VolumeReader",
+    "check_pair",
     "find_images",
     "find_pictures",
     "load_datalist",

@@ -31,7 +31,7 @@ from monai_ext.data.readers import read_geometry
 from monai_ext.data.splits import fold_parts, hold_out, random_parts
 from monai_ext.data.synapse import SYNAPSE
 
-__all__ = ["DATASETS", "load_datalist", "phantom_dir", "phantom_image", "write_phantom"]
+__all__ = ["DATASETS", "check_pair", "load_datalist", "phantom_dir", "phantom_image", "write_phantom"]
 
 logger = logging.getLogger(__name__)
 PARTS = ("training", "validation", "test")
@@ -102,6 +102,7 @@ def load_datalist(
     fold: int | None = None,
     num_folds: int = 5,
     split_file: str | os.PathLike | None = None,
+    check: bool = True,
 ) -> dict[str, Any]:
     """The cases of a dataset, or of a user's own list, split for training; every pair of files is checked.
 
@@ -118,6 +119,7 @@ def load_datalist(
         fold: cross-validation: test on this fold of all cases, instead of the published test part.
         num_folds: number of folds.
         split_file: where a dataset without a published split keeps its seeded one; taken from there if it exists.
+        check: look at every image and label (their headers) before any work starts.
 
     Returns:
         ``training``, ``validation`` and ``test``: lists of ``{"image": path, "label": path, "case_id": str}``;
@@ -164,8 +166,8 @@ def load_datalist(
         parts["training"], parts["validation"] = ([by_id[case] for case in group] for group in kept)
     if not parts["training"]:
         raise ValueError(f"monai_ext: {where}: no training case.")
-    for case in parts["training"] + parts["validation"] + parts["test"]:
-        _check_pair(case)
+    for case in parts["training"] + parts["validation"] + parts["test"] if check else ():
+        check_pair(case)
     counts = ", ".join(f"{len(cases)} {part}" for part, cases in parts.items())
     logger.info("monai_ext: %s: %s%s", where, counts, f" ({PHANTOM_NOTE})" if phantom else "")
     return {**parts, "label_mapping": mapping, "label_coding": coding, "phantom": phantom}
@@ -224,8 +226,13 @@ def _below(base: Path, label: str | list[str]) -> str | list[str]:
     return str(base / label) if isinstance(label, str) else [str(base / part) for part in label]
 
 
-def _check_pair(case: dict[str, Any]) -> None:
-    """Image and label must be there and lie on one grid; read from the headers, so it costs little."""
+def check_pair(case: dict[str, Any]) -> None:
+    """Image and label must be there and lie on one grid; read from the headers, so it costs little.
+
+    Raises:
+        FileNotFoundError: if a file is not there.
+        ValueError: if one is damaged, or they do not belong together.
+    """
     if is_picture(case["image"]):
         check_picture_pair(case)
         return

@@ -18,7 +18,7 @@ from nibabel.filebasedimages import ImageFileError
 
 from monai_ext.data.file_reader import FileReader, files_at
 
-__all__ = ["VolumeReader", "find_images", "read_geometry"]
+__all__ = ["VolumeReader", "find_images", "is_volume", "read_geometry"]
 
 NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -63,9 +63,9 @@ def read_geometry(path: str) -> tuple[tuple[int, ...], np.ndarray]:
     if match := ARRAYS.match(path):
         return _read_arrays(match["file"], match["array"], shape_only=True), LPS_TO_RAS.copy()
     _require(path)
-    if path.endswith(NIFTI):
+    if path.lower().endswith(NIFTI):
         image = _open_nifti(path)
-        if path.endswith(".gz"):
+        if path.lower().endswith(".gz"):
             _check_gzip_length(path, image)
         return _volume_shape(path, image.shape), _checked_affine(path, image.affine)
     if Path(path).is_dir():
@@ -80,13 +80,18 @@ def read_geometry(path: str) -> tuple[tuple[int, ...], np.ndarray]:
     return _volume_shape(path, reader.GetSize()), _itk_affine(path, reader)
 
 
+def is_volume(path: str | os.PathLike) -> bool:
+    """Whether a file name is that of a volume in one file."""
+    return str(path).lower().endswith(NIFTI + ITK)
+
+
 def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
     """The volumes under ``path`` as ``[{"image": ...}]``: one file, a folder of files, or DICOM series folders.
 
     Raises:
         FileNotFoundError: if there is no such path, or no volume in it.
     """
-    if files := files_at(path, lambda name: name.endswith(NIFTI + ITK)):
+    if files := files_at(path, is_volume):
         return files
     root = Path(path).expanduser()
     series = [d for d in [root, *sorted(p for p in root.iterdir() if p.is_dir())] if _series_ids(d)]
@@ -101,7 +106,7 @@ def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
     if match := ARRAYS.match(path):
         return _read_arrays(match["file"], match["array"]), LPS_TO_RAS.copy()
     _require(path)
-    if path.endswith(NIFTI):
+    if path.lower().endswith(NIFTI):
         return _read_nifti(path)
     try:
         image = _read_series(path) if Path(path).is_dir() else sitk.ReadImage(path)

@@ -5,12 +5,13 @@ import os
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from monai.data import NibabelWriter, PILWriter
 from PIL import Image
 
 from monai_ext.utils import replacing
 
-__all__ = ["AtomicNibabelWriter", "AtomicPictureWriter"]
+__all__ = ["AtomicItkWriter", "AtomicNibabelWriter", "AtomicPictureWriter"]
 
 
 class AtomicNibabelWriter(NibabelWriter):
@@ -19,6 +20,20 @@ class AtomicNibabelWriter(NibabelWriter):
     def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:
         with replacing(filename) as temporary:
             super().write(temporary, verbose=verbose, **kwargs)
+
+
+class AtomicItkWriter(AtomicNibabelWriter):
+    """The same for NRRD and MetaImage (``.nrrd``, ``.mha``); ITK keeps geometry in LPS."""
+
+    def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:
+        lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(self.affine, dtype=float)
+        spacing = np.linalg.norm(lps[:3, :3], axis=0)
+        image = sitk.GetImageFromArray(np.ascontiguousarray(np.asarray(self.data_obj, dtype=self.output_dtype).T))
+        image.SetSpacing(spacing.tolist())
+        image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+        image.SetOrigin(lps[:3, 3].tolist())
+        with replacing(filename) as temporary:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
 
 
 # classes 0, 1, 2, ... in viewers; two classes look like the black and white masks of most datasets

@@ -3,6 +3,6 @@
 
 from .colours import RGBToYCrCbd
 from .slices import ResizeSlicesd, resize_slices
-from .volumes import CheckVolumed, MapLabelsd
+from .volumes import CheckVolumed, MapLabelsd, unlike_modality
 
-__all__ = ["CheckVolumed", "MapLabelsd", "RGBToYCrCbd", "ResizeSlicesd", "resize_slices"]
+__all__ = ["CheckVolumed", "MapLabelsd", "RGBToYCrCbd", "ResizeSlicesd", "resize_slices", "unlike_modality"]

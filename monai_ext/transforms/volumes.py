@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -12,28 +13,62 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, convert_to_dst_type, convert_to_tensor
 
-__all__ = ["CheckVolumed", "MapLabelsd"]
+__all__ = ["CheckVolumed", "MapLabelsd", "unlike_modality"]
 
+logger = logging.getLogger(__name__)
+MODALITIES = ("CT", "MR")
 NO_CLASS = 255  # marks codes without a class in the look-up table
+
+
+def unlike_modality(volume: torch.Tensor, modality: str) -> str | None:
+    """Say why a volume's values are not those of ``modality``; None where they may be.
+
+    CT in Hounsfield units has air or fat, well below 0, and soft tissue around 0 to 100. MR has no negative values.
+    """
+    low, high = (value.item() for value in torch.aminmax(volume))
+    if modality == "CT":
+        if low > -50:
+            return f"values from {low:g} to {high:g}, but CT in Hounsfield units has air and fat below -50"
+        body = volume[volume > -500]
+        if ((body > -150) & (body < 300)).float().mean() < 0.1:
+            return f"values from {low:g} to {high:g}, but hardly any soft tissue (-150 to 300 Hounsfield units)"
+    elif low < 0:
+        return f"values from {low:g} to {high:g}, but MR has none below 0"
+    return None
 
 
 class CheckVolumed(MapTransform):
     """Refuse a volume that cannot be segmented: with values that are not finite, or all the same.
 
     Args:
-        keys: images ``(C, *spatial)``.
+        keys: images ``(C, *spatial)``, with the values of the file.
+        modality: ``"CT"`` or ``"MR"``: values that are not such a scan's are warned about in the log.
+        strict: refuse them instead.
 
     Raises:
         ValueError: names the file and says what was found.
     """
 
+    def __init__(self, keys: KeysCollection, modality: str | None = None, strict: bool = False) -> None:
+        super().__init__(keys)
+        if modality is not None and modality not in MODALITIES:
+            raise ValueError(f"monai_ext: CheckVolumed: modality must be CT or MR, got {modality!r}.")
+        self.modality = modality
+        self.strict = strict
+
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
-            low, high = torch.aminmax(torch.as_tensor(data[key]))  # NaN anywhere makes both NaN
+            volume = convert_to_tensor(data[key], track_meta=False)
+            low, high = torch.aminmax(volume)  # NaN anywhere makes both NaN
             if not (torch.isfinite(low) and torch.isfinite(high)):
                 raise ValueError(f"monai_ext: {_name(data, key)}: holds values that are not finite (NaN or infinity).")
             if low == high:
                 raise ValueError(f"monai_ext: {_name(data, key)}: every voxel is {low.item():g}; there is no image.")
+            if self.modality and (reason := unlike_modality(volume, self.modality)):
+                message = f"monai_ext: {_name(data, key)}: does not look like {self.modality}: {reason}."
+                if self.strict:
+                    raise ValueError(f"{message} Give --force true if it is.")
+                logger.warning(message)
         return dict(data)
 
 

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of ``python -m monai_ext``, one a file. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from monai_ext.apps.commands.bundles import bundles
+from monai_ext.apps.commands.convert import convert
+from monai_ext.apps.commands.datasets import datasets
+from monai_ext.apps.commands.phantom import phantom
+from monai_ext.apps.commands.report import report
+from monai_ext.apps.commands.segment import segment
+
+__all__ = ["COMMANDS"]
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    command.__name__: command for command in (bundles, datasets, phantom, segment, report, convert)
+}

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+__all__ = ["datasets"]
+
+
+def datasets(action: str = "list", name: str | None = None, folder: str | None = None, **options: Any) -> None:
+    """List the datasets that are known, or check one: ``datasets check NAME DIR``.
+
+    A check reads every image and label and prints cases found, split, label counts and every problem: files that are
+    damaged, do not fit each other or hold unknown labels, images in two parts of the split, empty labels, values that
+    are not the modality's. Its exit status is 1 if training would fail or be wrong.
+
+    Args:
+        action: list or check.
+        name: the dataset, such as synapse.
+        folder: where it lies, as its publisher distributes it.
+        options: for a check: --datalist FILE (a list of your own, with --num_classes and --modality), --fold K,
+            --split paper, --exclude "[...]".
+    """
+    from tabulate import tabulate
+
+    if action == "list":
+        from monai_ext.data import DATASETS
+
+        rows = [[key, info.title, ", ".join(info.class_names)] for key, info in DATASETS.items()]
+        print(tabulate(rows, ["dataset", "title", "classes"], maxcolwidths=[None, 50, 50]))
+        print("\nCheck yours: python -m monai_ext datasets check NAME DIR")
+        return
+    if action != "check" or name is None or (folder is None and "datalist" not in options):
+        raise ValueError("monai_ext: expected 'datasets', or 'datasets check NAME DIR'.")
+    from monai_ext.apps.data_check import check_dataset
+
+    found = check_dataset(str(name), None if folder is None else str(folder), **options)
+    title = " (phantom data, no clinical meaning)" if found.phantom else ""
+    print(", ".join(f"{count} {part}" for part, count in found.parts.items()) + f" cases{title}\n")
+    rows = [list(row) for row in zip(found.class_names, found.with_class, found.volume)]
+    unit = "% of the picture" if found.pictures else "mL"
+    print(tabulate(rows, ["class", "cases", f"median {unit}"], floatfmt=".1f"))
+    for kind, lines in (("problem", found.errors), ("note", found.notes)):
+        for line in lines:
+            print(f"\n{kind}: {line}")
+    if found.errors:
+        count = len(found.errors)
+        sys.exit(f"monai_ext: {count} problem{'s' * (count > 1)} to put right before training.")
+    print("\nNo problem found.")
