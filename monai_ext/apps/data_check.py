@@ -141,4 +141,4 @@ def _check_case(
     for values_of_class, count in zip(sizes, counts):
         if count:
             values_of_class.append(count * unit)
-    return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()

@@ -134,11 +134,12 @@ def load_datalist(
     if split not in ("holdout", "paper"):
         raise ValueError(f"monai_ext: split must be 'holdout' or 'paper', got {split!r}.")
     dataset = _dataset(dataset_name)
+    mapping: dict[int, int] | None
     if datalist:
-        where, mapping = str(datalist), None
+        where = str(datalist)
         coding: str | None = "classes"
         patient: Callable[[str], str] = str
-        parts = _own_parts(Path(datalist), dataset_dir)
+        parts, mapping = _own_parts(Path(datalist), dataset_dir)
         if fold is not None:
             by_id = {case["case_id"]: case for part in parts.values() for case in part}
             ids = fold_parts(list(by_id), fold, num_folds, patient)
@@ -200,7 +201,9 @@ def _published_ids(
     return {part: [c for c in cases if c in set(cohort.parts.get(part, ()))] for part in PARTS}
 
 
-def _own_parts(file: Path, folder: str | os.PathLike | None) -> dict[str, list[dict[str, Any]]]:
+def _own_parts(
+    file: Path, folder: str | os.PathLike | None
+) -> tuple[dict[str, list[dict[str, Any]]], dict[int, int] | None]:
     if not file.is_file():
         raise FileNotFoundError(f"monai_ext: datalist {file}: no such file.")
     try:
@@ -219,7 +222,13 @@ def _own_parts(file: Path, folder: str | os.PathLike | None) -> dict[str, list[d
                 )
             paths = {"image": str(base / case["image"]), "label": _below(base, case["label"])}
             cases.append({**paths, "case_id": str(case.get("case_id", Path(case["image"]).name.split(".")[0]))})
-    return parts
+    mapping = content.get("label_mapping")
+    try:
+        return parts, None if mapping is None else {int(value): int(number) for value, number in mapping.items()}
+    except (AttributeError, TypeError, ValueError) as e:
+        raise ValueError(
+            f'monai_ext: datalist {file}: label_mapping is {mapping!r}, expected {{"value": class}}.'
+        ) from e
 
 
 def _below(base: Path, label: str | list[str]) -> str | list[str]:

@@ -37,9 +37,9 @@ def datasets(action: str = "list", name: str | None = None, folder: str | None =
     found = check_dataset(str(name), None if folder is None else str(folder), **options)
     title = " (phantom data, no clinical meaning)" if found.phantom else ""
     print(", ".join(f"{count} {part}" for part, count in found.parts.items()) + f" cases{title}\n")
-    rows = [list(row) for row in zip(found.class_names, found.with_class, found.volume)]
     unit = "% of the picture" if found.pictures else "mL"
-    print(tabulate(rows, ["class", "cases", f"median {unit}"], floatfmt=".1f"))
+    counts = zip(found.class_names, found.with_class, found.volume)
+    print(tabulate(counts, ["class", "cases", f"median {unit}"], floatfmt=".1f"))
     for kind, lines in (("problem", found.errors), ("note", found.notes)):
         for line in lines:
             print(f"\n{kind}: {line}")

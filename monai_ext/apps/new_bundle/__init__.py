@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a folder of images and labels to a bundle for them."""
+
+from .bundle import new_bundle
+from .pairs import pair_files, read_decathlon
+from .survey import Survey, survey
+
+__all__ = ["Survey", "new_bundle", "pair_files", "read_decathlon", "survey"]

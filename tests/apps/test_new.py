@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a folder of images and labels to a bundle that trains, evaluates and keeps the contract."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from monai_ext.__main__ import main
+from monai_ext.apps.new_bundle import new_bundle, pair_files
+from monai_ext.data import load_datalist, write_phantom
+from tests.bundles import test_contract as contract
+from tests.bundles.runs import run
+from tests.data.volumes import RAS, save, volume
+
+CHECKS = (
+    contract.test_files,
+    contract.test_network_in_and_out,
+    contract.test_train_and_inference_agree,
+    contract.test_handlers_and_metrics_agree,
+    contract.test_overlays_change_what_is_there,
+    contract.test_every_target_and_name_exists,
+)
+
+
+def write_scans(folder, count=6, label_values=(0, 2, 7), modality="CT"):
+    """Volumes with a block of each label, as (image, label) pairs named img01 and label01."""
+    for i in range(count):
+        image, _ = volume(i)
+        label = np.zeros(image.shape, np.uint8)
+        for k, value in enumerate(label_values[1:]):
+            part = np.s_[4 + 7 * k : 10 + 7 * k, 4:12, 1:5]
+            label[part], image[part] = value, 60 + 90 * k + image[part] // 100
+        save(folder / "scans" / f"img{i:02d}.nii.gz", image if modality == "CT" else image - image.min())
+        save(folder / "organs" / f"label{i:02d}.nii.gz", label)
+    return folder
+
+
+def keeps_the_contract(bundle, tmp_path):
+    for check in CHECKS:
+        check(str(bundle))
+    for check in (contract.test_metadata, contract.test_exports):
+        (tmp_path / check.__name__).mkdir()
+        check(str(bundle), tmp_path / check.__name__)
+
+
+def test_volumes(tmp_path, monkeypatch):
+    write_scans(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    made, choices = new_bundle("my_task", None, "scans", "organs", class_names=["vessel", "cyst"], progress=False)
+    assert str(made) == "bundles/my_task"
+    train = contract.read(str(made.resolve()), "train")
+    low, high = train["intensity_window"]
+    # the blocks are at 50 to 70 and 140 to 160 HU
+    assert low < 50 - 40 < 160 + 40 < high
+    assert train["image_size"] == [64, 64]
+    assert train["network_def"]["out_channels"] == 3
+    text = (made / "docs" / "README.md").read_text()
+    assert all(" ".join(choice.split()) in " ".join(text.split()) for choice in choices)
+    listed = json.loads((made / "datalist.json").read_text())
+    assert listed["label_mapping"] == {"0": 0, "2": 1, "7": 2}
+    assert {part: len(listed[part]) for part in ("training", "validation", "test")} == {
+        "training": 4,
+        "validation": 1,
+        "test": 1,
+    }
+    bundle = str(made.resolve())
+    keeps_the_contract(bundle, tmp_path)
+    small = {"image_size": [32, 32], "batch_size": 4, "num_workers": 0}
+    run(bundle, "train", **small, epochs=1, val_interval=1)
+    run(bundle, "train", "evaluate", **small)
+    run(bundle, "inference", **small)
+    summary = json.loads((made / "eval" / "summary.json").read_text())
+    assert summary["class_names"] == ["vessel", "cyst"]
+    assert summary["number_of_cases"] == 1
+    assert not summary["phantom"]
+    (label,) = (made / "eval").glob("*_seg.nii.gz")
+    assert nibabel.load(label).shape == (24, 20, 6)
+
+
+def test_pictures(tmp_path, monkeypatch):
+    """A folder of PNG pairs, from the command line."""
+    write_phantom("fives", tmp_path / "data", 5)
+    cases = load_datalist("fives", tmp_path / "data", split="paper")
+    for i, case in enumerate(cases["training"] + cases["test"]):
+        for key, folder in (("image", "photos"), ("label", "masks")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.open(case[key]).resize((80, 60), Image.Resampling.NEAREST).save(
+                tmp_path / folder / (f"eye {i}.png" if key == "image" else f"eye {i}_mask.png")
+            )
+    monkeypatch.chdir(tmp_path)
+    arguments = "new --name eyes --bundle qtseg_busi --images photos --labels masks --class_names vessel"
+    monkeypatch.setattr("sys.argv", ["monai_ext", *arguments.split()])
+    main()
+    bundle = str(tmp_path / "bundles" / "eyes")
+    assert contract.read(bundle, "train")["image_size"] == 96
+    keeps_the_contract(bundle, tmp_path)
+    small = {"image_size": 32, "batch_size": 2, "num_workers": 0}
+    run(bundle, "train", **small, epochs=1, val_interval=1)
+    run(bundle, "train", "evaluate", **small)
+    run(bundle, "inference", **small)
+    assert json.loads((tmp_path / "bundles/eyes/eval/summary.json").read_text())["class_names"] == ["vessel"]
+    (mask,) = (tmp_path / "bundles/eyes/eval").glob("*_seg.png")
+    assert Image.open(mask).size == (80, 60)
+
+
+def test_mr_is_scaled_by_percentiles_and_ct_by_a_window(tmp_path):
+    for modality, template in (("MR", "dcaunet_synapse"), ("CT", "dcaunet_acdc")):
+        write_scans(tmp_path / modality, modality=modality)
+        made, _ = new_bundle(
+            modality.lower(),
+            template,
+            tmp_path / modality / "scans",
+            tmp_path / modality / "organs",
+            where=tmp_path,
+            progress=False,
+        )
+        steps = contract.read(str(made), "train")["train"]["preprocessing"]["transforms"]
+        kinds = [step["_target_"] for step in steps]
+        assert ("ScaleIntensityRanged" in kinds, "ScaleIntensityRangePercentilesd" in kinds) == (
+            modality == "CT",
+            modality == "MR",
+        )
+        assert [step["modality"] for step in steps if step["_target_"].endswith("CheckVolumed")] == [modality]
+        contract.test_train_and_inference_agree(str(made))
+
+
+def test_a_decathlon_list_keeps_its_names_and_its_test_cases(tmp_path):
+    write_scans(tmp_path, label_values=(0, 1, 2))
+    pairs = [{"image": f"scans/img{i:02d}.nii.gz", "label": f"organs/label{i:02d}.nii.gz"} for i in range(6)]
+    content = {"labels": {"0": "background", "1": "vessel", "2": "cyst"}, "training": pairs[:4], "test": pairs[4:]}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    made, _ = new_bundle("listed", datalist=tmp_path / "dataset.json", where=tmp_path, progress=False)
+    listed = json.loads((made / "datalist.json").read_text())
+    assert listed["labels"] == content["labels"]
+    assert [case["case_id"] for case in listed["test"]] == ["04", "05"]
+    assert "label_mapping" not in listed
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("a", "a"),
+        ("img0001", "label0001"),
+        ("case_0000", "case"),
+        ("x", "x_seg"),
+        ("Image-7", "Mask-7"),
+        ("p.1", "p.1_gt"),
+    ],
+)
+def test_names_that_go_together(tmp_path, image, label):
+    for folder, name in (("i", image), ("l", label)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.nii.gz").touch()
+    (pair,) = pair_files(tmp_path / "i", tmp_path / "l").values()
+    assert pair == {"image": str(tmp_path / f"i/{image}.nii.gz"), "label": str(tmp_path / f"l/{label}.nii.gz")}
+
+
+def without_a_label(folder):
+    (folder / "organs" / "label03.nii.gz").unlink()
+
+
+def two_channels(folder):
+    for i in range(6):
+        (folder / "scans" / f"img{i:02d}.nii.gz").rename(folder / "scans" / f"case{i}_0000.nii.gz")
+        (folder / "organs" / f"label{i:02d}.nii.gz").rename(folder / "organs" / f"case{i}.nii.gz")
+    save(folder / "scans" / "case0_0001.nii.gz", volume(0)[0])
+
+
+def fractions(folder):
+    save(folder / "organs" / "label03.nii.gz", np.full((24, 20, 6), 0.5, np.float32))
+
+
+def other_grid(folder):
+    save(folder / "organs" / "label03.nii.gz", np.zeros((24, 20, 6), np.uint8), RAS * 2)
+
+
+def nothing_labelled(folder):
+    for path in (folder / "organs").iterdir():
+        save(path, np.zeros((24, 20, 6), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "arguments", "message"),
+    [
+        (None, {"name": "My Task"}, "expected small letters"),
+        (None, {"name": "deepedit_one"}, "none of the words deepedit"),
+        (None, {"bundle": "qtseg_busi"}, "qtseg_busi is for 2D pictures, the data are volumes"),
+        (None, {"class_names": ["one"]}, r"1 \(one\), expected 2 different ones, for label values 2, 7"),
+        (None, {"test_share": 1.5}, "test_share must be between 0 and 1"),
+        (without_a_label, {}, r"img03.nii.gz: no file of that name in .*organs"),
+        (two_channels, {}, r"case0_0001.nii.gz: no file of that name"),
+        (fractions, {}, r"label03.nii.gz: label value 0.5, expected whole numbers"),
+        (other_grid, {}, r"label03.nii.gz: its affine places voxels"),
+        (nothing_labelled, {}, "every label is empty"),
+    ],
+)
+def test_bad_data_makes_no_bundle(tmp_path, spoil, arguments, message):
+    write_scans(tmp_path)
+    if spoil:
+        spoil(tmp_path)
+    given = {"name": "mine", "images": tmp_path / "scans", "labels": tmp_path / "organs", **arguments}
+    with pytest.raises(ValueError, match=message):
+        new_bundle(**given, where=tmp_path, progress=False)
+    assert not list((tmp_path / "bundles").glob("*"))
+
+
+def test_a_bundle_is_not_overwritten(tmp_path):
+    (tmp_path / "bundles" / "mine").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match="is there already"):
+        new_bundle("mine", images="a", labels="b", where=tmp_path)
+
+
+def test_mask_values_in_between(tmp_path):
+    for i in range(4):
+        for folder in ("a", "b"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            pixels = np.tile(np.repeat(np.uint8([0, 100, 200]), 30), (90, 1))
+            Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
+    with pytest.raises(ValueError, match="mask values 0, 100, 200; expected black and white, or classes"):
+        new_bundle("mine", images=tmp_path / "a", labels=tmp_path / "b", where=tmp_path, progress=False)
