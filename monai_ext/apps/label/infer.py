@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from monailabel.tasks.infer.bundle import BundleInferTask
+from monailabel.utils.others.generic import name_to_device
+
+from monai_ext.apps.anatomy import colour_of
+from monai_ext.apps.label.results import write_label
+from monai_ext.networks import load_weights
+
+__all__ = ["BundleInference"]
+
+
+class BundleInference(BundleInferTask):
+    """A bundle's ``inference.json`` as MONAI Label's server runs it; the label is the one that the bundle writes.
+
+    Beyond Label's own task: weights are loaded strictly and anew when the file changes, the label lies on the grid of
+    the study and is written by the bundle's own writer, pictures are pictures (row 0 at the top, a palette), mixed
+    precision is the bundle's, and requests that arrive together wait for each other: they share one configuration.
+
+    Args:
+        path: the bundle's folder, with ``models/model.pt``.
+        conf: options of the server.
+    """
+
+    def __init__(self, path: str, conf: dict[str, str]) -> None:
+        # the bundle inverts its own preprocessing, so nothing is left for Label to restore
+        super().__init__(path, conf, load_strict=True, add_post_restore=False)
+        image = self.bundle_metadata["network_data_format"]["inputs"]["image"]
+        self.volumes = image["format"] != "RGB"
+        self.dimension = 3 if self.volumes else 2  # of what it segments; the networks work on slices
+        self.colours = {name: colour_of(name) for name in self.labels}
+        self.busy = threading.RLock()
+        self._loaded: tuple[tuple[Any, ...], torch.nn.Module] | None = None
+
+    @property
+    def bundle_metadata(self) -> dict[str, Any]:
+        """The bundle's ``metadata.json``."""
+        return self.bundle_config.load_config_file(os.path.join(self.bundle_path, "configs", "metadata.json"))
+
+    def info(self) -> dict[str, Any]:
+        return {**super().info(), "label_colors": self.colours}
+
+    def config(self) -> dict[str, Any]:
+        weights = sorted((path.name for path in Path(self.bundle_path, "models").glob("*.pt")), key=_model_first)
+        return {**self._config, "model_filename": weights}
+
+    def __call__(self, request: dict[str, Any], callbacks: Any = None) -> tuple[str | None, dict[str, Any]]:
+        with self.busy:
+            file, answer = super().__call__({"model_filename": "model.pt", **request}, callbacks)
+        answer["label_colors"] = self.colours
+        return file, answer
+
+    def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
+        mixed = device.startswith("cuda") and bool(self.bundle_config.get_parsed_content("amp"))
+        with torch.autocast("cuda", enabled=mixed):
+            return super().run_inferer(data, convert_to_batch, device)
+
+    def writer(self, data: dict[str, Any], extension: str | None = None, dtype: Any = None) -> tuple[str, dict]:
+        name = extension or data.get("result_extension") or (".nii.gz" if self.volumes else ".png")
+        handle, file = tempfile.mkstemp(suffix=str(name))
+        os.close(handle)
+        write_label(file, data[self.output_label_key], self.labels, self.colours, bool(data.get("result_compress")))
+        return file, {}
+
+    def predict_with(self, image: str, predict: Callable[[torch.Tensor, torch.nn.Module, Inferer], Any]) -> Any:
+        """Call ``predict`` with the preprocessed image as a batch of one, the network and the bundle's inferer."""
+        with self.busy, torch.no_grad():
+            request: dict[str, Any] = copy.deepcopy(self._config)
+            request.update(image=image, image_path=image, model_filename="model.pt", logging="WARNING")
+            request["device"] = name_to_device(request["device"])
+            data = self.run_pre_transforms(request, self.pre_transforms(request))
+            x = data[self.input_key][None].to(request["device"])
+            return predict(x, self._get_network(request["device"], request), self.inferer(request))
+
+    def _get_network(self, device: str, data: dict[str, Any] | None) -> torch.nn.Module:
+        chosen = (data or {}).get("model_filename") or "model.pt"
+        name = chosen if isinstance(chosen, str) else chosen[0]
+        path = Path(self.bundle_path, "models", Path(name).name)
+        if not path.is_file():
+            raise FileNotFoundError(f"monai_ext: {path}: no such weights.")
+        stat = path.stat()
+        key = (device, path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if self._loaded is None or self._loaded[0] != key:
+            network = copy.deepcopy(self.network)
+            load_weights(network, path)
+            self._loaded = (key, network.to(device).eval())
+        return self._loaded[1]
+
+
+def _model_first(name: str) -> tuple[bool, str]:
+    return name != "model.pt", name

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A label as the file that a viewer asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from monai.data import MetaTensor
+
+from monai_ext.data import AtomicNibabelWriter, AtomicPictureWriter
+
+__all__ = ["write_label"]
+
+NIFTI = (".nii", ".nii.gz")
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def write_label(
+    file: str,
+    label: MetaTensor,
+    classes: Mapping[str, int],
+    colours: Mapping[str, tuple[int, int, int]],
+    compress: bool = False,
+) -> None:
+    """Write a label map as its suffix says; voxels and geometry are those of ``label``.
+
+    Args:
+        file: ``.nii`` and ``.nii.gz`` are written as the bundles do, ``.png`` with a palette; ``.nrrd`` and
+            ``.seg.nrrd``, with which 3D Slicer asks, carry the names and colours of the segments.
+        label: ``(1, X, Y, Z)``, or a picture ``(1, H, W)`` with row 0 at the top.
+        classes: name -> value.
+        colours: name -> red, green, blue in 0 to 255.
+        compress: of NRRD.
+
+    Raises:
+        ValueError: for another suffix, or a label that is no label map.
+    """
+    if label.ndim not in (3, 4) or label.shape[0] != 1:
+        raise ValueError(f"monai_ext: expected a label map (1, *spatial), got {list(label.shape)}.")
+    if file.endswith(NIFTI):
+        _write(AtomicNibabelWriter(output_dtype=np.uint8), file, label)
+    elif file.endswith(".png") and label.ndim == 3:
+        _write(AtomicPictureWriter(output_dtype=np.uint8), file, label)
+    elif file.endswith(".nrrd"):
+        image = _itk_image(label)
+        for key, value in _segments(classes, colours).items():
+            image.SetMetaData(key, value)
+        sitk.WriteImage(image, file, useCompression=compress)
+    else:
+        raise ValueError(f"monai_ext: a label is written as .nii, .nii.gz, .png (of a picture) or .nrrd, not {file}.")
+
+
+def _write(writer: Any, file: str, label: MetaTensor) -> None:
+    writer.set_data_array(label, channel_dim=0)
+    writer.set_metadata(label.meta, resample=False)
+    writer.write(file)
+
+
+def _itk_image(label: MetaTensor) -> sitk.Image:
+    array = np.asarray(label.array[0], dtype=np.uint8)
+    if label.ndim == 3:
+        return sitk.GetImageFromArray(array)
+    image = sitk.GetImageFromArray(array.T)
+    lps = RAS_TO_LPS @ np.asarray(label.affine, dtype=np.float64)
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).flatten().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    return image
+
+
+def _segments(classes: Mapping[str, int], colours: Mapping[str, tuple[int, int, int]]) -> dict[str, str]:
+    """3D Slicer's description of segments that share one label map."""
+    described = {}
+    for i, (name, value) in enumerate(sorted(classes.items(), key=lambda item: item[1])):
+        described[f"Segment{i}_ID"] = name
+        described[f"Segment{i}_Name"] = name
+        described[f"Segment{i}_LabelValue"] = str(value)
+        described[f"Segment{i}_Layer"] = "0"
+        described[f"Segment{i}_Color"] = " ".join(f"{part / 255:.4f}" for part in colours[name])
+    return described

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.strategy import Strategy
+
+from monai_ext.apps.label.uncertainty import uncertainty
+
+__all__ = ["MostUncertain"]
+
+logger = logging.getLogger(__name__)
+AT_ONCE = 8  # an annotator waits for them
+
+
+class MostUncertain(Strategy):
+    """Pick the unlabelled study of which a model is least sure; ``/activelearning/uncertainty`` of the server.
+
+    A request may name the ``model`` (default: the first) and how many studies to score while the annotator waits
+    (``max_studies``). Scores are kept until the weights change, so each request looks further through the studies. A
+    study that cannot be read is passed over, with its reason in the log.
+
+    Args:
+        models: the server's models.
+    """
+
+    def __init__(self, models: Mapping[str, InferTask]) -> None:
+        super().__init__("The study of which the model is least sure (entropy), of those scored so far")
+        self.models = models
+        self.scores: dict[tuple[str, int, str], float] = {}
+
+    def info(self) -> dict[str, Any]:
+        return {**super().info(), "config": {"model": list(self.models), "max_studies": AT_ONCE}}
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
+        chosen = request.get("model") or next(iter(self.models))
+        name = chosen if isinstance(chosen, str) else chosen[0]
+        if name not in self.models:
+            raise HTTPException(404, f"monai_ext: no model {name!r}; served are {', '.join(self.models)}.")
+        model: Any = self.models[name]
+        version = Path(model.bundle_path, "models", "model.pt").stat().st_mtime_ns
+        studies = sorted(datastore.get_unlabeled_images())
+        waiting = [study for study in studies if (name, version, study) not in self.scores]
+        for study in waiting[: int(request.get("max_studies", AT_ONCE))]:
+            try:
+                score = model.predict_with(datastore.get_image_uri(study), uncertainty)
+            except (ValueError, FileNotFoundError, RuntimeError) as e:
+                logger.warning("monai_ext: study %s is passed over: %s", study, e)
+                score = float("-inf")
+            self.scores[name, version, study] = score
+        scored = {study: self.scores.get((name, version, study), float("-inf")) for study in studies}
+        best = max(scored, key=lambda study: scored[study], default=None)
+        if best is None or scored[best] == float("-inf"):
+            return None
+        return {"id": best, "weight": scored[best], "uncertainty": scored[best], "model": name}

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.tasks.train.bundle import BundleTrainTask
+from monailabel.utils.others.generic import device_list, name_to_device
+
+from monai_ext.apps.label.cases import own_cases, split_cases
+from monai_ext.networks.weights import read_weights
+from monai_ext.utils import replacing
+
+__all__ = ["BundleTraining"]
+
+logger = logging.getLogger(__name__)
+OPTIONS = ("learning_rate", "batch_size", "val_interval")  # knobs of every bundle that a request may set
+
+
+class BundleTraining(BundleTrainTask):
+    """Fine-tune a bundle on the labels that annotators saved, with the bundle's own ``train.json``.
+
+    Training runs in a process and a folder of its own. Only when it has ended well, and its weights are finite numbers
+    of the same network, do they become ``models/model.pt``, in one step; the former ones stay as
+    ``models/previous.pt``, which a viewer can choose. Failed, stopped or killed, it leaves the model as it was.
+
+    Args:
+        path: the bundle's folder, with ``models/model.pt``.
+        conf: options of the server.
+    """
+
+    def __init__(self, path: str, conf: dict[str, str]) -> None:
+        super().__init__(path, conf, load_strict=True)
+
+    def config(self) -> dict[str, Any]:
+        knobs = {name: self.bundle_config.get(name) for name in OPTIONS}
+        return {
+            "device": device_list(),
+            "max_epochs": 50,
+            "val_split": 0.2,
+            "pretrained": True,
+            "multi_gpu": True,
+            **knobs,
+        }
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        request = {**self.config(), **request}
+        work = Path(self.bundle_path, "training")  # beside models, so that a rename is all that is left to do
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        cases = own_cases(_saved(datastore), self._classes(), work)
+        parts = split_cases(cases, float(request["val_split"]))
+        (work / "datalist.json").write_text(json.dumps(parts, indent=1), encoding="utf-8")
+        (work / "fine_tuning.json").write_text(json.dumps(self._overrides(request, work, parts)), encoding="utf-8")
+        logger.info("monai_ext: fine-tuning %s on %d studies", Path(self.bundle_path).name, len(cases))
+        self._run(request, work)
+        self._publish(work / "model.pt")
+        shutil.rmtree(work)
+        return {"studies": len(cases), "epochs": int(request["max_epochs"]), "weights": "model.pt"}
+
+    def _classes(self) -> dict[str, int]:
+        metadata = json.loads(Path(self.bundle_metadata_path).read_text(encoding="utf-8"))
+        channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+        return {name.lower(): int(value) for value, name in channels.items()}
+
+    def _overrides(self, request: dict[str, Any], work: Path, parts: dict[str, list]) -> dict[str, Any]:
+        epochs = int(request["max_epochs"])
+        overrides: dict[str, Any] = {name: request[name] for name in OPTIONS if request[name] is not None}
+        overrides |= {
+            "bundle_root": self.bundle_path,
+            "datalist": str(work / "datalist.json"),
+            "split": "holdout" if parts["validation"] else "paper",
+            "output_dir": str(work),
+            "ckpt_dir": str(work),
+            "epochs": epochs,
+            "val_interval": min(epochs, int(overrides["val_interval"])),
+        }
+        if not self._gpus(request) > 1:  # of several, each process takes its own
+            overrides["device"] = f"$torch.device({name_to_device(request['device'])!r})"
+        if request["pretrained"]:
+            overrides["first_weights"] = str(Path(self.bundle_path, "models", "model.pt"))
+            started = list(self.bundle_config.get("initialize"))
+            overrides["initialize"] = [*started, "$monai_ext.networks.load_weights(@network, @first_weights)"]
+        return overrides
+
+    def _gpus(self, request: dict[str, Any]) -> int:
+        return torch.cuda.device_count() if request["multi_gpu"] else min(1, torch.cuda.device_count())
+
+    def _run(self, request: dict[str, Any], work: Path) -> None:
+        configs = Path(self.bundle_path, "configs")
+        files = [configs / "train.json", work / "fine_tuning.json"]
+        command = [sys.executable, "-m"]
+        if (gpus := self._gpus(request)) > 1:
+            command += ["torch.distributed.run", "--standalone", f"--nproc_per_node={gpus}", "-m"]
+            files.insert(1, configs / "multi_gpu_train.json")
+        # the configs are links: metadata and logging are found beside the bundle's own
+        command += ["monai.bundle", "run", "--config_file", str([str(file) for file in files])]
+        command += ["--meta_file", str(configs / "metadata.json"), "--logging_file", str(configs / "logging.conf")]
+        lines: list[str] = []
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=os.environ
+        )
+        try:
+            for line in process.stdout or ():
+                logger.info("%s", line.rstrip())
+                lines = [*lines[-20:], line.rstrip()]
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.wait()
+        if process.returncode:
+            reasons = [line for line in lines if line.startswith("monai_ext: ")] or lines[-1:]
+            reason = reasons[-1].removeprefix("monai_ext: ") if reasons else f"exit status {process.returncode}"
+            raise ValueError(f"monai_ext: training failed, the model is as before: {reason}")
+
+    def _publish(self, trained: Path) -> None:
+        if not trained.is_file():
+            raise ValueError("monai_ext: training wrote no weights, the model is as before.")
+        model = Path(self.bundle_path, "models", "model.pt")
+        weights, former = read_weights(trained), read_weights(model)
+        if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in former.items()}:
+            raise ValueError("monai_ext: training wrote weights of another network, the model is as before.")
+        if not all(torch.isfinite(value).all() for value in weights.values()):
+            raise ValueError("monai_ext: training diverged (weights that are not finite), the model is as before.")
+        with replacing(model.with_name("previous.pt")) as temporary:
+            shutil.copyfile(model, temporary)
+        with replacing(model) as temporary:
+            shutil.copyfile(trained, temporary)
+
+
+def _saved(datastore: Datastore) -> list[dict[str, Any]]:
+    """The studies with a final label, and what the viewer said of its segments."""
+    tag = DefaultLabelTag.FINAL
+    return [
+        {
+            "image": datastore.get_image_uri(study),
+            "label": datastore.get_label_uri(study, tag),
+            "segments": datastore.get_label_info(study, tag).get("label_info"),
+        }
+        for study in sorted(datastore.get_labeled_images())
+    ]

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from monai.inferers import Inferer
+
+from monai_ext.inferers import SliceBatchInferer
+
+__all__ = ["uncertainty"]
+
+
+@torch.no_grad()
+def uncertainty(x: torch.Tensor, network: torch.nn.Module, inferer: Inferer) -> float:
+    """How unsure ``network`` is of an image: 0 for certain, 1 for a guess.
+
+    The entropy of each voxel's class probabilities, divided by that of a guess, averaged over the image with the
+    probability of being foreground as weight: an image is not more certain because more of it is background.
+
+    Args:
+        x: a volume ``(1, C, H, W, D)`` or a picture ``(1, C, H, W)``, preprocessed.
+        network: returns logits.
+        inferer: a ``SliceBatchInferer``, whose slices are scored a batch at a time, or an inferer of pictures that
+            returns the network's logits.
+
+    Examples::
+
+        >>> uncertainty(torch.rand(1, 1, 64, 64, 20), nn.Conv2d(1, 9, 1), SliceBatchInferer((64, 64)))
+        0.97
+    """
+    if isinstance(inferer, SliceBatchInferer):
+        scored = copy.copy(inferer)
+        scored.output = "probabilities"
+        axis = inferer.spatial_dim + 2
+        parts = x.split(inferer.batch_size, dim=axis) if x.dim() == 5 else (x,)
+        sums = [_entropy(scored(part, network)) for part in parts]
+    else:
+        logits = torch.as_tensor(inferer(x, network)).float()
+        if logits.shape[1] == 1:
+            logits = torch.nn.functional.pad(logits, (0, 0, 0, 0, 1, 0))
+        sums = [_entropy(logits.softmax(dim=1))]
+    entropy, weight = (sum(values) for values in zip(*sums))
+    return entropy / weight if weight else 0.0
+
+
+def _entropy(probabilities: torch.Tensor) -> tuple[float, float]:
+    """The weighted sum of the voxels' entropies, each in 0 to 1, and the sum of the weights."""
+    p = torch.as_tensor(probabilities).double()
+    entropy = torch.special.entr(p).sum(dim=1) / math.log(p.shape[1])
+    weight = 1 - p[:, 0]
+    return float((entropy * weight).sum()), float(weight.sum())
