@@ -158,7 +158,7 @@ def _run(
             override[f"postprocessing#transforms#{i}#output_ext"] = suffix
             override[f"postprocessing#transforms#{i}#writer"] = f"$monai_ext.data.{writer.__name__}"
     # an error is told once, in one line, at its end; what else these loggers say is of no use to the user
-    for name in ("ignite.engine.engine", "monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin"):
+    for name in ("ignite.engine.engine", "monai.bundle.workflows"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     workflow = ConfigWorkflow(files, workflow_type="inference", logging_file=False, **override)
     workflow.initialize()

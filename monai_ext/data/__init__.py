@@ -2,7 +2,7 @@
 """Datasets as published, a user's own lists, phantoms, and slices drawn from volumes."""
 
 from .dataset_info import Cohort, DatasetInfo
-from .datasets import DATASETS, check_pair, load_datalist, phantom_dir, phantom_image, write_phantom
+from .datasets import DATASETS, check_pair, is_phantom, load_datalist, phantom_dir, phantom_image, write_phantom
 from .pictures import MaskReader, PictureReader, find_pictures
 from .readers import VolumeReader, find_images, read_geometry
 from .slices import SliceDataset, SliceSampler
@@ -23,6 +23,7 @@ __all__ = [
     "check_pair",
     "find_images",
     "find_pictures",
+    "is_phantom",
     "load_datalist",
     "phantom_dir",
     "phantom_image",

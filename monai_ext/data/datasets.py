@@ -31,7 +31,7 @@ from monai_ext.data.readers import read_geometry
 from monai_ext.data.splits import fold_parts, hold_out, random_parts
 from monai_ext.data.synapse import SYNAPSE
 
-__all__ = ["DATASETS", "check_pair", "load_datalist", "phantom_dir", "phantom_image", "write_phantom"]
+__all__ = ["DATASETS", "check_pair", "is_phantom", "load_datalist", "phantom_dir", "phantom_image", "write_phantom"]
 
 logger = logging.getLogger(__name__)
 PARTS = ("training", "validation", "test")
@@ -155,7 +155,7 @@ def load_datalist(
         coding, patient = dataset.label_coding, dataset.patient
         ids = _published_ids(dataset, cohort, fold, num_folds, Path(split_file) if split_file else None, where)
         parts = {part: [{**cohort.cases[case], "case_id": case} for case in ids[part]] for part in ids}
-    phantom = any(_is_phantom(case["image"]) for cases in parts.values() for case in cases[:1])
+    phantom = any(is_phantom(case["image"]) for cases in parts.values() for case in cases[:1])
     left_out = {str(case).lstrip("0") for case in exclude}
     for part, cases in parts.items():
         parts[part] = [c for c in cases if not {c["case_id"].lstrip("0"), patient(c["case_id"])} & left_out]
@@ -174,7 +174,7 @@ def load_datalist(
     return {**parts, "label_mapping": mapping, "label_coding": coding, "phantom": phantom}
 
 
-def _is_phantom(image: str) -> bool:
+def is_phantom(image: str) -> bool:
     """Whether a file lies in a phantom cohort, from whichever of its folders it was found."""
     return any(read_marker(folder) is not None for folder in Path(image).resolve().parents)
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,10 @@ from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
 __all__ = ["FileReader", "files_at"]
+
+# LoadImage makes all of MONAI's readers, whichever it is asked for; one warns each time that a library is missing
+logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
 
 class FileReader(ImageReader):

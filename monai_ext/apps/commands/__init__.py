@@ -8,6 +8,7 @@ from collections.abc import Callable
 from monai_ext.apps.commands.bundles import bundles
 from monai_ext.apps.commands.convert import convert
 from monai_ext.apps.commands.datasets import datasets
+from monai_ext.apps.commands.explain import explain
 from monai_ext.apps.commands.new import new
 from monai_ext.apps.commands.phantom import phantom
 from monai_ext.apps.commands.report import report
@@ -16,5 +17,5 @@ from monai_ext.apps.commands.segment import segment
 __all__ = ["COMMANDS"]
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    command.__name__: command for command in (bundles, datasets, phantom, segment, report, new, convert)
+    command.__name__: command for command in (bundles, datasets, phantom, segment, report, new, explain, convert)
 }
