@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn as nn
-import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 from tqdm import tqdm
 
+from monai_ext.inferers.outputs import arg_max, check_logits, device_of
 from monai_ext.transforms.slices import check_image_size, resize_slices
 
 __all__ = ["SliceBatchInferer"]
@@ -106,7 +105,7 @@ class SliceBatchInferer(Inferer):
         x = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         # (volumes, slices, C, h, w): a batch of images is taken for one volume of them
         stacks = x.movedim(self.spatial_dim + 2, 1) if x.dim() == 5 else x[None]
-        device = torch.device(self.sw_device or _device_of(network) or x.device)
+        device = torch.device(self.sw_device or device_of(network) or x.device)
         batch_size = self.batch_size
         result = x.new_empty(0)  # until the number of classes is known
         with tqdm(total=stacks.shape[0] * stacks.shape[1], unit="slice", disable=not self.progress) as bar:
@@ -148,40 +147,14 @@ class SliceBatchInferer(Inferer):
         if self.mirror:
             scores = torch.zeros(())
             for axes in ((), (2,), (3,), (2, 3)):
-                logits = _logits(network(x.flip(axes), *args, **kwargs), x)
+                logits = check_logits(network(x.flip(axes), *args, **kwargs), x, "slices")
                 scores = scores.to(logits) + logits.softmax(dim=1).flip(axes) / 4
         else:
-            scores = _logits(network(x, *args, **kwargs), x)
+            scores = check_logits(network(x, *args, **kwargs), x, "slices")
         if self.output == "probabilities":
             probabilities = scores if self.mirror else scores.softmax(dim=1)
             return resize_slices(probabilities, (height, width), self.upsample).float()
         if self.upsample == "nearest":
-            return resize_slices(_arg_max(scores), (height, width), "nearest")
+            return resize_slices(arg_max(scores), (height, width), "nearest")
         parts = scores.split(max(1, CHUNK // (scores.shape[1] * height * width)))
-        return torch.cat([_arg_max(resize_slices(part, (height, width), "bilinear")) for part in parts])
-
-
-def _device_of(network: Callable[..., torch.Tensor]) -> torch.device | None:
-    parameter = next(network.parameters(), None) if isinstance(network, nn.Module) else None
-    return None if parameter is None else parameter.device
-
-
-def _logits(output: object, x: torch.Tensor) -> torch.Tensor:
-    """Return the network's output in at least float32, with a background channel of 0 if it has one channel only."""
-    if not isinstance(output, torch.Tensor):
-        raise ValueError(
-            f"the network returned a {type(output).__name__}, not one tensor of logits: networks with deep supervision "
-            "do so in training mode, call network.eval() first."
-        )
-    if output.dim() != 4 or len(output) != len(x):
-        raise ValueError(
-            f"the network returned shape {list(output.shape)} for slices {list(x.shape)}, expected logits "
-            f"({len(x)}, classes, H, W)."
-        )
-    logits = output.to(torch.promote_types(output.dtype, torch.float32))
-    return F.pad(logits, (0, 0, 0, 0, 1, 0)) if logits.shape[1] == 1 else logits
-
-
-def _arg_max(scores: torch.Tensor) -> torch.Tensor:
-    labels = scores.max(dim=1, keepdim=True).indices  # ten times as fast as argmax() on a CPU, and equal to it
-    return labels.to(torch.uint8 if scores.shape[1] <= 256 else torch.int16)
+        return torch.cat([arg_max(resize_slices(part, (height, width), "bilinear")) for part in parts])

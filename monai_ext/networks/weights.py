@@ -17,16 +17,21 @@ import torch
 import torch.nn as nn
 
 from monai_ext.networks.reference_keys import RULES, Rules
+from monai_ext.utils import load_tensors
 
 __all__ = ["convert_reference", "load_reference", "load_strict", "load_weights", "read_weights"]
 
 LISTED = 12  # keys of each kind that an error lists
 
 
-def read_weights(path: str | os.PathLike) -> dict[str, Any]:
+def read_weights(path: str | os.PathLike, mmap: bool = False) -> dict[str, Any]:
     """Read a ``state_dict`` from a file that may hold tensors and plain values only.
 
     A file with the ``state_dict`` under ``model`` or ``state_dict`` is unwrapped.
+
+    Args:
+        path: the file.
+        mmap: leave tensors in the file until they are used, see :func:`~monai_ext.utils.load_tensors`.
 
     Raises:
         FileNotFoundError: if there is no such file; says how to get one.
@@ -35,11 +40,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"monai_ext: {path}: no such weights file. Train first, or put a model there.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:  # a damaged pickle may raise anything
-        reason = (str(e).splitlines() or [type(e).__name__])[0]
-        raise ValueError(f"monai_ext: {path}: no PyTorch file of plain tensors ({reason}).") from e
+    state = load_tensors(path, mmap)
     for key in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -50,8 +51,8 @@ def read_weights(path: str | os.PathLike) -> dict[str, Any]:
     return state
 
 
-def load_weights(network: nn.Module, path: str | os.PathLike) -> None:
-    """Load a weights file into ``network``, strictly.
+def load_weights(network: nn.Module, path: str | os.PathLike, mmap: bool = False) -> None:
+    """Load a weights file into ``network``, strictly; with ``mmap`` straight from the file, see ``read_weights``.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -61,7 +62,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike) -> None:
 
         >>> load_weights(DCAUNet(spatial_dims=2, in_channels=1, out_channels=9), "models/model.pt")
     """
-    load_strict(network, read_weights(path), str(path))
+    load_strict(network, read_weights(path, mmap), str(path))
 
 
 def load_strict(network: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> None:

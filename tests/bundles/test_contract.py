@@ -18,6 +18,8 @@ from tests.bundles.runs import BUNDLES, ROOT, config
 
 SCHEMA = ROOT / "tests" / "data" / "meta_schema_20240725.json"
 CONFIGS = ("train", "evaluate", "inference")
+# what overlays bring along
+OWN_KNOBS = {"ckpt_path", "convention", "finalize", "trt_args", "tta", "mirror_axes", "ckpt_paths"}
 # what training and inference each have their own of
 NOT_SHARED = {"dataset_dir", "network_def", "num_workers", "initialize", "run"}
 pytestmark = pytest.mark.parametrize("bundle", BUNDLES)
@@ -36,7 +38,7 @@ def class_names(bundle: str) -> tuple[str, ...]:
 
 
 def test_files(bundle):
-    configs = ("metadata", *CONFIGS, "multi_gpu_train", "multi_gpu_evaluate", "inference_trt")
+    configs = ("metadata", *CONFIGS, "multi_gpu_train", "multi_gpu_evaluate", "inference_trt", "ensemble_inference")
     for name in ("LICENSE", "configs/logging.conf", "docs/README.md", *(f"configs/{name}.json" for name in configs)):
         assert (ROOT / "bundles" / bundle / name).is_file(), name
     assert not (ROOT / "bundles" / bundle / "scripts").exists()
@@ -108,24 +110,38 @@ def test_handlers_and_metrics_agree(bundle):
     assert train["num_classes"] == len(names) + 1 == train["network_def"]["out_channels"]
 
 
+def test_ensembles_mirror_what_training_mirrors(bundle):
+    overlay = read(bundle, "ensemble_inference")
+    assert overlay == read(BUNDLES[0], "ensemble_inference")
+    steps = [read(bundle, "train")["train"]["augmentation"]]
+    mirrored = set()
+    while steps:
+        step = steps.pop()
+        steps += step.get("transforms", [])
+        if step["_target_"] == "RandFlipd":
+            mirrored.add(step["spatial_axis"])
+    assert set(overlay["mirror_axes"]) == mirrored
+
+
 def test_overlays_change_what_is_there(bundle):
     """A key of an overlay that names nothing in train.json would change nothing, in silence."""
     for base, names in (
         (["train"], ["evaluate", "multi_gpu_train", "multi_gpu_evaluate"]),
-        (["inference"], ["inference_trt"]),
+        (["inference"], ["inference_trt", "ensemble_inference"]),
+        (["train", "evaluate"], ["ensemble_inference"]),
     ):
         for name in names:
             parser = ConfigParser()
             parser.read_config([*config(bundle, *base), *(config(bundle, "evaluate") if "evaluate" in name else [])])
             for key in read(bundle, name):
-                if key not in {"ckpt_path", "convention", "finalize", "trt_args"}:
+                if key not in OWN_KNOBS:
                     assert parser[key] is not None, (name, key)
 
 
 def test_every_target_and_name_exists(bundle):
     import monai_ext
 
-    for name in (*CONFIGS, "multi_gpu_train", "multi_gpu_evaluate", "inference_trt"):
+    for name in (*CONFIGS, "multi_gpu_train", "multi_gpu_evaluate", "inference_trt", "ensemble_inference"):
         parser = ConfigParser(read(bundle, name))
         targets = []
 

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What inferers ask of a network's output, and how it becomes labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+__all__ = ["arg_max", "check_logits", "device_of"]
+
+
+def device_of(network: Callable[..., Any]) -> torch.device | None:
+    """The device of a network's parameters; None if it has none."""
+    parameter = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    return None if parameter is None else parameter.device
+
+
+def check_logits(output: object, x: torch.Tensor, what: str) -> torch.Tensor:
+    """Return a network's output for ``x`` in at least float32, with a background of 0 if it has one channel only.
+
+    Args:
+        output: what the network returned.
+        x: what it was given, ``(N, C, *spatial)``.
+        what: what errors call ``x``.
+
+    Raises:
+        ValueError: if ``output`` is anything but one tensor of logits, ``(N, classes, *spatial)``.
+    """
+    if not isinstance(output, torch.Tensor):
+        raise ValueError(
+            f"the network returned a {type(output).__name__}, not one tensor of logits: networks with deep supervision "
+            "do so in training mode, call network.eval() first."
+        )
+    if output.dim() != x.dim() or len(output) != len(x):
+        axes = ", ".join(("H", "W", "D")[: x.dim() - 2])
+        raise ValueError(
+            f"the network returned shape {list(output.shape)} for {what} {list(x.shape)}, expected logits "
+            f"({len(x)}, classes, {axes})."
+        )
+    logits = output.to(torch.promote_types(output.dtype, torch.float32))
+    return F.pad(logits, (0, 0) * (x.dim() - 2) + (1, 0)) if logits.shape[1] == 1 else logits
+
+
+def arg_max(scores: torch.Tensor, dim: int = 1) -> torch.Tensor:
+    """The class of the highest score along ``dim``, which stays with length 1: uint8, or int16 above 256 classes."""
+    labels = scores.max(dim=dim, keepdim=True).indices  # ten times as fast as argmax() on a CPU, and equal to it
+    return labels.to(torch.uint8 if scores.shape[dim] <= 256 else torch.int16)
