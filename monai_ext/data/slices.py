@@ -38,7 +38,8 @@ class SliceDataset(Dataset):
     augmentation) works on one slice.
 
     Random transforms draw from a generator seeded by what ``SliceSampler`` hands out with the index, so a sample
-    depends on seed, epoch and index only: not on the number of workers, nor on where a training was resumed.
+    depends on seed, epoch and index only: not on the number of workers, nor on where a training was resumed. A sample
+    of an item with a ``case_id`` carries it, with the number of its slice.
 
     Args:
         data: MONAI's datalist of volumes or pictures.
@@ -80,6 +81,7 @@ class SliceDataset(Dataset):
         self.keys = ensure_tuple(keys)
         self.axis = None if spatial_dim is None else spatial_dim % 3 + 1  # behind the channels
         self.slice_transform = slice_transform
+        self.names = [str(item.get("case_id", "")) for item in data]
         transform = Lambda(transform)  # CacheDataset keeps nothing that a plain function made
         if image_size is not None:
             modes = ["nearest" if key == label_key else "cubic" for key in self.keys]
@@ -119,9 +121,11 @@ class SliceDataset(Dataset):
         number, position = self.index[index]
         volume = self._volume(number)
         if self.axis is None:
-            sample = {key: volume[key].clone() for key in self.keys}
+            sample: dict[Hashable, Any] = {key: volume[key].clone() for key in self.keys}
         else:
             sample = {key: volume[key].select(self.axis, position).contiguous() for key in self.keys}
+        if self.names[number]:
+            sample["case_id"] = self.names[number] if self.axis is None else f"{self.names[number]} slice {position}"
         if self.slice_transform is None:
             return sample
         if seed is not None and isinstance(self.slice_transform, Randomizable):
@@ -138,7 +142,8 @@ class SliceDataset(Dataset):
 class SliceSampler(DistributedSampler):
     """Shuffled ``(index, seed)`` pairs for a ``SliceDataset``, shared out over processes, a function of the epoch.
 
-    MONAI's engines tell it the epoch, as they do with any ``DistributedSampler``.
+    MONAI's engines tell it the epoch, as they do with any ``DistributedSampler``. ``skip`` leaves out that many of the
+    next epoch's first samples, once: where a training was stopped within an epoch and goes on.
 
     Args:
         dataset: the slices.
@@ -166,6 +171,7 @@ class SliceSampler(DistributedSampler):
             num_replicas, rank = num_replicas or 1, rank or 0
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
         self.foreground_weight = foreground_weight
+        self.skip = 0
 
     def __iter__(self) -> Iterator[Any]:
         rng = np.random.default_rng((self.seed, self.epoch))
@@ -177,4 +183,6 @@ class SliceSampler(DistributedSampler):
             order = rng.permutation(count)
         order = np.resize(order, self.total_size)  # every process gets as many: the first ones are taken twice
         seeds = rng.integers(2**32, size=self.total_size)
-        return iter([(int(i), int(s)) for i, s in zip(order, seeds)][self.rank :: self.num_replicas])
+        samples = [(int(i), int(s)) for i, s in zip(order, seeds)][self.rank :: self.num_replicas]
+        skipped, self.skip = self.skip, 0
+        return iter(samples[skipped:])

@@ -3,6 +3,7 @@
 
 from .checkpoints import LastCheckpoint, SaveWeights
 from .freeze import FreezeUntil
+from .guards import StopOnBadLoss
 from .progress import TrainingProgress
 
-__all__ = ["FreezeUntil", "LastCheckpoint", "SaveWeights", "TrainingProgress"]
+__all__ = ["FreezeUntil", "LastCheckpoint", "SaveWeights", "StopOnBadLoss", "TrainingProgress"]

@@ -6,18 +6,21 @@ from __future__ import annotations
 import logging
 import os
 import random
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Events
 from monai.engines import Workflow
 from torch.nn.parallel import DistributedDataParallel
 
-from monai_ext.utils import replacing
+from monai_ext.utils import load_tensors, replacing
 
 __all__ = ["LastCheckpoint", "SaveWeights"]
 
@@ -25,11 +28,17 @@ logger = logging.getLogger(__name__)
 
 
 class LastCheckpoint:
-    """Write everything a training needs to go on, after an epoch; with ``resume`` go on from it.
+    """Write everything a training needs to go on, after an epoch; with ``resume`` go on from it, exactly.
 
     Saved are the ``state_dict`` of each object, the engine's epoch and iteration, its AMP scaler, the random states of
-    Python, NumPy and PyTorch, and the evaluator's best metric, as tensors and plain values only, so that loading runs
-    no code (``weights_only``). The file is replaced in one step: a run killed while writing keeps the previous one.
+    Python, NumPy and PyTorch in every process, and the evaluator's best metric, as tensors and plain values only, so
+    that loading runs no code (``weights_only``). A training that is killed at any moment and resumed ends with the
+    weights, bit for bit on a CPU, of one that was not. The file is replaced in one step and the one before it stays as
+    ``<name>.previous``; if the newer is damaged, the older is taken and the log says so. The first is written before
+    the first step, so that a folder that cannot be written to is found out at once.
+
+    Ctrl-C, or SIGTERM from a cluster, once: the step is finished, a checkpoint written, and the training ends. Twice:
+    it ends at once.
 
     Attach it after the handlers that change what it saves (schedule, validation).
 
@@ -43,6 +52,7 @@ class LastCheckpoint:
 
     Raises:
         FileNotFoundError: with ``resume``, if there is no ``path``.
+        OSError: if it cannot be written; says where and why.
         ValueError: if the checkpoint is of another network or training; says what does not fit.
     """
 
@@ -55,41 +65,95 @@ class LastCheckpoint:
         min_seconds: float = 0.0,
     ) -> None:
         self.path = Path(path)
+        self.previous = self.path.with_name(f"{self.path.name}.previous")
         self.min_seconds = min_seconds
         self.latest = float("-inf")
         self.objects = dict(objects)
         self.evaluator = evaluator
         self.resume = resume
-        if resume and not self.path.is_file():
+        self.signals = 0
+        if resume and not (self.path.is_file() or self.previous.is_file()):
             raise FileNotFoundError(
                 f"monai_ext: {self.path}: no checkpoint to resume from. Leave --resume out to start."
             )
 
     def attach(self, engine: Workflow) -> None:
-        if self.resume:
-            engine.add_event_handler(Events.STARTED, self.load)
-        if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.STARTED, self.load if self.resume else self.save_now)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.stop_if_asked)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.STARTED, self.listen)
+
+    def listen(self, engine: Workflow) -> None:
+        """Take note of Ctrl-C and SIGTERM until the engine ends."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # only the main thread may; a server that trains in another has its own ways to stop
+        before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def note(number: int, frame: Any) -> None:
+            self.signals += 1
+            if self.signals > 1:
+                signal.signal(number, before[number])
+                raise KeyboardInterrupt
+            logger.warning("monai_ext: stopping after this step, with a checkpoint. Once more stops at once.")
+
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        for number in before:
+            signal.signal(number, note)
+        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, restore)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, _then_raise(restore))
+
+    def stop_if_asked(self, engine: Workflow) -> None:
+        """After a signal in any process, end in all of them after the same step."""
+        if not _any_process(self.signals > 0):
+            return
+        # the sampler can leave out what the epoch has had; with another one the epoch starts anew
+        length, done = engine.state.epoch_length, engine.state.iteration % engine.state.epoch_length
+        if done and hasattr(_sampler(engine), "skip"):
+            self._write(engine, engine.state.epoch - 1)
+        elif not done:
+            self.signals = 1  # the epoch's end, with its schedule and validation, saves
+            return
+        logger.warning(
+            "monai_ext: stopped in epoch %d after %d of %d steps; go on with --resume true.",
+            engine.state.epoch,
+            done,
+            length,
+        )
+        engine.terminate()
+
+    def save_now(self, engine: Workflow) -> None:
+        self._write(engine, engine.state.epoch)
 
     def save(self, engine: Workflow) -> None:
-        if time.monotonic() - self.latest < self.min_seconds and engine.state.epoch < engine.state.max_epochs:
+        stop = _any_process(self.signals > 0)
+        due = _of_first_process(time.monotonic() - self.latest >= self.min_seconds)
+        if due or stop or engine.state.epoch >= engine.state.max_epochs:
+            self._write(engine, engine.state.epoch)
+        if stop and engine.state.epoch < engine.state.max_epochs:
+            logger.warning("monai_ext: stopped after epoch %d; go on with --resume true.", engine.state.epoch)
+            engine.terminate()
+
+    def _write(self, engine: Workflow, epoch: int) -> None:
+        """``epoch``: how many are complete."""
+        random_states = idist.all_gather(_random_state())  # every process must come here
+        if idist.get_rank() > 0:
             return
         state = {
             "objects": {name: _inner(item).state_dict() for name, item in self.objects.items()},
-            "epoch": engine.state.epoch,
+            "epoch": epoch,
             "iteration": engine.state.iteration,
             "scaler": None if engine.scaler is None else engine.scaler.state_dict(),
-            "random": _random_state(),
+            "random": random_states,
             "best": None if self.evaluator is None else _best(self.evaluator),
         }
-        with replacing(self.path) as temporary:
-            torch.save(state, temporary)
+        _write_tensors(state, self.path, self.previous)
         self.latest = time.monotonic()
 
     def load(self, engine: Workflow) -> None:
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict) or set(state.get("objects", ())) != set(self.objects):
-            raise ValueError(f"monai_ext: {self.path}: no checkpoint of this training (expected {list(self.objects)}).")
+        state = self._read()
         for name, item in self.objects.items():
             try:
                 _inner(item).load_state_dict(state["objects"][name])
@@ -103,8 +167,52 @@ class LastCheckpoint:
             engine.scaler.load_state_dict(state["scaler"])
         if state["best"] is not None and self.evaluator is not None:
             self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
-        _set_random_state(state["random"])
-        logger.info("monai_ext: resumed from %s after epoch %d", self.path, engine.state.epoch)
+        random_states = state["random"]
+        if len(random_states) != idist.get_world_size():
+            raise ValueError(
+                f"monai_ext: {self.path}: of a training in {len(random_states)} process(es), now there are "
+                f"{idist.get_world_size()}. Resume with as many."
+            )
+        mine = random_states[idist.get_rank()]
+        _set_random_state(mine)
+        length = engine.state.epoch_length
+        if length and (done := state["iteration"] % length):
+            loader: Any = engine.data_loader
+            loader.sampler.skip = done * loader.batch_size
+            # the data loader draws from PyTorch's generator when it starts, which it had done
+            self._restore_at_first_batch(engine, mine)
+        logger.info(
+            "monai_ext: resumed from %s after epoch %d, step %d",
+            self.path,
+            engine.state.epoch,
+            engine.state.iteration,
+        )
+
+    def _restore_at_first_batch(self, engine: Workflow, state: Mapping[str, Any]) -> None:
+        def restore() -> None:
+            _set_random_state(state)
+            added.remove()
+
+        added = engine.add_event_handler(Events.GET_BATCH_STARTED, restore)
+
+    def _read(self) -> dict[str, Any]:
+        """The newest checkpoint that is whole."""
+        damaged: list[str] = []
+        for path in (self.path, self.previous):
+            if not path.is_file():
+                damaged.append(f"monai_ext: {path}: is not there")
+                continue
+            try:
+                state = load_tensors(path)
+            except ValueError as e:
+                damaged.append(str(e))
+                continue
+            if damaged:
+                logger.warning("%s; going on from %s, the checkpoint before it.", damaged[0].rstrip("."), path.name)
+            if not isinstance(state, dict) or set(state.get("objects", ())) != set(self.objects):
+                raise ValueError(f"monai_ext: {path}: no checkpoint of this training (expected {list(self.objects)}).")
+            return state
+        raise ValueError("; ".join(damaged))
 
 
 class SaveWeights:
@@ -128,8 +236,47 @@ class SaveWeights:
     def __call__(self, engine: Workflow) -> None:
         if engine.state.key_metric_name and engine.state.best_metric_epoch != engine.state.epoch:
             return
-        with replacing(self.path) as temporary:
-            torch.save(_inner(self.network).state_dict(), temporary)
+        _write_tensors(_inner(self.network).state_dict(), self.path)
+
+
+def _then_raise(clean_up: Callable[[], None]) -> Callable[[Workflow, BaseException], None]:
+    """A handler of errors that hands them on, as the engine does where it has none."""
+
+    def handler(engine: Workflow, error: BaseException) -> None:
+        clean_up()
+        raise error
+
+    return handler
+
+
+def _any_process(value: bool) -> bool:
+    """Whether ``value`` is true in any process; every one of them must ask."""
+    if idist.get_world_size() == 1:
+        return value
+    return bool(idist.all_reduce(int(value), op="MAX"))
+
+
+def _of_first_process(value: bool) -> bool:
+    """The first process's ``value``: clocks differ."""
+    return bool(idist.broadcast(float(value), src=0)) if idist.get_world_size() > 1 else value
+
+
+def _sampler(engine: Workflow) -> Any:
+    return getattr(engine.data_loader, "sampler", None)
+
+
+def _write_tensors(state: Any, path: Path, previous: Path | None = None) -> None:
+    """Replace ``path`` in one step; what was there becomes ``previous``, if given."""
+    try:
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
+            if previous is not None and path.is_file():
+                path.replace(previous)
+    except (OSError, RuntimeError) as e:  # PyTorch's writer tells of a full disk with a RuntimeError
+        raise OSError(
+            f"monai_ext: {path}: cannot be written ({e}). Is the disk full, or the folder read-only? What was there is "
+            "kept."
+        ) from e
 
 
 def _inner(item: Any) -> Any:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every part of the library may use."""
 
-from .files import replacing
+from .files import load_tensors, replacing
 
-__all__ = ["replacing"]
+__all__ = ["load_tensors", "replacing"]

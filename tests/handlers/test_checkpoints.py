@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -123,12 +124,12 @@ def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(torch, "save", fail)
     trainer, _, _ = training(tmp_path, 2, resume=True)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match=r"model\.pt: cannot be written \(No space.*What was there is kept"):
         trainer.run()
     assert (tmp_path / "last.pt").read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.pt", "model.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.pt", "last.pt.previous", "model.pt"]
 
 
 def test_a_checkpoint_of_another_network(tmp_path):
@@ -142,3 +143,66 @@ def test_a_checkpoint_of_another_network(tmp_path):
         LastCheckpoint(tmp_path / "last.pt", objects, resume=True).load(trainer)
     with pytest.raises(FileNotFoundError, match="no checkpoint to resume from"):
         LastCheckpoint(tmp_path / "none.pt", objects, resume=True)
+
+
+@pytest.mark.parametrize("step", [10, 12])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_saves_and_stops_and_resuming_goes_on_exactly(tmp_path, step, number):
+    """In the middle of the third epoch of four iterations, and at its last one."""
+    whole, _, expected = training(tmp_path / "whole", 4)
+    whole.run()
+    stopped, _, _ = training(tmp_path / "stopped", 4)
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    stopped.add_event_handler(Events.ITERATION_STARTED(once=step), lambda: signal.raise_signal(number))
+    stopped.run()
+    assert stopped.state.iteration == step
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    resumed, _, network = training(tmp_path / "stopped", 4, resume=True)
+    resumed.run()
+    assert resumed.state.iteration == 16
+    assert equal(network, expected)
+
+
+def test_a_second_signal_stops_at_once(tmp_path):
+    trainer, _, _ = training(tmp_path, 4)
+
+    @trainer.on(Events.ITERATION_STARTED(once=6))
+    def twice(engine):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "missing", "pickle"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage, caplog):
+    whole, _, expected = training(tmp_path / "whole", 4)
+    whole.run()
+    broken, _, _ = training(tmp_path / "broken", 4, stop_after=10)
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    last = tmp_path / "broken" / "last.pt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "missing":  # killed between the two renames
+        last.unlink()
+    else:
+        last.write_bytes({"bit": bytes(content), "cut": bytes(content[:500]), "pickle": b"junk"}[damage])
+    resumed, _, network = training(tmp_path / "broken", 4, resume=True)
+    resumed.run()
+    assert equal(network, expected)
+    assert "going on from last.pt.previous" in caplog.text
+    (tmp_path / "broken" / "last.pt.previous").write_bytes(b"junk")
+    last.write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"last\.pt: no PyTorch file.*last\.pt\.previous: no PyTorch file"):
+        training(tmp_path / "broken", 4, resume=True)[0].run()
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_first_step(tmp_path):
+    (tmp_path / "models").write_text("a file")
+    trainer, _, _ = training(tmp_path / "models", 1)
+    with pytest.raises(OSError, match=r"last\.pt: cannot be written"):
+        trainer.run()
+    assert trainer.state.iteration == 0
