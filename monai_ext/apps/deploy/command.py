@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python -m monai_ext deploy``: a MONAI Deploy application for one bundle and one series."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+__all__ = ["deploy"]
+
+STACK = 32 << 20  # bytes that Holoscan asks for
+
+
+def deploy(bundle: str, input: str, output: str, series: str | None = None, stl: bool = False) -> None:
+    """Segment a DICOM series with MONAI Deploy: DICOM SEG, and a JSON with the volume of each organ in mL.
+
+    Args:
+        bundle: a bundle's name or folder with weights (models/model.pt), or an exported model.ts.
+        input: folder with the DICOM files of a study.
+        output: folder for BUNDLE_seg.dcm and BUNDLE_volumes.json.
+        series: Series Instance UID, number or description, where several could be segmented.
+        stl: write a surface of each organ, too (BUNDLE_ORGAN.stl, in mm, patient coordinates).
+    """
+    if importlib.util.find_spec("holoscan") is None:
+        raise ValueError(
+            "monai_ext: MONAI Deploy is not installed here. 'make apps' makes an environment that has it; start this "
+            "command with that environment's Python."
+        )
+    os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "OFF")  # its lines would hide the reason of an error
+    _allow_stack()
+    from monai_ext.apps.deploy.application import SegmentationApp
+
+    name = series if series is None else str(series)  # fire makes a number of 3
+    app = SegmentationApp(model_of(bundle), Path(input).expanduser(), Path(output).expanduser(), name, bool(stl))
+    app.run()
+    for file in app.written:
+        print(file)
+
+
+def model_of(bundle: str) -> Path:
+    """The folder of a bundle with weights, or an exported model.
+
+    Raises:
+        FileNotFoundError: if it is neither; says where it was looked for.
+    """
+    from monai_ext.apps.bundle_folders import bundle_folders
+
+    path = Path(str(bundle)).expanduser()
+    if path.suffix == ".ts":
+        if not path.is_file():
+            raise FileNotFoundError(f"monai_ext: {path}: no such model.")
+        return path.resolve()
+    (folder,) = bundle_folders([str(bundle)]).values()
+    return folder
+
+
+def _allow_stack() -> None:
+    """Holoscan's threads need more stack than shells allow at first; what is set here holds for threads to come."""
+    try:
+        import resource
+    except ImportError:  # no such limit on Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    if soft != resource.RLIM_INFINITY and soft < STACK and (hard == resource.RLIM_INFINITY or hard >= STACK):
+        resource.setrlimit(resource.RLIMIT_STACK, (STACK, hard))

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The three steps of the application: a series becomes an image, a label, and results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.deploy.core import Image, IOType, Operator, OperatorSpec
+from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, MonaiBundleInferenceOperator
+from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
+
+from monai_ext.apps.deploy.results import write_results
+from monai_ext.apps.deploy.series import Volume, find_series, read_volume, select_series
+from monai_ext.networks import load_weights
+
+__all__ = ["BundleOperator", "ResultsOperator", "SeriesOperator"]
+
+
+class SeriesOperator(Operator):
+    """Find, check and read the series to segment.
+
+    Named outputs: ``image``, for the bundle, and ``volume``, with the DICOM objects, for the results.
+    """
+
+    def __init__(
+        self, app: Any, condition: Any, folder: Path, modality: str, chosen: str | None, **kwargs: Any
+    ) -> None:
+        self.folder, self.modality, self.chosen = folder, modality, chosen
+        super().__init__(app, condition, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        spec.output("image")
+        spec.output("volume")
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        series = select_series(find_series(self.folder), self.modality, self.chosen)
+        volume = read_volume(series)
+        meta = {
+            MetaKeys.AFFINE: volume.affine,
+            MetaKeys.ORIGINAL_AFFINE: volume.affine.copy(),
+            MetaKeys.SPATIAL_SHAPE: np.asarray(volume.array.shape),
+            MetaKeys.SPACE: SpaceKeys.RAS,
+            MetaKeys.ORIGINAL_CHANNEL_DIM: "no_channel",
+            ImageMetaKey.FILENAME_OR_OBJ: str(series),
+        }
+        op_output.emit(Image(volume.array, meta), "image")
+        op_output.emit(volume, "volume")
+
+
+class BundleOperator(MonaiBundleInferenceOperator):
+    """The App SDK's bundle operator, with this library's strict loading and its errors.
+
+    Named input: ``image``. Named output: ``pred``, the label map.
+
+    Args:
+        app: the application.
+        model: a bundle's folder, whose ``models/model.pt`` is used, or an exported ``model.ts``.
+    """
+
+    def __init__(self, app: Any, model: Path, **kwargs: Any) -> None:
+        self.model = model
+        super().__init__(
+            app,
+            app_context=SimpleNamespace(models=None),
+            bundle_path=model,
+            input_mapping=[IOMapping("image", Image, IOType.IN_MEMORY)],
+            output_mapping=[IOMapping("pred", Image, IOType.IN_MEMORY)],
+            **kwargs,
+        )
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        if self.model.is_dir():
+            self.app_context = SimpleNamespace(models={"": _loaded(self.model)})
+        super().compute(op_input, op_output, context)
+
+    def predict(self, data: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        mixed = data.device.type == "cuda" and bool(self.parser.get("amp"))
+        with torch.autocast("cuda", enabled=mixed):  # as the bundle's own inference
+            return super().predict(data, *args, **kwargs)
+
+
+class ResultsOperator(Operator):
+    """Write the label as DICOM SEG, with the organs' volumes. Named inputs: ``label`` and ``volume``."""
+
+    def __init__(
+        self,
+        app: Any,
+        folder: Path,
+        title: str,
+        metadata: dict[str, Any],
+        stl: bool,
+        written: list[Path],
+        **kwargs: Any,
+    ) -> None:
+        self.folder, self.title = folder, title
+        self.about, self.stl, self.written = metadata, stl, written
+        super().__init__(app, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        spec.input("label")
+        spec.input("volume")
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        label = op_input.receive("label").asnumpy()  # (slices, rows, columns)
+        volume: Volume = op_input.receive("volume")
+        self.written += write_results(self.folder, self.title, self.about, label, volume, self.stl)
+
+
+def _loaded(bundle: Path) -> torch.nn.Module:
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "inference.json"))
+    network = parser.get_parsed_content("network")
+    load_weights(network, bundle / "models" / "model.pt")
+    network.path = str(bundle)  # where the SDK looks for the configs
+    return network.eval()

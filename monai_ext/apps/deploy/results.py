@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A label map as DICOM SEG, as volumes in mL, and as surfaces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+from highdicom.color import CIELabColor
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+import monai_ext
+from monai_ext.apps.anatomy import STRUCTURES
+from monai_ext.apps.deploy.series import Volume
+from monai_ext.utils import replacing
+
+__all__ = ["volumes_ml", "write_results"]
+
+# of the patient and the study; a SEG repeats them, and anonymised files may lack them
+REPEATED = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
+)
+NOTE = "Research only; not for diagnosis or treatment."
+
+
+def write_results(
+    folder: Path, title: str, metadata: Mapping[str, Any], label: np.ndarray, volume: Volume, stl: bool = False
+) -> list[Path]:
+    """Write ``TITLE_seg.dcm``, ``TITLE_volumes.json`` and, if asked for, ``TITLE_ORGAN.stl``; all of them or none.
+
+    Args:
+        folder: made if need be.
+        title: what the files' names begin with.
+        metadata: the bundle's ``metadata.json``, for the names of the classes and the version.
+        label: ``(slices, rows, columns)`` on the grid of ``volume``.
+        volume: the series.
+        stl: write surfaces.
+
+    Raises:
+        ValueError: if a class has no coded term.
+    """
+    channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    classes = {name: int(value) for value, name in channels.items() if int(value) > 0}
+    segmentation = _segmentation(title, metadata, classes, label, volume)
+    amounts = volumes_ml(label, volume.affine, classes)
+    surfaces = {name: _surface(label == value, volume.affine) for name, value in classes.items()} if stl else {}
+    first = volume.frames[0].source
+    summary = {
+        "bundle": title,
+        "version": metadata["version"],
+        "study_instance_uid": str(first.StudyInstanceUID),
+        "series_instance_uid": str(first.SeriesInstanceUID),
+        "segmentation_sop_instance_uid": str(segmentation.SOPInstanceUID),
+        "volumes_ml": {name: round(amount, 4) for name, amount in amounts.items()},
+        "note": NOTE,
+    }
+    written = [folder / f"{title}_seg.dcm"]
+    with replacing(written[0]) as temporary:
+        segmentation.save_as(temporary)
+    for name, content in surfaces.items():
+        if content is not None:
+            written.append(folder / f"{title}_{name.replace(' ', '_')}.stl")
+            with replacing(written[-1]) as temporary:
+                temporary.write_bytes(content)
+    written.append(folder / f"{title}_volumes.json")  # last: where it is, the others are complete
+    with replacing(written[-1]) as temporary:
+        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return written
+
+
+def volumes_ml(label: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]) -> dict[str, float]:
+    """Voxels of each class times the voxel's volume.
+
+    Examples::
+
+        >>> volumes_ml(np.ones((10, 10, 10)), np.diag([1, 1, 5, 1]), {"liver": 1})
+        {'liver': 5.0}
+    """
+    voxel = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    counts = np.bincount(np.asarray(label, dtype=np.uint8).ravel(), minlength=256)
+    return {name: float(counts[value]) * voxel for name, value in classes.items()}
+
+
+def _segmentation(
+    title: str, metadata: Mapping[str, Any], classes: Mapping[str, int], label: np.ndarray, volume: Volume
+) -> hd.seg.Segmentation:
+    frames = volume.frames
+    ordered = np.asarray(label, dtype=np.uint8)
+    multi_frame = len({id(frame.source) for frame in frames}) == 1 and len(frames) > 1
+    if multi_frame:  # its segmentation follows the order in which the frames are stored
+        stored = np.zeros_like(ordered)
+        stored[[frame.index for frame in frames]] = ordered
+        ordered = stored
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=title[:64], family=codes.DCM.ArtificialIntelligence, version=str(metadata["version"])
+    )
+    for frame in frames:
+        for keyword in REPEATED:
+            if keyword not in frame.source:
+                setattr(frame.source, keyword, None)
+    by_value = sorted(classes.items(), key=lambda item: item[1])
+    return hd.seg.Segmentation(
+        source_images=[frames[0].source] if multi_frame else [frame.source for frame in frames],
+        pixel_array=ordered,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_described(name, value, algorithm) for name, value in by_value],
+        series_instance_uid=hd.UID(),
+        series_number=int(frames[0].source.get("SeriesNumber") or 0) + 1000,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="monai_ext",
+        manufacturer_model_name=title,
+        software_versions=monai_ext.__version__,
+        device_serial_number="0",
+        content_description=f"Segmentation by {title}"[:64],
+        series_description=f"Segmentation by {title}. {NOTE}"[:64],
+        omit_empty_frames=bool(ordered.any()),
+    )
+
+
+def _described(name: str, value: int, algorithm: hd.AlgorithmIdentificationSequence) -> hd.seg.SegmentDescription:
+    structure = STRUCTURES.get(name.lower())
+    if structure is None:
+        raise ValueError(
+            f"monai_ext: class {name!r} has no coded term, so DICOM SEG cannot name it. Known are "
+            f"{', '.join(STRUCTURES)}; add it to monai_ext.apps.anatomy.STRUCTURES."
+        )
+    category = codes.SCT.MorphologicallyAbnormalStructure if structure.abnormal else codes.SCT.AnatomicalStructure
+    segment = hd.seg.SegmentDescription(
+        segment_number=value,
+        segment_label=name,
+        segmented_property_category=category,
+        segmented_property_type=Code(structure.code, "SCT", structure.meaning),
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        display_color=CIELabColor.from_rgb(*structure.colour),
+    )
+    if structure.side is not None:
+        side = getattr(codes.SCT, structure.side)
+        modifier = Dataset()
+        modifier.CodeValue, modifier.CodingSchemeDesignator, modifier.CodeMeaning = side.value, "SCT", side.meaning
+        segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    return segment
+
+
+def _surface(mask: np.ndarray, affine: np.ndarray) -> bytes | None:
+    """The outline of a structure as STL, in mm and DICOM's patient coordinates (LPS); None of an empty one."""
+    import trimesh
+    from skimage.measure import marching_cubes
+
+    if not mask.any():
+        return None
+    vertices, faces, _, _ = marching_cubes(np.pad(mask.transpose(2, 1, 0), 1).astype(np.float32), 0.5)
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    points = (vertices - 1) @ lps[:3, :3].T + lps[:3, 3]
+    return trimesh.Trimesh(points, faces).export(file_type="stl")

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The MONAI Deploy application on real DICOM files: the voxels are those of the research route."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import highdicom as hd
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import torch
+from monai.bundle import ckpt_export
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
+
+from monai_ext.apps.deploy import deploy
+from monai_ext.apps.deploy.results import volumes_ml, write_results
+from monai_ext.apps.deploy.series import find_series, read_volume, select_series
+from tests.apps.series import compress, edit, make_mr, make_multi_frame, tilt
+from tests.apps.test_deploy_series import write_report
+from tests.dicom import write_ct_series
+from tests_apps.bundles import ROOT, random_weights, run_bundle
+from tests_apps.studies import ct, save
+
+BUNDLE = "dcaunet_synapse"
+FORMS = {
+    "plain": lambda folder: None,
+    "jpeg2000": lambda folder: compress(folder, JPEG2000Lossless),
+    "jpegls": lambda folder: compress(folder, JPEGLSLossless),
+    "multi_frame": make_multi_frame,
+}
+
+
+def oblique_study(orientation: str) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels and affine; a coronal series runs along the patient from front to back."""
+    image, _, affine = ct(5, size=40, slices=12 if orientation == "axial" else 36)
+    if orientation == "coronal":
+        image, affine = image.transpose(0, 2, 1)[:, :, ::3], affine[:, [0, 2, 1, 3]] @ np.diag([1.0, 1.0, 3.0, 1.0])
+    return np.ascontiguousarray(image), affine
+
+
+def label_of(file: Path, affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The segments of a DICOM SEG, each frame at the place that it states, on the grid of ``affine`` (RAS)."""
+    segmentation = hd.seg.segread(file)
+    label = np.zeros(shape, np.uint8)
+    inverse = np.linalg.inv(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+    frames = np.atleast_3d(segmentation.pixel_array)
+    for group, frame in zip(segmentation.PerFrameFunctionalGroupsSequence, frames):
+        position = np.array(group.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        x, y, z = (inverse @ [*position, 1.0])[:3]
+        assert abs(x) < 1e-2
+        assert abs(y) < 1e-2
+        assert abs(z - round(z)) < 1e-2
+        number = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        label[:, :, round(z)][frame.T > 0] = number
+    return label
+
+
+@pytest.mark.parametrize(
+    ("orientation", "form"),
+    [
+        *(("axial", form) for form in FORMS),
+        *(("coronal", form) for form in ("plain", "jpeg2000", "multi_frame")),
+    ],
+)
+def test_segments_are_the_label_of_the_bundle(bundles, orientation, form, tmp_path):
+    image, affine = oblique_study(orientation)
+    write_ct_series(tmp_path / "study" / "ct", image, affine)
+    FORMS[form](tmp_path / "study" / "ct")
+    write_report(tmp_path / "study" / "report")
+    deploy(str(bundles[BUNDLE]), str(tmp_path / "study"), str(tmp_path / "out"))
+    source = save(tmp_path / "ct.nii.gz", image, affine)
+    expected = np.asarray(nibabel.load(run_bundle(bundles[BUNDLE], source, tmp_path / "bundle")).dataobj)
+    found = label_of(tmp_path / "out" / f"{BUNDLE}_seg.dcm", affine, image.shape)
+    np.testing.assert_array_equal(found, expected)
+    assert len(np.unique(found)) > 3
+    summary = json.loads((tmp_path / "out" / f"{BUNDLE}_volumes.json").read_text())
+    voxel = abs(np.linalg.det(affine)) / 1000
+    for value, amount in enumerate(summary["volumes_ml"].values(), 1):
+        assert amount == pytest.approx(voxel * (expected == value).sum(), abs=1e-4)
+
+
+def test_mr(bundles, tmp_path):
+    image, affine = oblique_study("axial")
+    write_ct_series(tmp_path / "study", image, affine)
+    make_mr(tmp_path / "study")
+    deploy(str(bundles["dcaunet_acdc"]), str(tmp_path / "study"), str(tmp_path / "out"))
+    source = save(tmp_path / "mr.nii.gz", image, affine)
+    expected = np.asarray(nibabel.load(run_bundle(bundles["dcaunet_acdc"], source, tmp_path / "bundle")).dataobj)
+    found = label_of(tmp_path / "out" / "dcaunet_acdc_seg.dcm", affine, image.shape)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_other_programs_can_read_the_result(bundles, tmp_path):
+    """Codes, names and colours of the organs, references to the source images, and surfaces."""
+    image, affine = oblique_study("axial")
+    write_ct_series(tmp_path / "study", image, affine)
+    edit(tmp_path / "study", lambda ds: setattr(ds, "PatientID", "P7"))
+    deploy(str(bundles[BUNDLE]), str(tmp_path / "study"), str(tmp_path / "out"), stl=True)
+    segmentation = hd.seg.segread(tmp_path / "out" / f"{BUNDLE}_seg.dcm")
+    assert segmentation.PatientID == "P7"
+    assert segmentation.Modality == "SEG"
+    coded = {s.SegmentLabel: s.SegmentedPropertyTypeCodeSequence[0] for s in segmentation.SegmentSequence}
+    assert {name: str(code.CodeValue) for name, code in coded.items()} == {
+        "aorta": "15825003",
+        "gallbladder": "28231008",
+        "left kidney": "64033007",
+        "right kidney": "64033007",
+        "liver": "10200004",
+        "pancreas": "15776009",
+        "spleen": "78961009",
+        "stomach": "69695003",
+    }
+    side = coded["left kidney"].SegmentedPropertyTypeModifierCodeSequence[0]
+    assert (side.CodeValue, side.CodeMeaning) == ("7771000", "Left")
+    for segment in segmentation.SegmentSequence:
+        assert segment.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "91723000"
+        assert segment.SegmentAlgorithmType == "AUTOMATIC"
+        assert len(segment.RecommendedDisplayCIELabValue) == 3
+    assert len(segmentation.get_source_image_uids()) == image.shape[2]
+
+
+def test_surfaces_lie_where_the_organs_are(tmp_path):
+    import trimesh
+
+    image, affine = oblique_study("axial")
+    write_ct_series(tmp_path / "study", image, affine)
+    volume = read_volume(select_series(find_series(tmp_path / "study"), "CT"))
+    label = np.zeros(volume.array.shape[::-1], np.uint8)
+    label[3:8, 10:30, 5:25] = 5
+    metadata = json.loads((ROOT / "bundles" / BUNDLE / "configs" / "metadata.json").read_text())
+    files = write_results(tmp_path / "out", "box", metadata, label, volume, stl=True)
+    assert [file.name for file in files] == ["box_seg.dcm", "box_liver.stl", "box_volumes.json"]
+    surface = trimesh.load(tmp_path / "out" / "box_liver.stl")
+    liver = volumes_ml(label, volume.affine, {"liver": 5})["liver"]
+    assert abs(surface.volume) / 1000 == pytest.approx(liver, rel=0.02)  # of a box only the edges are cut
+    middle = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine @ [14.5, 19.5, 5.0, 1.0]
+    np.testing.assert_allclose(surface.center_mass, middle[:3], atol=0.1)
+
+
+def test_exported_model(bundles, tmp_path):
+    bundle = bundles[BUNDLE]
+    model = tmp_path / f"{BUNDLE}.ts"
+    ckpt_export(
+        "network_def",
+        filepath=str(model),
+        ckpt_file=str(bundle / "models" / "model.pt"),
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        config_file=str(bundle / "configs" / "inference.json"),
+    )
+    image, affine = oblique_study("axial")
+    write_ct_series(tmp_path / "study", image, affine)
+    deploy(str(model), str(tmp_path / "study"), str(tmp_path / "exported"))
+    deploy(str(bundle), str(tmp_path / "study"), str(tmp_path / "folder"))
+    labels = [label_of(tmp_path / name / f"{BUNDLE}_seg.dcm", affine, image.shape) for name in ("exported", "folder")]
+    assert (labels[0] == labels[1]).mean() > 0.9999  # TorchScript may fuse operations
+
+
+def remove_one(study: Path) -> None:
+    (study / "slice004.dcm").unlink()
+
+
+def mix(study: Path) -> None:
+    """Slices of another series under the same UID."""
+    image, affine = oblique_study("coronal")
+    write_ct_series(study / "other", image[..., :3], affine)
+    uid = pydicom.dcmread(study / "slice000.dcm").SeriesInstanceUID
+    edit(study / "other", lambda ds: setattr(ds, "SeriesInstanceUID", uid))
+
+
+def only_report(study: Path) -> None:
+    empty(study)
+    write_report(study)
+
+
+def empty(study: Path) -> None:
+    for path in study.glob("*.dcm"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (remove_one, r"1 slice\(s\) missing"),
+        (mix, "the series is mixed"),
+        (only_report, "no CT series to segment"),
+        (empty, "no DICOM series .the folder is empty."),
+        (lambda study: tilt(study, 10), "the gantry was tilted by 10 degrees"),
+    ],
+    ids=["missing slice", "mixed series", "non-image object", "empty folder", "tilted gantry"],
+)
+def test_faulty_study_gives_its_reason_and_no_file(bundles, damage, reason, tmp_path):
+    write_ct_series(tmp_path / "study", *oblique_study("axial"))
+    damage(tmp_path / "study")
+    with pytest.raises((ValueError, FileNotFoundError), match=reason):
+        deploy(str(bundles[BUNDLE]), str(tmp_path / "study"), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_another_network_are_refused(bundles, tmp_path):
+    other = tmp_path / BUNDLE
+    (other / "models").mkdir(parents=True)
+    (other / "configs").symlink_to(bundles[BUNDLE] / "configs")
+    torch.save(random_weights(bundles["unet_dca_synapse"], 0), other / "models" / "model.pt")
+    write_ct_series(tmp_path / "study", *oblique_study("axial"))
+    with pytest.raises(ValueError, match="its weights do not fit DCAUNet"):
+        deploy(str(other), str(tmp_path / "study"), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_bundle(tmp_path):
+    with pytest.raises(FileNotFoundError, match="bundle 'dcaunet_sinapse' found neither in"):
+        deploy("dcaunet_sinapse", str(tmp_path), str(tmp_path / "out"))

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Annotation rounds on MONAI Label's own server: segment, correct, submit, train, segment again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import requests
+import torch
+
+from tests_apps.bundles import run_bundle, write_bundle
+from tests_apps.server import Server
+from tests_apps.studies import ct, save
+
+BUNDLE = "dcaunet_synapse"
+CASES = (5, 6, 7)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_bundle(tmp_path_factory.mktemp("bundle"), BUNDLE, size=32)
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("round") / "studies"
+    for case in CASES:
+        image, _, affine = ct(case, size=32, slices=6)
+        save(folder / f"ct{case}.nii.gz", image, affine)
+    return folder
+
+
+def voxels(answer: requests.Response, file: Path) -> np.ndarray:
+    assert answer.status_code == 200, answer.text
+    file.write_bytes(answer.content)
+    return np.asarray(nibabel.load(file).dataobj)
+
+
+def test_annotation_round(bundle, studies, tmp_path):
+    with Server(studies, [bundle]) as server:
+        weights = server.weights(BUNDLE)
+        first_weights = weights.read_bytes()
+        before = voxels(server.infer(BUNDLE, "ct5"), tmp_path / "before.nii.gz")
+
+        # the annotator corrects labels; 3D Slicer numbers the segments of its list, and the list was reordered
+        for case in CASES:
+            _, label, affine = ct(case, size=32, slices=6)
+            segments = np.zeros_like(label)
+            segments[label == 6] = 1
+            segments[label == 1] = 2
+            file = save(tmp_path / f"ct{case}.nii.gz", segments, affine)
+            names = [{"name": "liver", "idx": 1}, {"name": "spleen", "idx": 2}]
+            answer = server.save_label(f"ct{case}", file, label_info=names)
+            assert answer.status_code == 200, answer.text
+        saved = server.studies / "labels" / "final" / "ct5.nii.gz"
+        assert saved.read_bytes() == (tmp_path / "ct5.nii.gz").read_bytes()
+        stats = requests.get(f"{server.url}/datastore/", timeout=60).json()
+        assert stats["completed"] == 3
+
+        server.train(BUNDLE, max_epochs=1, learning_rate=0.01)
+        task = server.wait_for_training()
+        assert task["status"] == "DONE", task["details"]
+        assert weights.read_bytes() != first_weights
+        assert weights.with_name("previous.pt").read_bytes() == first_weights
+        assert not (weights.parents[1] / "training").exists()
+        assert (bundle / "models" / "model.pt").read_bytes() == first_weights  # the bundle's own are never touched
+
+        # the next answer is that of the new weights, and the former can still be asked for
+        after = voxels(server.infer(BUNDLE, "ct5"), tmp_path / "after.nii.gz")
+        trained = write_bundle(tmp_path / "trained", BUNDLE, size=32)
+        (trained / "models" / "model.pt").write_bytes(weights.read_bytes())
+        expected = run_bundle(trained, studies / "ct5.nii.gz", tmp_path / "expected")
+        np.testing.assert_array_equal(after, np.asarray(nibabel.load(expected).dataobj))
+        assert (after != before).any()
+        info = requests.get(f"{server.url}/info/", timeout=60).json()
+        assert info["models"][BUNDLE]["config"]["model_filename"] == ["model.pt", "previous.pt"]
+        former = server.infer(BUNDLE, "ct5", model_filename="previous.pt")
+        np.testing.assert_array_equal(voxels(former, tmp_path / "former.nii.gz"), before)
+
+
+def test_server_killed_during_training(bundle, studies, tmp_path):
+    with Server(studies, [bundle]) as server:
+        label = save(tmp_path / "ct5.nii.gz", ct(5, size=32, slices=6)[1] % 9, ct(5, size=32, slices=6)[2])
+        assert server.save_label("ct5", label).status_code == 200
+        weights = server.weights(BUNDLE)
+        kept = weights.read_bytes()
+        before = voxels(server.infer(BUNDLE, "ct5"), tmp_path / "before.nii.gz")
+        server.train(BUNDLE, max_epochs=100_000, val_split=0)
+        written = weights.parents[1] / "training" / "model.pt"
+        end = time.monotonic() + 120
+        while not written.is_file():  # every epoch writes it
+            assert time.monotonic() < end, server.log.read_text()[-3000:]
+            time.sleep(0.05)
+        server.kill()
+        assert weights.read_bytes() == kept
+    with Server(studies, [bundle]) as server:
+        np.testing.assert_array_equal(voxels(server.infer(BUNDLE, "ct5"), tmp_path / "after.nii.gz"), before)
+
+
+@pytest.fixture
+def training(bundle, studies, tmp_path):
+    """The server's trainer by itself, and a datastore with one labelled study."""
+    from monai_ext.apps.label.compat import prepare_imports
+    from monai_ext.apps.label.folder import prepare_app
+
+    prepare_imports()
+    from monailabel.datastore.local import LocalDatastore
+
+    from monai_ext.apps.label.train import BundleTraining
+
+    folder = tmp_path / "studies"
+    image, label, affine = ct(5, size=32, slices=6)
+    save(folder / "ct5.nii.gz", image, affine)
+    save(folder / "labels" / "final" / "ct5.nii.gz", label % 9, affine)
+    prepare_app(tmp_path / "app", {BUNDLE: bundle})
+    return BundleTraining(str(tmp_path / "app" / "model" / BUNDLE), {}), LocalDatastore(str(folder))
+
+
+def test_training_that_diverges_changes_nothing(training):
+    task, datastore = training
+    weights = Path(task.bundle_path, "models", "model.pt")
+    kept = weights.read_bytes()
+    with pytest.raises(ValueError, match="the model is as before"):
+        task({"max_epochs": 2, "learning_rate": 1e38, "model": BUNDLE}, datastore)
+    assert weights.read_bytes() == kept
+    assert not weights.with_name("previous.pt").exists()
+
+
+def test_training_that_fails_says_why(training):
+    task, datastore = training
+    weights = Path(task.bundle_path, "models", "model.pt")
+    torch.save({"no": torch.zeros(1)}, weights)
+    kept = weights.read_bytes()
+    with pytest.raises(ValueError, match="the model is as before.*its weights do not fit DCAUNet"):
+        task({"max_epochs": 1, "model": BUNDLE}, datastore)
+    assert weights.read_bytes() == kept
+
+
+def test_segment_of_another_name_is_refused(training):
+    task, datastore = training
+    datastore.update_label_info("ct5", "final", {"label_info": [{"name": "heart"}]})
+    with pytest.raises(ValueError, match=r"ct5.nii.gz: segment 'heart' is none of this model's classes \(aorta, "):
+        task({"max_epochs": 1, "model": BUNDLE}, datastore)
