@@ -12,7 +12,7 @@ if [ "$(cat "$env/made_from" 2>/dev/null)" != "$made_from" ]; then
     ${PYTHON:-python3} -m venv "$env"
     # torch first: what follows must not choose another build of it
     $pip install -c tools/apps/constraints.txt torch setuptools
-    $pip install -c tools/apps/constraints.txt -e '.[label,deploy]' pytest
+    $pip install -c tools/apps/constraints.txt -e '.[label,deploy]' pytest pytest-xdist
     # MONAI Label's own requirements exclude NumPy 2 and pydicom 3 (numpymaxflow, pydicom-seg); the extra "label" lists
     # what it really needs. torchvision's plain install may replace torch.
     $pip install -c tools/apps/constraints.txt --no-deps monailabel torchvision

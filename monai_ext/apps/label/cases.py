@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import SimpleITK as sitk
 from monai.utils import MetaKeys
 from PIL import Image
 
@@ -41,8 +42,9 @@ def own_cases(saved: Sequence[Mapping[str, Any]], classes: Mapping[str, int], fo
     for case in saved:
         numbers = _numbers(case, classes)
         label = str(case["label"])
-        if any(number != value for number, value in numbers.items()):
-            label = _relabelled(label, numbers, folder)
+        volume_of_picture = is_picture(case["image"]) and not is_picture(label)
+        if volume_of_picture or any(number != value for number, value in numbers.items()):
+            label = _relabelled(str(case["image"]), label, numbers or {v: v for v in classes.values()}, folder)
         cases.append({"image": str(case["image"]), "label": label})
     return cases
 
@@ -81,11 +83,15 @@ def _numbers(case: Mapping[str, Any], classes: Mapping[str, int]) -> dict[int, i
     return numbers
 
 
-def _relabelled(label: str, numbers: Mapping[int, int], folder: Path) -> str:
-    if is_picture(label):
-        with Image.open(label) as picture:
-            values = np.asarray(picture)
-        file = folder / f"{Path(label).stem}.png"
+def _relabelled(image: str, label: str, numbers: Mapping[int, int], folder: Path) -> str:
+    if is_picture(image):
+        if is_picture(label):
+            with Image.open(label) as picture:
+                values = np.asarray(picture)
+        else:  # 3D Slicer saves a volume of one slice
+            values = sitk.GetArrayFromImage(sitk.ReadImage(label))
+            values = values.reshape(values.shape[-2:])
+        file = folder / f"{Path(image).stem}.png"
         Image.fromarray(_mapped(label, values, numbers)).save(file)
     else:
         values, meta = VolumeReader().get_data((label,))
