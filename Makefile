@@ -1,12 +1,13 @@
 # make demo   train, evaluate and predict on the built-in CT phantom, with a report
 # make test   every test a user needs to trust the install
+# make test-apps   the tests of MONAI Label and MONAI Deploy, with the real programs (make apps: their environment)
 # Both make .venv themselves; with it there they start at once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint clean apps test-apps
 
 # torch goes in first and pinned: a plain "torch" would bring several GB of CUDA where none is needed
 $(READY): setup.cfg constraints.txt
@@ -31,6 +32,14 @@ demo: $(READY)
 # one thread per worker: two workers fill two cores, and the numbers do not depend on the machine
 test: $(READY)
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m pytest -n 2 --dist worksteal --durations=15 tests
+
+# MONAI Label and MONAI Deploy need other versions of some packages, so they have an environment of their own
+APPS := .venv-apps
+apps:
+	PYTHON=$(PYTHON) tools/apps/make_env.sh $(APPS)
+
+test-apps: apps
+	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(APPS)/bin/python -m pytest -n 2 --dist loadfile --durations=10 tests_apps
 
 lint: $(READY)
 	$(BIN)/ruff check .
