@@ -3,6 +3,7 @@
 
 from .dataset_info import Cohort, DatasetInfo
 from .datasets import DATASETS, check_pair, is_phantom, load_datalist, phantom_dir, phantom_image, write_phantom
+from .patches import VolumePatchDataset
 from .pictures import MaskReader, PictureReader, find_pictures
 from .readers import VolumeReader, find_images, read_geometry
 from .slices import SliceDataset, SliceSampler
@@ -19,6 +20,7 @@ __all__ = [
     "PictureReader",
     "SliceDataset",
     "SliceSampler",
+    "VolumePatchDataset",
     "VolumeReader",
     "check_pair",
     "find_images",

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inferers beside MONAI's: 2D networks on volumes, and ensembles."""
+"""Inferers beside MONAI's: 2D networks on volumes, windows of volumes as labels, and ensembles."""
 
 from .ensemble import ProbabilityEnsemble, find_checkpoints
 from .slices import SliceBatchInferer
+from .windows import SlidingWindowLabelInferer
 
-__all__ = ["ProbabilityEnsemble", "SliceBatchInferer", "find_checkpoints"]
+__all__ = ["ProbabilityEnsemble", "SliceBatchInferer", "SlidingWindowLabelInferer", "find_checkpoints"]

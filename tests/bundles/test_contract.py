@@ -18,8 +18,18 @@ from tests.bundles.runs import BUNDLES, ROOT, config
 
 SCHEMA = ROOT / "tests" / "data" / "meta_schema_20240725.json"
 CONFIGS = ("train", "evaluate", "inference")
+THREE_D = ("dcaunet_synapse", "unet_dca_synapse", "xattnres_unet_synapse")
 # what overlays bring along
-OWN_KNOBS = {"ckpt_path", "convention", "finalize", "trt_args", "tta", "mirror_axes", "ckpt_paths"}
+OWN_KNOBS = {
+    "ckpt_path",
+    "convention",
+    "finalize",
+    "trt_args",
+    "tta",
+    "mirror_axes",
+    "ckpt_paths",
+    "patches_per_volume",
+}
 # what training and inference each have their own of
 NOT_SHARED = {"dataset_dir", "network_def", "num_workers", "initialize", "run"}
 pytestmark = pytest.mark.parametrize("bundle", BUNDLES)
@@ -123,25 +133,49 @@ def test_ensembles_mirror_what_training_mirrors(bundle):
     assert set(overlay["mirror_axes"]) == mirrored
 
 
+def test_3d_overlays_agree(bundle):
+    """Patches in training, windows in validation and inference: one size, one network; and one overlay for all."""
+    if not (ROOT / "bundles" / bundle / "configs" / "train_3d.json").is_file():
+        assert bundle not in THREE_D
+        return
+    train, inference = read(bundle, "train_3d"), read(bundle, "inference_3d")
+    assert train["validate#inferer"] == inference["inferer"]
+    for key, value in inference.items():
+        if key != "inferer":
+            assert train[key] == value, key
+    crop, pad = train["train#augmentation"]["transforms"][:2]
+    assert crop["spatial_size"] == pad["spatial_size"] == inference["inferer"]["roi_size"] == "@image_size"
+    own = {key for key in train if key.startswith("network_def#")}
+    assert {key: value for key, value in inference.items() if key in own} == {key: train[key] for key in own}
+    common = read(THREE_D[0], "train_3d")
+    assert {key: value for key, value in train.items() if key not in own} == {
+        key: value for key, value in common.items() if not key.startswith("network_def#")
+    }
+
+
 def test_overlays_change_what_is_there(bundle):
     """A key of an overlay that names nothing in train.json would change nothing, in silence."""
     for base, names in (
         (["train"], ["evaluate", "multi_gpu_train", "multi_gpu_evaluate"]),
         (["inference"], ["inference_trt", "ensemble_inference"]),
         (["train", "evaluate"], ["ensemble_inference"]),
+        (["train"], ["train_3d"] if bundle in THREE_D else []),
+        (["inference"], ["inference_3d"] if bundle in THREE_D else []),
     ):
         for name in names:
             parser = ConfigParser()
             parser.read_config([*config(bundle, *base), *(config(bundle, "evaluate") if "evaluate" in name else [])])
             for key in read(bundle, name):
-                if key not in OWN_KNOBS:
+                # a network's constructor refuses what it does not know
+                if key not in OWN_KNOBS and not key.startswith("network_def#"):
                     assert parser[key] is not None, (name, key)
 
 
 def test_every_target_and_name_exists(bundle):
     import monai_ext
 
-    for name in (*CONFIGS, "multi_gpu_train", "multi_gpu_evaluate", "inference_trt", "ensemble_inference"):
+    names = (*CONFIGS, "multi_gpu_train", "multi_gpu_evaluate", "inference_trt", "ensemble_inference")
+    for name in (*names, "train_3d", "inference_3d") if bundle in THREE_D else names:
         parser = ConfigParser(read(bundle, name))
         targets = []
 

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+from monai.data.utils import compute_importance_map, dense_patch_slices
+from monai.inferers import Inferer
+from monai.utils import BlendMode, PytorchPadMode, ensure_tuple, ensure_tuple_rep, fall_back_tuple, look_up_option
+from tqdm import tqdm
+
+from monai_ext.inferers.outputs import arg_max, check_logits, device_of, label_dtype
+
+__all__ = ["SlidingWindowLabelInferer"]
+
+ROWS = 1 << 22  # logits reduced to labels at once
+
+
+class SlidingWindowLabelInferer(Inferer):
+    """Run a network on overlapping windows and return the label map: MONAI's ``SlidingWindowInferer`` and an arg-max.
+
+    The labels are those of MONAI's, but no volume of logits is ever held: windows come in the order of the first
+    axis, and once all windows over a row are added up, the row becomes labels. So beyond the label map, memory holds
+    logits over one window's length of the first axis, and stitching passes over each logit once.
+
+    A ``MetaTensor`` gives a ``MetaTensor`` with the same affine, metadata and applied operations: ``Invertd`` and
+    ``SaveImaged`` follow as usual; an arg-max transform must not.
+
+    Args:
+        roi_size: size of a window, one number or one per axis; where it is not positive, the input's. Inputs smaller
+            than a window are padded, labels cropped back.
+        sw_batch_size: number of windows predicted at once.
+        overlap: part of a window that the next one covers again, one number or one per axis, from 0 to below 1.
+        mode: weight of the logits in a window, ``"gaussian"`` (less towards the borders) or ``"constant"``.
+        sigma_scale: standard deviation of the Gaussian over the window's size.
+        padding_mode: of ``torch.nn.functional.pad``.
+        cval: value for constant padding.
+        sw_device: device for windows and stitching; by default that of the network's parameters, else of the input.
+        device: device for the labels; by default that of the input.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: if an argument is not as described; on a call, if ``roi_size`` has another number of axes than the
+            input, or the network returns anything but one tensor of logits of the window's size.
+
+    Shape:
+        - input: ``(B, C, *spatial)``
+        - output: ``(B, 1, *spatial)``, uint8 (int16 above 256 classes). A network with one output channel means
+          foreground where its logit is positive.
+
+    Examples::
+
+        >>> network = nn.Conv3d(1, 9, kernel_size=1)
+        >>> SlidingWindowLabelInferer(roi_size=(96, 96, 64))(torch.rand(1, 1, 200, 180, 90), network).shape
+        torch.Size([1, 1, 200, 180, 90])
+    """
+
+    def __init__(
+        self,
+        roi_size: Sequence[int] | int,
+        sw_batch_size: int = 1,
+        overlap: Sequence[float] | float = 0.5,
+        mode: str = "gaussian",
+        sigma_scale: float = 0.125,
+        padding_mode: str = "constant",
+        cval: float = 0.0,
+        sw_device: torch.device | str | None = None,
+        device: torch.device | str | None = None,
+        progress: bool = False,
+    ) -> None:
+        super().__init__()
+        if sw_batch_size < 1:
+            raise ValueError(f"sw_batch_size must be at least 1, got {sw_batch_size}.")
+        if not all(0 <= part < 1 for part in ensure_tuple(overlap)):
+            raise ValueError(f"overlap must be from 0 to below 1, got {overlap}.")
+        self.roi_size = roi_size
+        self.sw_batch_size = sw_batch_size
+        self.overlap = overlap
+        self.mode = look_up_option(mode, BlendMode)
+        self.sigma_scale = sigma_scale
+        self.padding_mode = look_up_option(padding_mode, PytorchPadMode)
+        self.cval = cval
+        self.sw_device = sw_device
+        self.device = device
+        self.progress = progress
+
+    @torch.no_grad()
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Return the labels of ``inputs``; ``args`` and ``kwargs`` go to ``network``."""
+        size = inputs.shape[2:]
+        if isinstance(self.roi_size, Sequence) and len(self.roi_size) != len(size):
+            raise ValueError(f"roi_size {list(self.roi_size)} for an input {list(inputs.shape)}: {len(size)} axes.")
+        x = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        roi = fall_back_tuple(self.roi_size, size)
+        missing = [max(window - side, 0) for window, side in zip(roi, size)]
+        padding = [part for gap in reversed(missing) for part in (gap // 2, gap - gap // 2)]
+        if any(padding):
+            x = F.pad(x, padding, mode=self.padding_mode, value=self.cval)
+        steps = [
+            window if window == side else max(1, int(window * (1 - part)))
+            for window, side, part in zip(roi, x.shape[2:], ensure_tuple_rep(self.overlap, len(size)))
+        ]
+        windows = [(b, w) for b in range(len(x)) for w in dense_patch_slices(x.shape[2:], roi, steps)]
+        device = torch.device(self.sw_device or device_of(network) or x.device)
+        weight = compute_importance_map(roi, self.mode, self.sigma_scale, device, torch.float32)
+        labels = _Stitcher(x.shape, roi, weight, torch.device(self.device or x.device))
+        with tqdm(total=len(windows), unit="window", disable=not self.progress) as bar:
+            for start in range(0, len(windows), self.sw_batch_size):
+                chosen = windows[start : start + self.sw_batch_size]
+                batch = torch.stack([x[(b, slice(None), *window)] for b, window in chosen]).to(device)
+                logits = check_logits(network(batch, *args, **kwargs), batch, "windows")
+                if logits.shape[2:] != batch.shape[2:]:
+                    raise ValueError(
+                        f"the network returned shape {list(logits.shape)} for windows {list(batch.shape)}, expected "
+                        "logits of the windows' size."
+                    )
+                for (b, window), patch in zip(chosen, logits):
+                    labels.add(b, window, patch)
+                bar.update(len(chosen))
+        inside = [slice(gap // 2, gap // 2 + side) for gap, side in zip(missing, size)]
+        result = labels.finish()[(slice(None), slice(None), *inside)].contiguous()
+        return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
+
+
+class _Stitcher:
+    """Add up weighted windows, ordered along the first axis, and keep the arg-max of each row that is complete.
+
+    Row ``i`` of the volume lies at ``i`` modulo the window's length, so that nothing is moved when windows go on.
+    """
+
+    def __init__(self, shape: Sequence[int], roi: Sequence[int], weight: torch.Tensor, device: torch.device) -> None:
+        self.shape = shape
+        self.rows = roi[0]
+        self.weight = weight
+        self.device = device
+        self.batch, self.start = 0, 0  # of the rows that are being added up
+        self.labels = self.scores = self.weights = torch.empty(0)  # until the number of classes is known
+
+    def add(self, batch: int, window: Sequence[slice], logits: torch.Tensor) -> None:
+        if not self.scores.numel():
+            self._allocate(logits)
+        if batch != self.batch:
+            self._complete(self.shape[2])
+            self.batch, self.start = batch, 0
+        self._complete(window[0].start)
+        offset = self.start % self.rows
+        for rows, source in (
+            (slice(offset, None), slice(None, self.rows - offset)),
+            (slice(None, offset), slice(self.rows - offset, None)),
+        ):
+            weight = self.weight[source]
+            self.scores[(slice(None), rows, *window[1:])].addcmul_(logits[:, source], weight)
+            self.weights[(rows, *window[1:])].add_(weight)
+
+    def finish(self) -> torch.Tensor:
+        self._complete(self.shape[2])
+        return self.labels
+
+    def _allocate(self, logits: torch.Tensor) -> None:
+        self.weight = self.weight.to(logits.dtype)
+        self.scores = logits.new_zeros((len(logits), self.rows, *self.shape[3:]))
+        self.weights = logits.new_zeros((self.rows, *self.shape[3:]))
+        shape = (self.shape[0], 1, *self.shape[2:])
+        self.labels = torch.empty(shape, dtype=label_dtype(len(logits)), device=self.device)
+
+    def _complete(self, stop: int) -> None:
+        """Turn the rows up to ``stop`` into labels; no window will come over them."""
+        step = max(1, ROWS // self.scores[:, 0].numel())
+        while self.start < stop:
+            offset = self.start % self.rows
+            count = min(step, stop - self.start, self.rows - offset)
+            rows = slice(offset, offset + count)
+            scores = self.scores[:, rows]
+            scores /= self.weights[rows]
+            self.labels[self.batch, :, self.start : self.start + count] = arg_max(scores, dim=0).to(self.device)
+            scores.zero_()
+            self.weights[rows].zero_()
+            self.start += count

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, MetaTensor
+from monai.transforms import ClassesToIndicesd, Compose, RandCropByLabelClassesd, RandFlipd, SpatialPadd
+
+from monai_ext.data import SliceSampler, VolumePatchDataset
+
+DATA = [{"number": 1, "shape": (12, 10, 6)}, {"number": 2, "shape": (9, 11, 3)}]
+PATCH = (6, 6, 4)
+
+
+def make_volume(item: dict) -> dict:
+    """Every voxel says where it is; class 1 is one voxel, class 2 none, the rest background."""
+    shape = item["shape"]
+    image = torch.arange(np.prod(shape), dtype=torch.float32).reshape(1, *shape) + 10000 * item["number"]
+    label = torch.zeros(1, *shape, dtype=torch.uint8)
+    label[0, 4, 4, 1] = 1
+    return {"image": MetaTensor(image), "label": MetaTensor(label), "case_id": str(item["number"])}
+
+
+def dataset(flip: float = 0.5, ratios=(1, 1, 1), **kwargs) -> VolumePatchDataset:
+    patch = Compose(
+        [
+            RandCropByLabelClassesd(
+                ["image", "label"],
+                "label",
+                PATCH,
+                ratios=list(ratios),
+                indices_key="label_cls_indices",
+                allow_smaller=True,
+                warn=False,
+            ),
+            SpatialPadd(["image", "label"], PATCH),
+            RandFlipd(["image", "label"], prob=flip, spatial_axis=0),
+        ]
+    )
+    index = ClassesToIndicesd("label", num_classes=3, max_samples_per_class=5)
+    keys = ("image", "label", "label_cls_indices")
+    return VolumePatchDataset(DATA, make_volume, patch, index, keys, 4, progress=False, **kwargs)
+
+
+def batches(workers: int, epoch: int = 0, seed: int = 3, **kwargs) -> list[torch.Tensor]:
+    patches = dataset(**kwargs)
+    sampler = SliceSampler(patches, seed=seed)
+    sampler.set_epoch(epoch)
+    return [batch["image"] for batch in DataLoader(patches, sampler=sampler, batch_size=3, num_workers=workers)]
+
+
+def test_patches_are_parts_of_their_volume():
+    patches = dataset(flip=0)
+    assert len(patches) == 8
+    for index in range(8):
+        (patch,) = patches[index]
+        assert patch.keys() == {"image", "label"}
+        image, label = patch["image"], patch["label"]
+        assert type(image) is torch.Tensor and image.shape == label.shape == (1, *PATCH)
+        volume = make_volume(DATA[index // 4])
+        inside = image > 0  # one volume has three slices, a patch four
+        assert inside.float().mean() == (1 if index < 4 else 0.75)
+        found = image[inside].long() - 10000 * DATA[index // 4]["number"]
+        assert torch.equal(label[inside], volume["label"].as_tensor().flatten()[found])
+        x, y, z = np.unravel_index(found.reshape(6, 6, -1).numpy(), DATA[index // 4]["shape"])
+        assert (np.diff(x, axis=0) == 1).all() and (np.diff(y, axis=1) == 1).all() and (np.diff(z, axis=2) == 1).all()
+
+
+def test_classes_are_drawn_by_their_ratios():
+    rare = dataset(ratios=(0, 1, 1))
+    assert all(rare[(index, seed)][0]["label"].any() for index in range(8) for seed in range(3))
+
+
+def test_batches_depend_on_seed_and_epoch_only():
+    first = batches(workers=0)
+    for workers in (0, 2):
+        assert all(map(torch.equal, first, batches(workers)))
+    assert all(map(torch.equal, first, batches(0, cache_rate=0.0)))
+    assert not all(map(torch.equal, first, batches(0, epoch=1)))
+    assert not all(map(torch.equal, first, batches(0, seed=4)))
+
+
+def test_drawing_leaves_the_cache_as_it_is():
+    patches = dataset()
+    before = [patches.volumes[i]["image"].clone() for i in range(2)]
+    for index in range(8):
+        patches[(index, index)]
+    assert all(torch.equal(patches.volumes[i]["image"], before[i]) for i in range(2))
+
+
+def test_nothing_to_draw():
+    with pytest.raises(ValueError, match="no volume to draw patches from"):
+        VolumePatchDataset([], make_volume, make_volume)
+    with pytest.raises(ValueError, match="patches_per_volume must be at least 1, got 0"):
+        VolumePatchDataset(DATA, make_volume, make_volume, patches_per_volume=0)
