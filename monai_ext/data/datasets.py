@@ -122,9 +122,9 @@ def load_datalist(
         check: look at every image and label (their headers) before any work starts.
 
     Returns:
-        ``training``, ``validation`` and ``test``: lists of ``{"image": path, "label": path, "case_id": str}``;
-        ``label_mapping``: value in label volumes -> class, or None; ``label_coding``: of pictures, for ``MaskReader``;
-        ``phantom``: whether this is synthetic data.
+        Under ``training``, ``validation`` and ``test`` lists of ``{"image": path, "label": path, "case_id": str}``;
+        ``label_mapping`` from values in label volumes to classes, or None; ``label_coding`` of pictures, for
+        ``MaskReader``; ``phantom``, whether this is synthetic data.
 
     Raises:
         FileNotFoundError: if the folder, the list or a file is missing.

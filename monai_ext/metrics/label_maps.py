@@ -55,7 +55,7 @@ def label_metrics(
         metrics: names among ``"dice"``, ``"hd95"``, ``"iou"`` and ``"assd"`` (average symmetric surface distance).
 
     Returns:
-        For each name in ``metrics`` a float64 array of length ``num_classes - 1``: classes ``1 .. num_classes - 1``.
+        For each name in ``metrics`` a float64 array with one entry for each of classes ``1 .. num_classes - 1``.
 
     Raises:
         ValueError: if dtypes, shapes, labels, ``spacing``, ``convention`` or ``metrics`` are not as described.
