@@ -1,5 +1,6 @@
 # make demo   train, evaluate and predict on the built-in CT phantom, with a report
 # make test   every test a user needs to trust the install
+# make docs   the documentation as a site: site/index.html
 # make test-apps   the tests of MONAI Label and MONAI Deploy, with the real programs (make apps: their environment)
 # Both make .venv themselves; with it there they start at once.
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint clean apps test-apps
+.PHONY: demo test docs lint clean apps test-apps
 
 # torch goes in first and pinned: a plain "torch" would bring several GB of CUDA where none is needed
 $(READY): setup.cfg constraints.txt
@@ -41,11 +42,15 @@ apps:
 test-apps: apps
 	OMP_NUM_THREADS=1 MPLBACKEND=Agg $(APPS)/bin/python -m pytest -n 2 --dist loadfile --durations=10 tests_apps
 
+# pages and docstrings; a warning is an error, and nothing is fetched
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -q docs site
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) *.egg-info build dist demo .mypy_cache .ruff_cache
+	rm -rf $(VENV) *.egg-info build dist demo site .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
