@@ -36,8 +36,8 @@ def fold_parts(
     Raises:
         ValueError: if there is no such fold, or it would be empty.
     """
-    if not 0 <= fold < folds:
-        raise ValueError(f"monai_ext: fold must be 0 to {folds - 1}, got {fold}.")
+    if not isinstance(fold, int) or not 0 <= fold < folds:
+        raise ValueError(f"monai_ext: fold must be 0 to {folds - 1}, got {fold!r}.")
     groups: dict[str, list[str]] = {}
     if stratum is None:
         groups[""] = _shuffled(cases, patient)

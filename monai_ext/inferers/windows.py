@@ -112,7 +112,7 @@ class SlidingWindowLabelInferer(Inferer):
         with tqdm(total=len(windows), unit="window", disable=not self.progress) as bar:
             for start in range(0, len(windows), self.sw_batch_size):
                 chosen = windows[start : start + self.sw_batch_size]
-                batch = torch.stack([x[(b, slice(None), *window)] for b, window in chosen]).to(device)
+                batch = torch.stack([x[b][(slice(None), *window)] for b, window in chosen]).to(device)
                 logits = check_logits(network(batch, *args, **kwargs), batch, "windows")
                 if logits.shape[2:] != batch.shape[2:]:
                     raise ValueError(

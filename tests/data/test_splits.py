@@ -2,10 +2,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from monai_ext.data import DATASETS, load_datalist
 from monai_ext.data.splits import fold_parts, hold_out, random_parts
+from tests.data.volumes import write_acdc, write_raw_synapse
 
 CASES = [f"p{patient:02d}_{frame}" for patient in range(11) for frame in ("a", "b")]
 
@@ -30,8 +33,53 @@ def test_sorted_folds_are_runs_of_names_within_each_kind():
     assert parts["test"] == ["benign (3)", "benign (4)", "malignant (3)", "malignant (4)"]
 
 
+def write_volumes(name: str, folder: Path) -> None:
+    if name == "acdc":
+        write_acdc(folder, list(range(1, 12)))
+    else:
+        write_raw_synapse(folder, [*range(1, 11), 22], shape=(4, 4, 3))
+
+
+VOLUMES = [name for name, dataset in DATASETS.items() if dataset.label_coding is None]
+
+
+@pytest.mark.parametrize("name", [*VOLUMES, "own list"])
+def test_folds_of_volumes_partition_the_cases(name, tmp_path):
+    """Pictures: tests/data/test_picture_datasets.py."""
+    write_volumes(name, tmp_path)
+    source: dict = {"dataset_name": name, "dataset_dir": tmp_path}
+    if name == "own list":
+        cases = load_datalist("synapse", tmp_path)
+        pairs = {part: [{k: c[k] for k in ("image", "label")} for c in cases[part]] for part in ("training", "test")}
+        (tmp_path / "list.json").write_text(json.dumps(pairs))
+        source = {"datalist": tmp_path / "list.json"}
+    parts = [load_datalist(**source, fold=fold) for fold in range(5)]
+    ids = [
+        {part: [c["case_id"] for c in cases[part]] for part in ("training", "validation", "test")} for cases in parts
+    ]
+    tested = [case for fold in ids for case in fold["test"]]
+    of = DATASETS[name].patient if name in DATASETS else str
+    assert len(tested) == len(set(tested)) >= 9
+    for fold in ids:
+        assert all(fold.values())
+        assert sorted(fold["training"] + fold["validation"] + fold["test"]) == sorted(tested)
+        patients = [set(map(of, cases)) for cases in fold.values()]
+        assert not (patients[0] & patients[1] or patients[0] & patients[2] or patients[1] & patients[2])
+    whole = load_datalist(**source, fold=2, split="paper")
+    assert sorted(c["case_id"] for c in whole["training"]) == sorted(ids[2]["training"] + ids[2]["validation"])
+    with pytest.raises(ValueError, match="^monai_ext: fold must be 0 to 4, got 5"):
+        load_datalist(**source, fold=5)
+
+
 @pytest.mark.parametrize(
-    ("fold", "folds", "words"), [(5, 5, "0 to 4, got 5"), (-1, 5, "got -1"), (0, 20, "11 patients")]
+    ("fold", "folds", "words"),
+    [
+        (5, 5, "0 to 4, got 5"),
+        (-1, 5, "got -1"),
+        (1.5, 5, r"0 to 4, got 1\.5"),
+        ("all", 5, "0 to 4, got 'all'"),
+        (0, 20, "11 patients"),
+    ],
 )
 def test_impossible_folds(fold, folds, words):
     with pytest.raises(ValueError, match=words):
