@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import highdicom as hd
@@ -213,3 +216,20 @@ def test_weights_of_another_network_are_refused(bundles, tmp_path):
 def test_unknown_bundle(tmp_path):
     with pytest.raises(FileNotFoundError, match="bundle 'dcaunet_sinapse' found neither in"):
         deploy("dcaunet_sinapse", str(tmp_path), str(tmp_path / "out"))
+
+
+def test_container_entry(bundles, tmp_path):
+    """As MONAI Deploy's runners start it; an error is its last line and nothing else."""
+    write_ct_series(tmp_path / "study", *oblique_study("axial"))
+    places = {"INPUT": tmp_path / "study", "OUTPUT": tmp_path / "out", "MODEL": bundles[BUNDLE]}
+    environment = {**os.environ, **{f"HOLOSCAN_{name}_PATH": str(place) for name, place in places.items()}}
+    command = [sys.executable, "-m", "monai_ext.apps.deploy"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "out" / f"{BUNDLE}_volumes.json")
+    remove_one(tmp_path / "study")
+    environment["HOLOSCAN_OUTPUT_PATH"] = str(tmp_path / "none")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "1 slice(s) missing" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "none").exists()
