@@ -14,6 +14,18 @@ from types import TracebackType
 __all__ = ["bundle_root", "end_with_plain_error", "find_bundle", "known_bundles", "plain_cause"]
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
+# what the system says -> what to do; the first that is found in an error's chain counts
+_ADVICE = {
+    "CUDA out of memory": "the GPU's memory is full. Lower --batch_size or --image_size, or keep --amp true.",
+    "DataLoader worker": (
+        "a worker process was ended by the system, for lack of memory most often. Lower --num_workers or --cache_rate, "
+        "and go on with --resume true."
+    ),
+    "No space left on device": "the disk is full. Make room, and go on with --resume true.",
+    "Stale file handle": (
+        "the folder of the data went away (a network share?). Bring it back, and go on with --resume true."
+    ),
+}
 
 
 def bundle_root(name: str) -> str:
@@ -86,10 +98,12 @@ def end_with_plain_error() -> None:
 
 
 def plain_cause(error: BaseException) -> str | None:
-    """The innermost message of this library in an error's chain, in one line; None if it is not ours."""
+    """The innermost message of this library in an error's chain, or advice on one of the system's; None if neither."""
     lines = "".join(traceback.format_exception(error))
     causes = re.findall(r"^\w*(?:Error|Exception): (monai_ext: .*)$", lines, re.MULTILINE)
-    return causes[0] if causes else None  # the innermost comes first
+    if causes:
+        return causes[0]  # the innermost comes first
+    return next((f"monai_ext: {advice}" for sign, advice in _ADVICE.items() if sign in lines), None)
 
 
 def _traceback_then_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
