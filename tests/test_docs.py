@@ -5,7 +5,7 @@ Every box of the README and of ``docs`` is run, in its page's order, in a folder
 
 * ``python`` boxes as they are, each in a namespace of its own;
 * ``bash`` boxes line by line. ``python -m`` runs in this process, ``torchrun`` starts one (``tests/bundles`` has two).
-  Behind the printed options come those of ``SMALL`` that the command's config has, so that hours become seconds;
+  Behind the printed options come those of ``SMALL`` that the bundle's config has, so that hours become seconds;
   ``phantom`` writes five cases. Of ``make TARGET`` it is only asked whether it is there: what ``demo`` does is printed,
   and run, on the page of the first run;
 * ``/data/NAME`` is a cohort of that layout, see ``write_data``;
@@ -42,7 +42,7 @@ DOCS = ROOT / "docs"
 BOX = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN, NOT_RUN = {"bash", "python"}, {"console", "text", "{toctree}", "{include}"}
 PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md"))]
-SMALL = {"epochs": 1, "val_interval": 1, "batch_size": 8, "num_workers": 0, "image_size": 32}
+SMALL = {"epochs": 1, "val_interval": 1, "batch_size": 8, "num_workers": 0, "image_size": 32, "patches_per_volume": 1}
 # what /data/NAME on a page stands for
 PICTURES = {
     "ISIC2016": "isic2016",
@@ -61,6 +61,10 @@ PICTURES = {
 
 def boxes(page: Path) -> list[tuple[str, str]]:
     return [(match[1], match[2]) for match in BOX.finditer(page.read_text(encoding="utf-8"))]
+
+
+def lines(content: str) -> list[str]:
+    return [line for line in content.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
 
 
 def name_of(page: Path) -> str:
@@ -112,8 +116,14 @@ def workplace(tmp_path, monkeypatch) -> Iterator[Path]:
 
 
 def small_options(words: list[str]) -> list[str]:
-    """Those of ``SMALL`` that the configs of a ``monai.bundle run`` have, in the form that they have there."""
-    files = words[words.index("--config_file") + 1]
+    """Those of ``SMALL`` that the configs of a ``monai.bundle run`` have, in the form that they have there.
+
+    ``segment`` and ``explain`` run a bundle's inference.
+    """
+    if "--config_file" in words:
+        files = words[words.index("--config_file") + 1]
+    else:
+        files = f"bundles/{words[words.index('--bundle') + 1]}/configs/inference.json"
     config = ConfigParser.load_config_files(ast.literal_eval(files) if files.startswith("[") else files)
     options = {key: value for key, value in SMALL.items() if key in config}
     if isinstance(config.get("image_size"), list):
@@ -130,7 +140,8 @@ def run_line(line: str, monkeypatch) -> None:
         return
     if words[1:4] == ["-m", "monai_ext", "phantom"]:
         words += ["--cases", "5"]
-    if "monai.bundle" in words and words[words.index("monai.bundle") + 1] == "run":
+    module = words.index("-m") + 1
+    if words[module : module + 2] in (["monai.bundle", "run"], ["monai_ext", "segment"], ["monai_ext", "explain"]):
         words += small_options(words)
     if words[0] == "torchrun":
         words = [re.sub(r"^--nproc_per_node=.*", "--nproc_per_node=1", word) for word in words]
@@ -159,9 +170,23 @@ def test_boxes_run(page, workplace, data, monkeypatch):
             torch.manual_seed(0)
             exec(compile(content, str(page), "exec"), {"__name__": "__main__"})
         else:
-            for line in content.replace("\\\n", " ").splitlines():
-                if line and not line.startswith("#"):
-                    run_line(line, monkeypatch)
+            for line in lines(content):
+                run_line(line, monkeypatch)
+
+
+def kinds_of_commands(content: str) -> set[tuple[str, ...]]:
+    """The ``monai.bundle`` commands of a box, without the names of bundles and folders, and without knobs."""
+    starts = re.compile(r"(\w+).* -m monai\.bundle (\w+)")
+    found = [(starts.match(line), re.findall(r"\w+\.(?:json|pt|onnx)\b|--resume", line)) for line in lines(content)]
+    return {(*start.groups(), *rest) for start, rest in found if start}
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_readmes_of_bundles_print_what_these_pages_print(bundle):
+    printed = set().union(*(kinds_of_commands(box) for page in PAGES for _, box in boxes(page)))
+    commands = set().union(*(kinds_of_commands(box) for _, box in boxes(ROOT / f"bundles/{bundle}/docs/README.md")))
+    assert len(commands) > 5
+    assert not commands - printed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
