@@ -63,7 +63,12 @@ class IntraStageAttentionResidual(nn.Module):
         self.fast = fast
         self.query = Conv["CONV", spatial_dims](channels, channels, 1, bias=False)
         self.norm = ChannelRMSNorm(channels, eps=1e-8)
-        nn.init.normal_(self.query.weight, std=0.01) if query_init == "random" else nn.init.zeros_(self.query.weight)
+        self.query_std = 0.01 if query_init == "random" else 0.0
+        self.reset_query()
+
+    def reset_query(self) -> None:
+        """Give the query generator its first values: an attention that starts as the maps' mean, or close to it."""
+        nn.init.normal_(self.query.weight, std=self.query_std)
 
     def forward(self, memory: list[torch.Tensor]) -> torch.Tensor:
         if not self.fast:

@@ -13,7 +13,7 @@ from monai_ext.networks.blocks.dual_cross_attention import DualCrossAttention
 from monai_ext.networks.blocks.pre_activation_residual import PreActivationResidual
 from monai_ext.networks.blocks.skip_gate import SkipGate
 from monai_ext.networks.blocks.squeeze_excite import SqueezeExcite
-from monai_ext.networks.utils import check_input_size, check_spatial_dims, crop_to, pad_to_multiple
+from monai_ext.networks.utils import check_input_size, check_spatial_dims, crop_to, init_weights, pad_to_multiple
 
 __all__ = ["ResUNetPlusPlusDCA"]
 
@@ -23,7 +23,8 @@ class ResUNetPlusPlusDCA(nn.Module):
 
     Residual units with squeeze-and-excitation, an atrous pyramid as bridge and another one before the head, gates on
     the decoder's maps. Three skips, so the tokens cover 4 pixels. Published size (1 channel, 9 classes): 13,120,780
-    parameters, 13,090,092 without attention.
+    parameters, 13,090,092 without attention. Weights start as ``init_weights`` sets them: with PyTorch's defaults, the
+    authors', it learns less than half as much in the same few steps.
 
     Args:
         spatial_dims: 2 or 3.
@@ -110,6 +111,7 @@ class ResUNetPlusPlusDCA(nn.Module):
         )
         self.pyramid = ASPP(spatial_dims, second, first)
         self.head = Conv["CONV", spatial_dims](first, out_channels, 1)
+        self.apply(init_weights)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_input_size(x, self.in_channels, self.spatial_dims, minimum=8)

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from monai.networks.blocks import Convolution
 from monai.networks.layers.factories import Conv, Pool
 
+from monai_ext.networks.blocks.intra_stage_attention_residual import IntraStageAttentionResidual
 from monai_ext.networks.blocks.memory_routing import MemoryRouting
 from monai_ext.networks.blocks.memory_stage import MemoryStage
-from monai_ext.networks.utils import check_input_size, check_spatial_dims
+from monai_ext.networks.utils import check_input_size, check_spatial_dims, init_weights
 
 __all__ = ["XAttnResBlockUNet"]
 
@@ -26,7 +27,8 @@ class XAttnResBlockUNet(nn.Module):
     As published, that second attention is without effect before the second block of a stage: its memory then holds
     one map, twice. With the default two blocks per decoder stage, and no encoder attention, it never acts, and its
     7,272 parameters get no gradient. ``distinct_memory=True`` makes it act. The default network has 2,808,792
-    parameters with 1 input channel and 9 classes.
+    parameters with 1 input channel and 9 classes. Convolutions start as ``init_weights`` sets them, not with PyTorch's
+    defaults as the authors': from scratch it learns faster so.
 
     Args:
         spatial_dims: 2 or 3.
@@ -109,6 +111,10 @@ class XAttnResBlockUNet(nn.Module):
                 MemoryStage(spatial_dims, width, width, blocks, decoder_attention, distinct_memory, query_init, fast)
             )
         self.head = Conv["CONV", spatial_dims](channels[0], out_channels, 1)
+        self.apply(init_weights)
+        for module in self.modules():
+            if isinstance(module, IntraStageAttentionResidual):
+                module.reset_query()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_input_size(x, self.in_channels, self.spatial_dims, self.minimum_size)
