@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import requests
 import torch
+from PIL import Image
 
+from monai_ext.data.phantoms import breast_nodule_case
 from tests_apps.bundles import run_bundle, write_bundle
 from tests_apps.server import Server
 from tests_apps.studies import ct, save
@@ -82,28 +84,36 @@ def test_annotation_round(bundle, studies, tmp_path):
         np.testing.assert_array_equal(voxels(former, tmp_path / "former.nii.gz"), before)
 
 
-def test_server_killed_during_training(bundle, studies, tmp_path):
+def start_long_training(server: Server) -> None:
+    """Return when weights were written, as after every epoch."""
+    written = server.weights(BUNDLE).parents[1] / "training" / "model.pt"
+    written.unlink(missing_ok=True)
+    server.train(BUNDLE, max_epochs=100_000, val_split=0)
+    end = time.monotonic() + 120
+    while not written.is_file():
+        assert time.monotonic() < end, server.log.read_text()[-3000:]
+        time.sleep(0.05)
+
+
+def test_training_stopped_and_server_killed_during_training(bundle, studies, tmp_path):
     with Server(studies, [bundle]) as server:
         label = save(tmp_path / "ct5.nii.gz", ct(5, size=32, slices=6)[1] % 9, ct(5, size=32, slices=6)[2])
         assert server.save_label("ct5", label).status_code == 200
         weights = server.weights(BUNDLE)
         kept = weights.read_bytes()
         before = voxels(server.infer(BUNDLE, "ct5"), tmp_path / "before.nii.gz")
-        server.train(BUNDLE, max_epochs=100_000, val_split=0)
-        written = weights.parents[1] / "training" / "model.pt"
-        end = time.monotonic() + 120
-        while not written.is_file():  # every epoch writes it
-            assert time.monotonic() < end, server.log.read_text()[-3000:]
-            time.sleep(0.05)
+        start_long_training(server)
+        assert requests.delete(f"{server.url}/train/", timeout=60).json()["status"] == "STOPPED"
+        assert weights.read_bytes() == kept
+        start_long_training(server)
         server.kill()
         assert weights.read_bytes() == kept
     with Server(studies, [bundle]) as server:
         np.testing.assert_array_equal(voxels(server.infer(BUNDLE, "ct5"), tmp_path / "after.nii.gz"), before)
 
 
-@pytest.fixture
-def training(bundle, studies, tmp_path):
-    """The server's trainer by itself, and a datastore with one labelled study."""
+def trainer(bundle: Path, folder: Path):
+    """The server's trainer by itself, and a datastore of the studies and labels in ``folder``."""
     from monai_ext.apps.label.compat import prepare_imports
     from monai_ext.apps.label.folder import prepare_app
 
@@ -112,12 +122,38 @@ def training(bundle, studies, tmp_path):
 
     from monai_ext.apps.label.train import BundleTraining
 
-    folder = tmp_path / "studies"
+    prepare_app(folder.parent / "app", {bundle.name: bundle})
+    task = BundleTraining(str(folder.parent / "app" / "model" / bundle.name), {})
+    return task, LocalDatastore(str(folder), extensions=["*.nii.gz", "*.png"])
+
+
+@pytest.fixture
+def training(bundle, tmp_path):
+    """With one labelled study."""
     image, label, affine = ct(5, size=32, slices=6)
-    save(folder / "ct5.nii.gz", image, affine)
-    save(folder / "labels" / "final" / "ct5.nii.gz", label % 9, affine)
-    prepare_app(tmp_path / "app", {BUNDLE: bundle})
-    return BundleTraining(str(tmp_path / "app" / "model" / BUNDLE), {}), LocalDatastore(str(folder))
+    save(tmp_path / "studies" / "ct5.nii.gz", image, affine)
+    save(tmp_path / "studies" / "labels" / "final" / "ct5.nii.gz", label % 9, affine)
+    return trainer(bundle, tmp_path / "studies")
+
+
+def test_pictures_with_a_process_for_each_gpu(tmp_path, monkeypatch):
+    """Here the processes share the CPU."""
+    bundle = write_bundle(tmp_path / "bundles", "qtseg_busi", size=32)
+    labels = tmp_path / "studies" / "labels" / "final"
+    labels.mkdir(parents=True)
+    for seed in range(10):  # two of them for validation
+        case = breast_nodule_case(seed, size=(48, 64))
+        Image.fromarray(case.image).save(tmp_path / "studies" / f"us{seed}.png")
+        Image.fromarray((case.objects > 0).astype(np.uint8)).save(labels / f"us{seed}.png")
+    task, datastore = trainer(bundle, tmp_path / "studies")
+    monkeypatch.setattr(task, "processes", lambda request: 2)
+    answer = task({"max_epochs": 1, "batch_size": 4, "model": bundle.name}, datastore)
+    assert answer == {"studies": 10, "epochs": 1, "weights": "model.pt"}
+    first = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    trained = torch.load(Path(task.bundle_path, "models", "model.pt"), weights_only=True)
+    assert first.keys() == trained.keys()
+    changes = [float((trained[key] - value).abs().max()) for key, value in first.items() if value.is_floating_point()]
+    assert 0 < max(changes) < 0.5  # it went on from the served weights, and did not start anew
 
 
 def test_training_that_diverges_changes_nothing(training):

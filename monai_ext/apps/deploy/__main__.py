@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m monai_ext.apps.deploy``: the application inside a container, as MONAI Deploy's runners start one.
 
-``HOLOSCAN_INPUT_PATH``, ``HOLOSCAN_OUTPUT_PATH`` and ``HOLOSCAN_MODEL_PATH`` say where things are; the last is a bundle's
-folder, an exported ``model.ts``, or a folder with exactly one of these in it.
+Three variables say where things are: ``HOLOSCAN_INPUT_PATH``, ``HOLOSCAN_OUTPUT_PATH`` and ``HOLOSCAN_MODEL_PATH``, a
+bundle's folder, an exported ``model.ts``, or a folder with exactly one of these in it.
 """
 
 from __future__ import annotations

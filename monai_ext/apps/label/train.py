@@ -4,9 +4,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +61,13 @@ class BundleTraining(BundleTrainTask):
         work.mkdir(parents=True)
         cases = own_cases(_saved(datastore), self._classes(), work)
         parts = split_cases(cases, float(request["val_split"]))
+        # each process takes its share of either part
+        processes = max(1, min(self.processes(request), len(parts["training"]), len(parts["validation"])))
+        overrides = self._overrides(request, work, bool(parts["validation"]), processes)
         (work / "datalist.json").write_text(json.dumps(parts, indent=1), encoding="utf-8")
-        (work / "fine_tuning.json").write_text(json.dumps(self._overrides(request, work, parts)), encoding="utf-8")
+        (work / "fine_tuning.json").write_text(json.dumps(overrides, indent=1), encoding="utf-8")
         logger.info("monai_ext: fine-tuning %s on %d studies", Path(self.bundle_path).name, len(cases))
-        self._run(request, work)
+        self._run(work, processes)
         self._publish(work / "model.pt")
         shutil.rmtree(work)
         return {"studies": len(cases), "epochs": int(request["max_epochs"]), "weights": "model.pt"}
@@ -71,54 +77,57 @@ class BundleTraining(BundleTrainTask):
         channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
         return {name.lower(): int(value) for value, name in channels.items()}
 
-    def _overrides(self, request: dict[str, Any], work: Path, parts: dict[str, list]) -> dict[str, Any]:
+    def _overrides(self, request: dict[str, Any], work: Path, validated: bool, processes: int) -> dict[str, Any]:
         epochs = int(request["max_epochs"])
         overrides: dict[str, Any] = {name: request[name] for name in OPTIONS if request[name] is not None}
         overrides |= {
             "bundle_root": self.bundle_path,
             "datalist": str(work / "datalist.json"),
-            "split": "holdout" if parts["validation"] else "paper",
+            "split": "holdout" if validated else "paper",
             "output_dir": str(work),
             "ckpt_dir": str(work),
             "epochs": epochs,
             "val_interval": min(epochs, int(overrides["val_interval"])),
         }
-        if not self._gpus(request) > 1:  # of several, each process takes its own
+        if processes == 1:  # of several, each takes a GPU of its own
             overrides["device"] = f"$torch.device({name_to_device(request['device'])!r})"
         if request["pretrained"]:
             overrides["first_weights"] = str(Path(self.bundle_path, "models", "model.pt"))
-            started = list(self.bundle_config.get("initialize"))
-            overrides["initialize"] = [*started, "$monai_ext.networks.load_weights(@network, @first_weights)"]
+            source = "train" if processes == 1 else "multi_gpu_train"
+            config = json.loads(Path(self.bundle_path, "configs", f"{source}.json").read_text(encoding="utf-8"))
+            # into what DistributedDataParallel wraps, where it does
+            loading = "$monai_ext.networks.load_weights(@network_def, @first_weights)"
+            overrides["initialize"] = [*config["initialize"], loading]
         return overrides
 
-    def _gpus(self, request: dict[str, Any]) -> int:
-        return torch.cuda.device_count() if request["multi_gpu"] else min(1, torch.cuda.device_count())
+    def processes(self, request: dict[str, Any]) -> int:
+        """How many processes may train: one for each GPU, if the request allows it."""
+        return max(1, torch.cuda.device_count()) if request["multi_gpu"] else 1
 
-    def _run(self, request: dict[str, Any], work: Path) -> None:
+    def _run(self, work: Path, processes: int) -> None:
         configs = Path(self.bundle_path, "configs")
         files = [configs / "train.json", work / "fine_tuning.json"]
         command = [sys.executable, "-m"]
-        if (gpus := self._gpus(request)) > 1:
-            command += ["torch.distributed.run", "--standalone", f"--nproc_per_node={gpus}", "-m"]
+        if processes > 1:
+            command += ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m"]
             files.insert(1, configs / "multi_gpu_train.json")
         # the configs are links: metadata and logging are found beside the bundle's own
         command += ["monai.bundle", "run", "--config_file", str([str(file) for file in files])]
         command += ["--meta_file", str(configs / "metadata.json"), "--logging_file", str(configs / "logging.conf")]
-        lines: list[str] = []
+        lines: deque[str] = deque(maxlen=500)
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=os.environ
         )
         try:
             for line in process.stdout or ():
                 logger.info("%s", line.rstrip())
-                lines = [*lines[-20:], line.rstrip()]
+                lines.append(line.rstrip())
         finally:
             if process.poll() is None:
                 process.terminate()
             process.wait()
         if process.returncode:
-            reasons = [line for line in lines if line.startswith("monai_ext: ")] or lines[-1:]
-            reason = reasons[-1].removeprefix("monai_ext: ") if reasons else f"exit status {process.returncode}"
+            reason = _reason(lines) or f"exit status {process.returncode}"
             raise ValueError(f"monai_ext: training failed, the model is as before: {reason}")
 
     def _publish(self, trained: Path) -> None:
@@ -134,6 +143,16 @@ class BundleTraining(BundleTrainTask):
             shutil.copyfile(model, temporary)
         with replacing(model) as temporary:
             shutil.copyfile(trained, temporary)
+
+
+def _reason(lines: Iterable[str]) -> str | None:
+    """Why a training failed: this library's own words if there are any, else the first error."""
+    start, kind = r"^(?:\[rank\d+\]: )?", r"[\w.]*(?:Error|Exception): "
+    for pattern in (rf"{start}(?:{kind})?monai_ext: (.+)", rf"{start}({kind}.+)"):
+        for line in lines:
+            if found := re.search(pattern, line):
+                return found[1]
+    return None
 
 
 def _saved(datastore: Datastore) -> list[dict[str, Any]]:
