@@ -16,7 +16,7 @@ from monai_ext.inferers.outputs import arg_max, check_logits, device_of, label_d
 
 __all__ = ["SlidingWindowLabelInferer"]
 
-ROWS = 1 << 22  # logits reduced to labels at once
+CHUNK = 1 << 19  # logits reduced to labels at once: what a core keeps close by
 
 
 class SlidingWindowLabelInferer(Inferer):
@@ -170,7 +170,7 @@ class _Stitcher:
 
     def _complete(self, stop: int) -> None:
         """Turn the rows up to ``stop`` into labels; no window will come over them."""
-        step = max(1, ROWS // self.scores[:, 0].numel())
+        step = max(1, CHUNK // self.scores[:, 0].numel())
         while self.start < stop:
             offset = self.start % self.rows
             count = min(step, stop - self.start, self.rows - offset)
