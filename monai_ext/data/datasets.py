@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from monai_ext.data.pictures import check_picture_pair, is_picture
 from monai_ext.data.readers import read_geometry
 from monai_ext.data.splits import fold_parts, hold_out, random_parts
 from monai_ext.data.synapse import SYNAPSE
+from monai_ext.utils import read_json
 
 __all__ = ["DATASETS", "check_pair", "is_phantom", "load_datalist", "phantom_dir", "phantom_image", "write_phantom"]
 
@@ -204,35 +204,59 @@ def _published_ids(
 def _own_parts(
     file: Path, folder: str | os.PathLike | None
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[int, int] | None]:
-    if not file.is_file():
-        raise FileNotFoundError(f"monai_ext: datalist {file}: no such file.")
-    try:
-        content = json.loads(file.read_text())
-    except ValueError as e:
-        raise ValueError(f"monai_ext: datalist {file}: no valid JSON ({e}).") from e
+    content = read_json(file, "datalist")
     if not isinstance(content, dict) or not isinstance(content.get("training"), list):
         raise ValueError(f'monai_ext: datalist {file}: expected {{"training": [{{"image": ..., "label": ...}}, ...]}}.')
     base = Path(folder) if folder else file.parent
+    listed = [(part, i, case) for part in PARTS for i, case in enumerate(_listed(file, content, part))]
+    short, long = ([_default_id(case, depth) for _, _, case in listed] for depth in (1, None))
     parts: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
-    for part, cases in parts.items():
-        for i, case in enumerate(content.get(part, [])):
-            if not isinstance(case, dict) or not {"image", "label"} <= case.keys():
-                raise ValueError(
-                    f'monai_ext: datalist {file}: {part}[{i}] is {case!r}, expected {{"image": ..., "label": ...}}.'
-                )
-            paths = {"image": str(base / case["image"]), "label": _below(base, case["label"])}
-            cases.append({**paths, "case_id": str(case.get("case_id", Path(case["image"]).name.split(".")[0]))})
+    places: dict[str, str] = {}
+    for (part, i, case), name, path in zip(listed, short, long):
+        # files of one name in many folders are told apart by their folders
+        case_id = str(case.get("case_id", name if short.count(name) == 1 else path))
+        if case_id in places:
+            raise ValueError(
+                f"monai_ext: datalist {file}: case {case_id:.200} is listed as {places[case_id]} and as {part}[{i}]. "
+                'Remove one, or give each a "case_id" of its own.'
+            )
+        places[case_id] = f"{part}[{i}]"
+        labels = case["label"]
+        label = str(base / labels) if isinstance(labels, str) else [str(base / name) for name in labels]
+        parts[part].append({"image": str(base / case["image"]), "label": label, "case_id": case_id})
     mapping = content.get("label_mapping")
     try:
         return parts, None if mapping is None else {int(value): int(number) for value, number in mapping.items()}
     except (AttributeError, TypeError, ValueError) as e:
         raise ValueError(
-            f'monai_ext: datalist {file}: label_mapping is {mapping!r}, expected {{"value": class}}.'
+            f'monai_ext: datalist {file}: label_mapping is {mapping!r:.200}, expected {{"value": class}}.'
         ) from e
 
 
-def _below(base: Path, label: str | list[str]) -> str | list[str]:
-    return str(base / label) if isinstance(label, str) else [str(base / part) for part in label]
+def _listed(file: Path, content: dict[str, Any], part: str) -> list[dict[str, Any]]:
+    cases = content.get(part, [])
+    if not isinstance(cases, list):
+        raise ValueError(f"monai_ext: datalist {file}: {part} is {cases!r:.200}, expected a list of cases.")
+    for i, case in enumerate(cases):
+        image, label = (case.get("image"), case.get("label")) if isinstance(case, dict) else (None, None)
+        files = [image, *(label if isinstance(label, list) and label else [label])]
+        if not all(isinstance(name, str) and name and "\0" not in name for name in files):
+            raise ValueError(
+                f"monai_ext: datalist {file}: {part}[{i}] is {case!r:.200}, expected "
+                '{"image": "file", "label": "file"}.'
+            )
+        if not isinstance(case.get("case_id", ""), (str, int)):
+            raise ValueError(
+                f"monai_ext: datalist {file}: {part}[{i}]: case_id {case['case_id']!r:.200}, expected text."
+            )
+    return cases
+
+
+def _default_id(case: dict[str, Any], depth: int | None) -> str:
+    """An image's name without suffixes, with ``depth`` None behind its folders."""
+    path = Path(case["image"])
+    name = path.name.split(".")[0]
+    return name if depth else "/".join([*path.parts[:-1], name])
 
 
 def check_pair(case: dict[str, Any]) -> None:

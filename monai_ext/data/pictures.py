@@ -15,10 +15,12 @@ from PIL import Image, UnidentifiedImageError
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from monai_ext.data.file_reader import FileReader, files_at
+from monai_ext.data.guards import require_file
 
 __all__ = ["CODINGS", "MaskReader", "PictureReader", "check_picture_pair", "find_pictures", "is_picture"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 CODINGS = ("classes", "instances", "neopolyp")
 POLYGONS = re.compile(
     r"(?P<file>.+\.xml)::(?P<image>.+)$", re.IGNORECASE
@@ -211,10 +213,9 @@ def _header_size(path: str) -> tuple[int, int]:
 
 
 def _open(path: str) -> Image.Image:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"monai_ext: {path}: no such file.")
+    require_file(path)
     try:
-        return Image.open(path)
+        return Image.open(path, formats=FORMATS)  # of others some start programs: EPS does
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise _unreadable(path, e) from e
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_ext.utils import replacing
+from monai_ext.utils import read_json, replacing
 
 __all__ = ["fold_parts", "hold_out", "random_parts"]
 
@@ -116,7 +116,7 @@ def _shuffled(cases: Sequence[str], patient: Callable[[str], str]) -> list[str]:
 
 def _read(file: Path, cases: Sequence[str], where: str) -> Parts:
     try:
-        parts = json.loads(file.read_text(encoding="utf-8"))
+        parts = read_json(file, "split")
         found = {part: [str(case) for case in parts[part]] for part in ("training", "validation", "test")}
     except (ValueError, KeyError, TypeError) as e:
         raise ValueError(f"monai_ext: {file}: no split of cases. Remove it to have a new one made.") from e

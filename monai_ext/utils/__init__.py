@@ -2,5 +2,6 @@
 """What every part of the library may use."""
 
 from .files import load_tensors, replacing
+from .json_files import read_json
 
-__all__ = ["load_tensors", "replacing"]
+__all__ = ["load_tensors", "read_json", "replacing"]

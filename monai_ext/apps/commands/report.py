@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
+
+from monai_ext.utils import read_json
 
 __all__ = ["report"]
 
@@ -49,10 +50,20 @@ def _summary(folder: Path) -> dict[str, Any]:
             f"monai_ext: {folder}: no summary.json. Give the output_dir of an evaluation: python -m monai.bundle run "
             "--config_file \"['train.json','evaluate.json']\" --output_dir DIR."
         )
+    content = read_json(file, "summary")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise ValueError(f"monai_ext: {file}: no valid JSON ({e}).") from e
-    if not isinstance(content, dict) or not {"conventions", "class_names", "phantom"} <= content.keys():
+        entries = [e for part in content["conventions"].values() for e in (part["overall"], *part["classes"].values())]
+        units = [part["hd95_unit"] for part in content["conventions"].values()]
+        texts = [*units, *content["class_names"], content["title"], content["data"] if content["phantom"] else ""]
+        valid = all(map(_scores, entries)) and all(isinstance(text, str) for text in texts) and bool(units)
+        valid = valid and isinstance(content["number_of_cases"], int)
+    except (KeyError, TypeError, AttributeError):
+        valid = False
+    if not valid:
         raise ValueError(f"monai_ext: {file}: no summary of an evaluation of this library.")
     return content
+
+
+def _scores(entry: dict[str, Any]) -> bool:
+    values = entry["dice"]["mean"], entry["hd95"]["mean"], entry["missed"]
+    return all(value is None or isinstance(value, (int, float)) for value in values)

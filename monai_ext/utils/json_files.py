@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+__all__ = ["read_json"]
+
+LARGEST = 1 << 28  # bytes
+
+
+def read_json(path: str | os.PathLike, what: str) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: the file.
+        what: it is, for errors.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if it is no file, or no valid JSON; the file is named.
+
+    Examples::
+
+        >>> read_json("cases.json", "datalist")["training"]
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"monai_ext: {what} {path}: no such file.")
+    if not path.is_file() or path.stat().st_size > LARGEST:
+        raise ValueError(f"monai_ext: {what} {path}: is no JSON file.")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as e:
+        raise ValueError(f"monai_ext: {what} {path}: no valid JSON (nested too deeply).") from e
+    except ValueError as e:
+        raise ValueError(f"monai_ext: {what} {path}: no valid JSON ({e}).") from e
