@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw what MONAI Label's server answers for a scan: the scan, the label, and one of the organs in three planes.
+"""Draw what MONAI Label's server answers for a scan: the scan, the label, and the label from the front.
 
 Run with the environment of `make apps`, after `make demo`:
 
@@ -55,6 +55,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         image, spacing = upright(args.image)
         label, _ = upright(served_label(args.bundle, args.image, Path(folder)))
+    body = np.argwhere((image > -300).sum(axis=2) > image.shape[2] // 3)
+    (left, front), (right, back) = body.min(axis=0), body.max(axis=0) + 1
+    image, label = image[left:right, front:back], label[left:right, front:back]
     organs = [label == value for value in range(1, len(NAMES) + 1)]
     depths = [
         sum(bool(organ[:, :, z].any()) * 10**6 + organ[:, :, z].sum() for organ in organs)

@@ -19,16 +19,16 @@ class Structure(NamedTuple):
     abnormal: bool = False
 
 
-#: class name in a bundle's metadata -> structure; colours are those of 3D Slicer's anatomy where it has the name
+#: class name in a bundle's metadata -> structure; neighbours differ in colour, unlike in an anatomical atlas
 STRUCTURES: dict[str, Structure] = {
     "aorta": Structure("15825003", "Aorta", (224, 97, 76)),
     "gallbladder": Structure("28231008", "Gallbladder", (139, 150, 98)),
-    "left kidney": Structure("64033007", "Kidney", (185, 102, 83), side="Left"),
-    "right kidney": Structure("64033007", "Kidney", (212, 126, 105), side="Right"),
+    "left kidney": Structure("64033007", "Kidney", (66, 135, 201), side="Left"),
+    "right kidney": Structure("64033007", "Kidney", (122, 193, 214), side="Right"),
     "liver": Structure("10200004", "Liver", (221, 130, 101)),
-    "pancreas": Structure("15776009", "Pancreas", (249, 180, 111)),
+    "pancreas": Structure("15776009", "Pancreas", (250, 208, 96)),
     "spleen": Structure("78961009", "Spleen", (157, 108, 162)),
-    "stomach": Structure("69695003", "Stomach", (216, 132, 105)),
+    "stomach": Structure("69695003", "Stomach", (118, 190, 128)),
     "right ventricle": Structure("53085002", "Right ventricle", (88, 140, 196)),
     "myocardium": Structure("49848007", "Left ventricle myocardium", (192, 104, 88)),
     "left ventricle": Structure("87878005", "Left ventricle", (216, 60, 60)),
