@@ -13,9 +13,12 @@ from monai_ext.apps.commands.new import new
 from monai_ext.apps.commands.phantom import phantom
 from monai_ext.apps.commands.report import report
 from monai_ext.apps.commands.segment import segment
+from monai_ext.apps.deploy.command import deploy
+from monai_ext.apps.label.command import label
 
 __all__ = ["COMMANDS"]
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    command.__name__: command for command in (bundles, datasets, phantom, segment, report, new, explain, convert)
+    command.__name__: command
+    for command in (bundles, datasets, phantom, segment, report, new, explain, convert, label, deploy)
 }

@@ -32,10 +32,17 @@ def segment(
         knobs: of the bundle's inference.json, such as --device cpu or --batch_size 8.
     """
     from monai_ext.apps.segmentation import segment as run
+    from monai_ext.data import UnreadableCasesError
 
     checkpoints = [part for part in str(checkpoint).split(",") if part] if checkpoint else []
     # fire turns a,b into a tuple
     if isinstance(checkpoint, (tuple, list)):
         checkpoints = [str(part) for part in checkpoint]
-    for path in run(str(bundle), str(input), str(output), checkpoints, tta, overwrite, force, **knobs):
+    try:
+        done, failure = run(str(bundle), str(input), str(output), checkpoints, tta, overwrite, force, **knobs), None
+    except UnreadableCasesError as e:
+        done, failure = e.done, e
+    for path in done:
         print(path)
+    if failure is not None:
+        raise failure
