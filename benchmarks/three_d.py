@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does a 3D overlay learn? Train it for minutes on the CT phantom, and beat what intensity alone tells.
 
-    python benchmarks/three_d.py [--bundle unet_dca_synapse] [--steps 300] [--output DIR]
+    python benchmarks/three_d.py [--bundle dcaunet_synapse] [--steps 400] [--output DIR]
 
 Configs and handlers are the bundle's own; network and patch are small, and the learning rate suits so few steps. The
 baseline is that of benchmarks/bundles.py. Phantom data, no clinical meaning.
@@ -32,10 +32,10 @@ PATCHES = 8  # of each volume an epoch
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bundle", default="unet_dca_synapse", choices=list(NETWORKS))
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--patch", default="[64,64,32]")
-    parser.add_argument("--learning_rate", default="2e-3")
+    parser.add_argument("--bundle", default="dcaunet_synapse", choices=list(NETWORKS))
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--patch", default="[96,96,32]")
+    parser.add_argument("--learning_rate", default="1e-3")
     parser.add_argument("--output", default=None)
     args = parser.parse_args()
     root = Path(args.output or tempfile.mkdtemp(prefix="three_d_"))
