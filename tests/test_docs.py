@@ -31,6 +31,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from monai_ext.apps.commands import COMMANDS
 from monai_ext.data import write_phantom
 from monai_ext.networks.blocks import FPNEncoder
 from monai_ext.networks.nets import DCAUNet, PVTv2, QTSeg, UNetDCA
@@ -231,6 +232,11 @@ def test_every_bundle_is_listed(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     assert set(re.findall(r"\[`(\w+)`\]\(", text)) == set(BUNDLES)
     assert {file.stem for file in (DOCS / "bundles").glob("*.md")} == set(BUNDLES)
+
+
+def test_every_command_is_listed():
+    page = (DOCS / "how-to" / "command_line.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)", page, re.MULTILINE)) == set(COMMANDS)
 
 
 def test_links_of_the_readme_lead_somewhere():
