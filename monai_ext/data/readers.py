@@ -219,6 +219,8 @@ def _nifti_affine(path: str, image: Any) -> np.ndarray:
     except Exception as e:  # a quaternion that is none, a negative spacing
         raise damaged(path, e) from e
     affine = _checked_affine(path, forms[0])
+    if int(header["sform_code"]) <= 0 and not (_stored_spacing(path, header) > 0).all():
+        raise damaged(path, f"voxels of {_stored_spacing(path, header).tolist()} mm")
     if len(forms) == 2 and np.isfinite(forms[1]).all() and abs(np.linalg.det(forms[1][:3, :3])) > 1e-6:
         shape = _volume_shape(path, image.shape)
         corners = np.array(np.meshgrid(*([0, n] for n in shape), [1], indexing="ij")).reshape(4, -1)
@@ -232,6 +234,14 @@ def _nifti_affine(path: str, image: Any) -> np.ndarray:
         if distance > 0.1 * np.linalg.norm(affine[:3, :3], axis=0).min():
             _warn_once(f"monai_ext: {path}: sform and qform differ by up to {distance:.3g} mm; the sform is used.")
     return affine
+
+
+def _stored_spacing(path: str, header: Any) -> np.ndarray:
+    """As the file has it: nibabel turns what is not positive into something that is."""
+    with gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb") as file:
+        content = file.read(header.template_dtype.itemsize)
+    stored = np.frombuffer(content, header.template_dtype.newbyteorder(header.endianness))
+    return np.asarray(stored["pixdim"][0, 1:4], dtype=float)
 
 
 def _assumed_affine(path: str, spacing: np.ndarray) -> np.ndarray:

@@ -95,8 +95,8 @@ def _nrrd(path: str, start: bytes) -> TextHeader:
     vectors = re.findall(r"\(([^()]*)\)", fields.get("space directions", ""))
     _numbers(" ".join(re.findall(r"\(([^()]*)\)", fields.get("space origin", ""))), "space origin")
     oriented = fields.get("space") in NRRD_SPACES and len(vectors) == 3
-    if oriented and any(len(_numbers(vector, "space directions")) != 3 for vector in vectors):
-        raise ValueError(f"space directions {fields['space directions']!r}, expected three vectors")
+    if oriented and not all(len(v) == 3 and any(v) for v in (_numbers(v, "space directions") for v in vectors)):
+        raise ValueError(f"space directions {fields['space directions']!r}, expected three vectors, none of them zero")
     voxels = _beside(path, fields.get("data file", fields.get("datafile")))
     return TextHeader(shape, itemsize, encoding in PACKED, oriented, voxels)
 

@@ -17,6 +17,11 @@ __all__ = ["AtomicItkWriter", "AtomicNibabelWriter", "AtomicPictureWriter"]
 class AtomicNibabelWriter(NibabelWriter):
     """MONAI's NIfTI writer for ``SaveImaged(writer=...)``; an interrupted run leaves no half-written file."""
 
+    def set_data_array(self, *args: Any, **kwargs: Any) -> None:
+        super().set_data_array(*args, **kwargs)
+        # MONAI drops trailing axes of length 1; a volume of one slice keeps its third
+        self.data_obj = self.data_obj.reshape(*self.data_obj.shape, *(1,) * (3 - self.data_obj.ndim))
+
     def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:
         with replacing(filename) as temporary:
             super().write(temporary, verbose=verbose, **kwargs)
