@@ -100,13 +100,19 @@ def end_with_plain_error() -> None:
 def plain_cause(error: BaseException) -> str | None:
     """The innermost message of this library in an error's chain, or advice on one of the system's; None if neither."""
     lines = "".join(traceback.format_exception(error))
-    causes = re.findall(r"^\w*(?:Error|Exception): (monai_ext: .*)$", lines, re.MULTILINE)
+    causes = re.findall(r"^[\w.]*(?:Error|Exception): (monai_ext: .*)$", lines, re.MULTILINE)
     if causes:
         return causes[0]  # the innermost comes first
     return next((f"monai_ext: {advice}" for sign, advice in _ADVICE.items() if sign in lines), None)
 
 
 def _traceback_then_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    sys.stderr.write("".join(traceback.format_exception(kind, error, trace)))
-    if cause := plain_cause(error):
+    cause = plain_cause(error)
+    links: list[BaseException] = [error]
+    while following := links[-1].__cause__ or links[-1].__context__:
+        links.append(following)
+    # an error that says all itself has no use for the places it came through
+    if not cause or all(getattr(link, "traceback_helps", True) for link in links):
+        sys.stderr.write("".join(traceback.format_exception(kind, error, trace)))
+    if cause:
         sys.stderr.write(f"\n{cause}\n")

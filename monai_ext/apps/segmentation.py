@@ -11,13 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigWorkflow
 from monai.data import create_file_basename
 
-from monai_ext.bundle import find_bundle
-from monai_ext.data import AtomicItkWriter, AtomicNibabelWriter, find_images, find_pictures
+from monai_ext.bundle import find_bundle, plain_cause
+from monai_ext.data import (
+    AtomicItkWriter,
+    AtomicNibabelWriter,
+    CaseLoader,
+    UnreadableCasesError,
+    find_images,
+    find_pictures,
+)
 from monai_ext.data.pictures import is_picture
 from monai_ext.data.readers import is_volume
+from monai_ext.utils import read_json
 
 __all__ = ["segment"]
 
@@ -50,6 +58,7 @@ def segment(
         FileNotFoundError: for a bundle, an input or weights that are not there.
         FileExistsError: if an output is there already.
         ValueError: if the input does not suit the bundle, or a name or knob is wrong.
+        UnreadableCasesError: if some images could not be read; the labels of the others are there.
 
     Examples::
 
@@ -57,7 +66,9 @@ def segment(
         [PosixPath('labels/scan_seg.nii.gz')]
     """
     folder = find_bundle(bundle)
-    config = ConfigParser.load_config_file(folder / "configs" / "inference.json")
+    config = read_json(folder / "configs" / "inference.json", "config")
+    if not isinstance(config, dict) or not {"preprocessing", "postprocessing", "dataset"} <= config.keys():
+        raise ValueError(f"monai_ext: {folder / 'configs' / 'inference.json'}: no inference config of a bundle.")
     if unknown := sorted(knobs.keys() - config.keys()):
         raise ValueError(
             f"monai_ext: {folder.name} has no knob {unknown[0]!r}; its inference.json has "
@@ -89,10 +100,19 @@ def segment(
     except OSError as e:
         raise OSError(f"monai_ext: {parent}: cannot be written to ({e.strerror}).") from e
     with scratch as temporary:
-        _run(files, config, images, temporary, suffix, force, {**knobs, "bundle_root": str(folder)})
+        loader = _run(files, config, images, temporary, suffix, force, {**knobs, "bundle_root": str(folder)})
+        done = []
         for image, target in zip(images, targets):
-            os.replace(Path(temporary) / f"{_name(image)}{suffix}", target)
-    return targets
+            made = Path(temporary) / f"{_name(image)}{suffix}"
+            if made.is_file():
+                os.replace(made, target)
+                done.append(target)
+    try:
+        loader.raise_failed()
+    except UnreadableCasesError as e:
+        e.done = done
+        raise
+    return done
 
 
 def _images(path: Path, pictures: bool, bundle: str) -> list[str]:
@@ -147,8 +167,10 @@ def _run(
     suffix: str,
     force: bool,
     knobs: dict[str, Any],
-) -> None:
-    override = {**knobs, "output_dir": folder, "dataset#data": [{"image": image} for image in images]}
+) -> CaseLoader:
+    # a tuple, in which MONAI looks for no expressions: a file may be called $... or @...
+    override = {**knobs, "output_dir": folder, "dataset#data": tuple({"image": image} for image in images)}
+    override["run"] = ["$@evaluator.run()"]
     for i, step in enumerate(config["preprocessing"]["transforms"]):
         if step["_target_"] == "monai_ext.transforms.CheckVolumed":
             override[f"preprocessing#transforms#{i}#strict"] = not force
@@ -160,7 +182,14 @@ def _run(
     # an error is told once, in one line, at its end; what else these loggers say is of no use to the user
     for name in ("ignite.engine.engine", "monai.bundle.workflows"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    workflow = ConfigWorkflow(files, workflow_type="inference", logging_file=False, **override)
-    workflow.initialize()
+    try:
+        workflow = ConfigWorkflow(files, workflow_type="inference", logging_file=False, **override)
+        workflow.initialize()
+    except Exception as e:
+        if plain_cause(e):
+            raise
+        reason = (str(e).strip().splitlines() or [type(e).__name__])[-1]
+        raise ValueError(f"monai_ext: {files[-1]}: does not work as a config ({reason[:300]}).") from e
     workflow.run()
     workflow.finalize()
+    return workflow.parser.get_parsed_content("dataloader")

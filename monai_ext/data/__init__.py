@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Datasets as published, a user's own lists, phantoms, and slices drawn from volumes."""
 
+from .case_loader import CaseLoader, UnreadableCasesError
 from .dataset_info import Cohort, DatasetInfo
 from .datasets import DATASETS, check_pair, is_phantom, load_datalist, phantom_dir, phantom_image, write_phantom
 from .patches import VolumePatchDataset
@@ -14,12 +15,14 @@ __all__ = [
     "AtomicItkWriter",
     "AtomicNibabelWriter",
     "AtomicPictureWriter",
+    "CaseLoader",
     "Cohort",
     "DatasetInfo",
     "MaskReader",
     "PictureReader",
     "SliceDataset",
     "SliceSampler",
+    "UnreadableCasesError",
     "VolumePatchDataset",
     "VolumeReader",
     "check_pair",

@@ -5,5 +5,6 @@ from .checkpoints import LastCheckpoint, SaveWeights
 from .freeze import FreezeUntil
 from .guards import StopOnBadLoss
 from .progress import TrainingProgress
+from .run_record import RunRecord
 
-__all__ = ["FreezeUntil", "LastCheckpoint", "SaveWeights", "StopOnBadLoss", "TrainingProgress"]
+__all__ = ["FreezeUntil", "LastCheckpoint", "RunRecord", "SaveWeights", "StopOnBadLoss", "TrainingProgress"]

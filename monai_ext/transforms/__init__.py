@@ -3,6 +3,14 @@
 
 from .colours import RGBToYCrCbd
 from .slices import ResizeSlicesd, resize_slices
-from .volumes import CheckVolumed, MapLabelsd, unlike_modality
+from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality
 
-__all__ = ["CheckVolumed", "MapLabelsd", "RGBToYCrCbd", "ResizeSlicesd", "resize_slices", "unlike_modality"]
+__all__ = [
+    "NOTICE",
+    "CheckVolumed",
+    "MapLabelsd",
+    "RGBToYCrCbd",
+    "ResizeSlicesd",
+    "resize_slices",
+    "unlike_modality",
+]

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, convert_to_dst_type, convert_to_tensor
 
-__all__ = ["CheckVolumed", "MapLabelsd", "unlike_modality"]
+__all__ = ["NOTICE", "CheckVolumed", "MapLabelsd", "unlike_modality"]
 
 logger = logging.getLogger(__name__)
 MODALITIES = ("CT", "MR")
+NOTICE = "notice"  # key of an image's metadata under which reports find what looked odd about it
 NO_CLASS = 255  # marks codes without a class in the look-up table
 
 
@@ -42,7 +44,8 @@ class CheckVolumed(MapTransform):
 
     Args:
         keys: images ``(C, *spatial)``, with the values of the file.
-        modality: ``"CT"`` or ``"MR"``: values that are not such a scan's are warned about in the log.
+        modality: ``"CT"`` or ``"MR"``: values that are not such a scan's are warned about in the log, and noted in the
+            image's metadata for the report.
         strict: refuse them instead.
 
     Raises:
@@ -69,6 +72,8 @@ class CheckVolumed(MapTransform):
                 if self.strict:
                     raise ValueError(f"{message} Give --force true if it is.")
                 logger.warning(message)
+                if isinstance(data[key], MetaTensor):
+                    data[key].meta[NOTICE] = f"does not look like {self.modality}: {reason}"
         return dict(data)
 
 

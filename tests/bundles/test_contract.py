@@ -21,6 +21,7 @@ CONFIGS = ("train", "evaluate", "inference")
 THREE_D = ("dcaunet_synapse", "unet_dca_synapse", "xattnres_unet_synapse")
 # what overlays bring along
 OWN_KNOBS = {
+    "allow_overlap",
     "ckpt_path",
     "convention",
     "finalize",

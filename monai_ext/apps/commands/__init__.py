@@ -12,6 +12,7 @@ from monai_ext.apps.commands.explain import explain
 from monai_ext.apps.commands.new import new
 from monai_ext.apps.commands.phantom import phantom
 from monai_ext.apps.commands.report import report
+from monai_ext.apps.commands.reproduce import reproduce
 from monai_ext.apps.commands.segment import segment
 from monai_ext.apps.deploy.command import deploy
 from monai_ext.apps.label.command import label
@@ -20,5 +21,5 @@ __all__ = ["COMMANDS"]
 
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
-    for command in (bundles, datasets, phantom, segment, report, new, explain, convert, label, deploy)
+    for command in (bundles, datasets, phantom, segment, report, reproduce, new, explain, convert, label, deploy)
 }

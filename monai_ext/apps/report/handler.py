@@ -25,6 +25,7 @@ from monai.utils import CommonKeys, ImageMetaKey, SpaceKeys, convert_to_tensor, 
 import monai_ext
 from monai_ext.data.phantoms import PHANTOM_NOTE
 from monai_ext.metrics import label_metrics
+from monai_ext.transforms import NOTICE
 from monai_ext.utils import replacing
 
 from .page import render_page
@@ -213,6 +214,7 @@ class SegmentationReport:
                 predicted=_present(prediction, num_classes),
                 dice={c: tuple(np.asarray(s["dice"], dtype=float).tolist()) for c, s in scores.items()},
                 hd95={c: tuple(np.asarray(s["hd95"], dtype=float).tolist()) for c, s in scores.items()},
+                notice=getattr(item.get(self.image_key), "meta", {}).get(NOTICE),
             )
         )
 
@@ -305,7 +307,7 @@ class SegmentationReport:
             "class_names": list(self.class_names),
             "conventions": {c: summarise(cases, self.class_names, c) for c in self.conventions},
             "definitions": _DEFINITIONS,
-            "notes": list(self.notes),
+            "notes": [*self.notes, *(f"Case {case.case}: {case.notice}." for case in cases if case.notice)],
             "checkpoint": self.checkpoint,
             "created": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
             "versions": {

@@ -45,6 +45,7 @@ class CaseScores:
         predicted: whether the prediction has it.
         dice: convention -> values.
         hd95: convention -> values; inf and NaN as the convention says.
+        notice: what looked odd about its image.
     """
 
     case: str
@@ -54,6 +55,7 @@ class CaseScores:
     predicted: tuple[bool, ...]
     dice: dict[str, tuple[float, ...]] = field(default_factory=dict)
     hd95: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    notice: str | None = None
 
     @property
     def findings(self) -> tuple[str, ...]:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start a recorded run again, on the same cases, into a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigWorkflow
+
+import monai_ext
+from monai_ext.bundle import find_bundle
+from monai_ext.data.fingerprint import fingerprint
+from monai_ext.handlers.run_record import RUN_PARTS
+from monai_ext.utils import read_json
+
+__all__ = ["reproduce"]
+
+
+def reproduce(record: str | os.PathLike, output_dir: str | os.PathLike | None = None, **overrides: Any) -> Path:
+    """Start a recorded run again.
+
+    Args:
+        record: a ``run_<kind>.json``.
+        output_dir: folder for its files and weights; by default ``reproduced`` beside the record.
+        overrides: knobs to change, such as ``dataset_dir`` where data lies elsewhere now.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError: if the record or its bundle is not there.
+        ValueError: if it is no record, the run had another number of processes, or a case changed since; it is named.
+    """
+    content = read_json(record, "record")
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict) or "kind" not in content:
+        raise ValueError(f"monai_ext: {record}: no record of a bundle's run (run_training.json, for instance).")
+    config, kind = content["config"], content["kind"]
+    if kind not in RUN_PARTS:
+        raise ValueError(f"monai_ext: {record}: kind {kind!r}, expected one of {', '.join(RUN_PARTS)}.")
+    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    launched = int(os.environ.get("WORLD_SIZE", processes))
+    if content.get("processes", 1) != launched:
+        raise ValueError(
+            f"monai_ext: {record}: a run of {content['processes']} processes. Start it with "
+            f"torchrun --standalone --nproc_per_node={content['processes']} -m monai_ext reproduce {record}."
+        )
+    for name, then in content.get("versions", {}).items():
+        now = _version(name)
+        if now != then:
+            print(f"note: {name} {now}, recorded with {then}: results may differ")
+    folder = Path(output_dir) if output_dir is not None else Path(record).parent / "reproduced"
+    config = {**config, "output_dir": str(folder)}
+    if kind == "training":
+        config["ckpt_dir"] = str(folder)
+        config["resume"] = False
+    metadata = find_bundle(content["bundle"]) / "configs" / "metadata.json" if content.get("bundle") else None
+    if (split := Path(record).with_name("split.json")).is_file() and not folder.exists():
+        folder.mkdir(parents=True)
+        shutil.copy(split, folder)  # one that the user may have chosen
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "config.json"
+        file.write_text(json.dumps(config), encoding="utf-8")
+        workflow = ConfigWorkflow(
+            str(file),
+            meta_file=None if metadata is None else str(metadata),
+            logging_file=False,
+            workflow_type="inference" if kind == "inference" else "training",
+            **overrides,
+        )
+        workflow.initialize()
+        part = workflow.parser.get_parsed_content("dataset#data" if kind == "inference" else "cases")
+        _check_cases(
+            record, content, fingerprint({p: part if kind == "inference" else part[p] for p in RUN_PARTS[kind]})
+        )
+        workflow.run()
+        workflow.finalize()
+    return folder
+
+
+def _check_cases(record: str | os.PathLike, content: dict[str, Any], now: list[dict[str, Any]]) -> None:
+    """Refuse to repeat a run on other data."""
+    then = content.get("cases", [])
+    before, after = ({(case["part"], case["case"]): case for case in cases} for cases in (then, now))
+    changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    if changed:
+        told = ", ".join(f"{part} case {case}" for part, case in changed[:5]) + (", ..." if len(changed) > 5 else "")
+        raise ValueError(
+            f"monai_ext: {record}: {len(changed)} cases are not those of the recorded run: {told}. Give the data as it "
+            "was (--dataset_dir), or start a run of its own."
+        )
+
+
+def _version(name: str) -> str:
+    if name == "python":
+        return platform.python_version()
+    return monai_ext.__version__ if name == "monai_ext" else version(name)
