@@ -58,5 +58,5 @@ def run_bundle(bundle: Path, source: Path, output: Path) -> Path:
     workflow.initialize()
     workflow.run()
     workflow.finalize()
-    (label,) = output.iterdir()
+    (label,) = output.glob("*_seg.*")
     return label
