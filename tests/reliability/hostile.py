@@ -238,7 +238,7 @@ def _worker(todo: list[tuple[str, int]], folder: Path) -> Iterator[dict[str, Any
     assert process.stdout is not None
     with process, selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        if not selector.select(120):
+        if not selector.select(600):
             raise RuntimeError("the process did not start")
         _line(process.stdout)
         for name, i in todo:

@@ -132,11 +132,11 @@ def bomb(rng: Rng, folder: Path) -> Path:
     data = bytearray(nifti_bytes())
     way = rng.integers(4)
     if way == 0:  # voxels as promised, and 3 GB behind them, which no reader should unpack
-        packed = gzip.compress(bytes(data)) + _packed_zeros(1 << 30) * 3
+        packed = gzip.compress(bytes(data)) + _packed_zeros(1 << 26) * 48
     else:  # 1500 to 4000 voxels a side
         side = int(rng.integers(1500, 4000))
         struct.pack_into("<hhh", data, 42, side, side, side)
-        behind = [b"", _packed_zeros(1 << 30), _packed_zeros(1 << 30) * 40][way - 1]
+        behind = [b"", _packed_zeros(1 << 26) * 16, _packed_zeros(1 << 26) * 640][way - 1]
         packed = gzip.compress(bytes(data[:352])) + behind
     return _write(folder / "scan.nii.gz", packed)
 
