@@ -139,7 +139,7 @@ class _Stitcher:
         self.weight = weight
         self.device = device
         self.batch, self.start = 0, 0  # of the rows that are being added up
-        self.labels = self.scores = self.weights = torch.empty(0)  # until the number of classes is known
+        self.labels = self.scores = self.weights = self.product = torch.empty(0)  # until the number of classes is known
 
     def add(self, batch: int, window: Sequence[slice], logits: torch.Tensor) -> None:
         if not self.scores.numel():
@@ -149,13 +149,17 @@ class _Stitcher:
             self.batch, self.start = batch, 0
         self._complete(window[0].start)
         offset = self.start % self.rows
-        for rows, source in (
+        parts = (
             (slice(offset, None), slice(None, self.rows - offset)),
             (slice(None, offset), slice(self.rows - offset, None)),
-        ):
-            weight = self.weight[source]
-            self.scores[(slice(None), rows, *window[1:])].addcmul_(logits[:, source], weight)
-            self.weights[(rows, *window[1:])].add_(weight)
+        )
+        for label, patch in enumerate(logits):
+            # a product rounded before it is added, as MONAI has it: addcmul_ would flip a label in some millions
+            torch.mul(patch, self.weight, out=self.product)
+            for rows, source in parts:
+                self.scores[(label, rows, *window[1:])].add_(self.product[source])
+        for rows, source in parts:
+            self.weights[(rows, *window[1:])].add_(self.weight[source])
 
     def finish(self) -> torch.Tensor:
         self._complete(self.shape[2])
@@ -163,6 +167,7 @@ class _Stitcher:
 
     def _allocate(self, logits: torch.Tensor) -> None:
         self.weight = self.weight.to(logits.dtype)
+        self.product = torch.empty_like(self.weight)
         self.scores = logits.new_zeros((len(logits), self.rows, *self.shape[3:]))
         self.weights = logits.new_zeros((self.rows, *self.shape[3:]))
         shape = (self.shape[0], 1, *self.shape[2:])
