@@ -14,7 +14,8 @@ from monai_ext.bundle import plain_cause
 def main() -> None:
     """Run a command; an error is one line and a non-zero exit status, with ``--debug`` the traceback too."""
     debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    # fire reads Python's words, people write JSON's
+    arguments = [{"true": "True", "false": "False"}.get(a, a) for a in sys.argv[1:] if a != "--debug"]
     try:
         fire.Fire(COMMANDS, command=arguments, name="monai_ext")
     except KeyboardInterrupt:

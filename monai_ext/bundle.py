@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["bundle_root", "end_with_plain_error", "find_bundle", "known_bundles", "plain_cause"]
+__all__ = ["bundle_root", "end_with_plain_error", "find_bundle", "flag", "known_bundles", "plain_cause"]
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 # what the system says -> what to do; the first that is found in an error's chain counts
@@ -57,6 +57,25 @@ def bundle_root(name: str) -> str:
         f"monai_ext: bundle {name!r} found neither in {here}, {here / 'bundles'} nor {_CHECKOUT / 'bundles'}. "
         "Give its folder with --bundle_root."
     )
+
+
+def flag(value: bool | int | str | None) -> bool:
+    """A switch as the command line gives it: MONAI's hands on ``--amp false`` as a text, which counts as true.
+
+    Raises:
+        ValueError: for anything but true and false, yes and no, 1 and 0.
+
+    Examples::
+
+        >>> flag("false")
+        False
+    """
+    text = str(value).lower()
+    if text in ("true", "yes", "1"):
+        return True
+    if text in ("false", "no", "0", "none"):
+        return False
+    raise ValueError(f"monai_ext: {value!r}: expected true or false.")
 
 
 def known_bundles() -> dict[str, Path]:

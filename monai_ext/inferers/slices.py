@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from tqdm import tqdm
 
+from monai_ext.bundle import flag
 from monai_ext.inferers.outputs import arg_max, check_logits, device_of
 from monai_ext.transforms.slices import check_image_size, resize_slices
 
@@ -90,7 +91,7 @@ class SliceBatchInferer(Inferer):
         self.spatial_dim = spatial_dim % 3
         self.upsample = upsample
         self.output = output
-        self.mirror = mirror
+        self.mirror = flag(mirror)  # a config's knob may come from the command line as a text
         self.sw_device = sw_device
         self.device = device
         self.progress = progress
