@@ -214,7 +214,7 @@ class SegmentationReport:
                 predicted=_present(prediction, num_classes),
                 dice={c: tuple(np.asarray(s["dice"], dtype=float).tolist()) for c, s in scores.items()},
                 hd95={c: tuple(np.asarray(s["hd95"], dtype=float).tolist()) for c, s in scores.items()},
-                notice=getattr(item.get(self.image_key), "meta", {}).get(NOTICE),
+                notice=getattr(item.get(self.image_key or ""), "meta", {}).get(NOTICE),
             )
         )
 
