@@ -8,6 +8,7 @@ from .patches import VolumePatchDataset
 from .pictures import MaskReader, PictureReader, find_pictures
 from .readers import VolumeReader, find_images, read_geometry
 from .slices import SliceDataset, SliceSampler
+from .splits import share_of_process
 from .writers import AtomicItkWriter, AtomicNibabelWriter, AtomicPictureWriter
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "phantom_dir",
     "phantom_image",
     "read_geometry",
+    "share_of_process",
     "write_phantom",
 ]

@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from monai_ext.utils import read_json, replacing
 
-__all__ = ["fold_parts", "hold_out", "random_parts"]
+__all__ = ["fold_parts", "hold_out", "random_parts", "share_of_process"]
 
 Parts = dict[str, list[str]]
 
@@ -98,6 +100,16 @@ def hold_out(cases: Sequence[str], patient: Callable[[str], str], where: str) ->
     count = max(1, round(len(patients) / 6))
     kept = {patients[(2 * k + 1) * len(patients) // (2 * count)] for k in range(count)}
     return [c for c in cases if patient(c) not in kept], [c for c in cases if patient(c) in kept]
+
+
+def share_of_process(cases: Sequence[Any]) -> list[Any]:
+    """The cases that this process of a distributed run takes: every ``world size``-th one.
+
+    With fewer cases than processes some are taken by several, since every process has to have one; reports count a case
+    once.
+    """
+    rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return list(cases[rank::size]) or [cases[rank % len(cases)]]
 
 
 def _with_test(cases: Sequence[str], chosen: set[str], patient: Callable[[str], str]) -> Parts:

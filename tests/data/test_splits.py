@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from monai_ext.data import DATASETS, load_datalist
-from monai_ext.data.splits import fold_parts, hold_out, random_parts
+from monai_ext.data.splits import fold_parts, hold_out, random_parts, share_of_process
 from tests.data.volumes import write_acdc, write_raw_synapse
 
 CASES = [f"p{patient:02d}_{frame}" for patient in range(11) for frame in ("a", "b")]
@@ -116,3 +117,16 @@ def test_hold_out_spreads_over_the_list():
     training, validation = hold_out(CASES, patient, "here")
     assert len({patient(c) for c in validation}) == 2
     assert not {patient(c) for c in validation} & {patient(c) for c in training}
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+def test_every_process_has_a_case_and_every_case_a_process(count, monkeypatch):
+    cases = list(range(count))
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 4)
+    shares = []
+    for rank in range(4):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        shares.append(share_of_process(cases))
+    assert all(shares)
+    assert set().union(*shares) == set(cases)
+    assert sum(map(len, shares)) == max(count, 4)
