@@ -101,7 +101,7 @@ def test_study_of_another_kind_is_an_error_in_words(served):
     answer = served.infer("dcaunet_synapse", "us")
     assert answer.status_code == 500
     assert answer.json()["detail"].startswith("monai_ext: ")
-    assert "us.png: 3 values per voxel, expected 1" in answer.json()["detail"]
+    assert "us.png: no volume by its name" in answer.json()["detail"]
 
 
 def test_batch_inference_reports_what_failed_and_does_the_rest(served):
@@ -114,7 +114,7 @@ def test_batch_inference_reports_what_failed_and_does_the_rest(served):
     assert answer.status_code == 200, answer.text
     result = answer.json()
     assert sorted(result) == ["ct", "mr", "patient_series", "us"]
-    assert "3 values per voxel" in result["us"]["error"]
+    assert "us.png: no volume" in result["us"]["error"]
     assert (served.studies / "labels" / "original" / "patient_series.nii.gz").is_file()
 
 
