@@ -12,10 +12,12 @@ from monai_ext.bundle import plain_cause
 
 
 def main() -> None:
-    """Run a command; an error is one line and a non-zero exit status, with ``--debug`` the traceback too."""
+    """Run a command; an error is one message and a non-zero exit status, with ``--debug`` the traceback too."""
     debug = "--debug" in sys.argv
     # fire reads Python's words, people write JSON's
     arguments = [{"true": "True", "false": "False"}.get(a, a) for a in sys.argv[1:] if a != "--debug"]
+    if arguments[1:] and not {"-h", "--help"}.isdisjoint(arguments):
+        arguments = [arguments[0], "--", "--help"]  # without the dashes, fire takes missing arguments for an error
     try:
         fire.Fire(COMMANDS, command=arguments, name="monai_ext")
     except KeyboardInterrupt:
@@ -23,8 +25,10 @@ def main() -> None:
     except Exception as e:
         if debug:
             raise
-        first = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        message = plain_cause(e) or f"monai_ext: {first.removeprefix('monai_ext: ')}"
+        text = str(e).strip() or type(e).__name__
+        # our own message may list what is wrong on further lines; a library's goes on with what only it understands
+        ours = text.startswith("monai_ext: ")
+        message = text if ours else plain_cause(e) or f"monai_ext: {text.splitlines()[0]}"
         expected = plain_cause(e) is not None or isinstance(e, (ValueError, OSError))
         sys.exit(message if expected else f"{message} ({type(e).__name__}; --debug shows where)")
 

@@ -262,3 +262,8 @@ def test_phantom_says_what_it_is(cli, tmp_path):
     assert status == 0
     assert "no clinical meaning" in out
     assert (tmp_path / "p" / "PHANTOM.json").is_file()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_no_error(cli, command):
+    assert cli(command, "--help")[0] == 0

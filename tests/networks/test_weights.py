@@ -44,7 +44,7 @@ def test_the_command_converts_a_checkpoint(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), net.state_dict().values()))
 
 
-def test_the_command_ends_in_one_line(tmp_path):
+def test_the_command_lists_what_does_not_fit(tmp_path):
     torch.save({"x": torch.zeros(1)}, tmp_path / "other.pt")
     done = convert("QTSeg", tmp_path / "other.pt", tmp_path / "model.pt")
     assert done.returncode != 0
