@@ -61,16 +61,11 @@ def command(bundle: str, dataset: str, workers: int, processes: int, data: Path,
     return [sys.executable, "-W", "ignore", *start, "-m", "monai.bundle", "run", "--config_file", files, *arguments]
 
 
-def start(arguments: list[str]) -> subprocess.Popen:
+def start(arguments: list[str], log: Path) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        arguments,
-        start_new_session=True,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    # into a file: a pipe that nobody reads would stop the training once it is full
+    with log.open("w") as file:
+        return subprocess.Popen(arguments, start_new_session=True, env=environment, stdout=file, stderr=file)
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -83,7 +78,7 @@ def kill(process: subprocess.Popen) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    process.communicate()
+    process.wait()
 
 
 def _descendants(pid: int) -> set[int]:
@@ -95,11 +90,15 @@ def _descendants(pid: int) -> set[int]:
     return found
 
 
-def finish(arguments: list[str]) -> None:
-    process = start(arguments)
-    _, errors = process.communicate()
-    if process.returncode:
-        raise SystemExit(errors[-3000:])
+def finish(process: subprocess.Popen, log: Path, seconds: float | None = None) -> None:
+    """Wait for the end; TimeoutExpired after ``seconds``, SystemExit with the output's end if it failed."""
+    if process.wait(seconds):
+        raise SystemExit(log.read_text()[-3000:])
+
+
+def saved(folder: Path) -> Path | None:
+    """The latest checkpoint; a kill between two renames leaves the one before it."""
+    return next((folder / name for name in ("last.pt", "last.pt.previous") if (folder / name).is_file()), None)
 
 
 def final(folder: Path) -> tuple[dict, dict]:
@@ -133,7 +132,8 @@ def main() -> None:
                 write_phantom(dataset, data, CASES[dataset])
             whole = Path(scratch) / f"{number}"
             began = time.monotonic()
-            finish(command(bundle, dataset, workers, processes, data, whole))
+            log = Path(scratch) / "log.txt"
+            finish(start(command(bundle, dataset, workers, processes, data, whole), log), log)
             duration = time.monotonic() - began
             expected = final(whole)
             wanted = args.kills * (number + 1) // len(SETTINGS) - args.kills * number // len(SETTINGS)
@@ -144,22 +144,16 @@ def main() -> None:
                 tried += 1
                 done = False
                 while not done:
-                    there = any((folder / name).is_file() for name in ("last.pt", "last.pt.previous"))
-                    process = start([*arguments, *(["--resume", "true"] if there else [])])
+                    process = start([*arguments, *(["--resume", "true"] if saved(folder) else [])], log)
                     try:
-                        process.wait(rng.uniform(0.2, 1.0) * duration if kills < wanted else None)
-                        _, errors = process.communicate()
-                        if process.returncode:
-                            raise SystemExit(errors[-3000:])
+                        finish(process, log, rng.uniform(0.2, 1.0) * duration if kills < wanted else None)
                         done = True
                     except subprocess.TimeoutExpired:
                         kill(process)
                         kills += 1
-                        checkpoint = folder / "last.pt"
-                        if checkpoint.is_file() and torch.load(checkpoint, weights_only=True)["epoch"] > 0:
-                            later += 1
-                        elif not checkpoint.is_file():
-                            early += 1
+                        checkpoint = saved(folder)
+                        early += checkpoint is None
+                        later += checkpoint is not None and torch.load(checkpoint, weights_only=True)["epoch"] > 0
                 good += equal(final(folder), expected)
             total, ends, equal_ends = total + kills, ends + tried, equal_ends + good
             print(

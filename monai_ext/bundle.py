@@ -93,7 +93,7 @@ def find_bundle(name: str | os.PathLike) -> Path:
     Raises:
         FileNotFoundError: if there is none; names the nearest that is known.
     """
-    if (Path(name) / "configs" / "metadata.json").is_file():
+    if os.path.isfile(Path(name) / "configs" / "metadata.json"):  # False for a name that cannot be one, too
         return Path(name)
     known = known_bundles()
     if str(name) in known:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a CT series as a scanner does, for tests."""
+"""Write a CT series as a scanner does, for tests; compressed as an archive does."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pydicom
+import SimpleITK as sitk
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
 
 
 def write_ct_series(folder: Path, image: np.ndarray, affine: np.ndarray, prefix: str = "slice") -> None:
@@ -38,3 +40,26 @@ def write_ct_series(folder: Path, image: np.ndarray, affine: np.ndarray, prefix:
         ds.RescaleSlope, ds.RescaleIntercept = 1, -1024
         ds.PixelData = np.ascontiguousarray(image[:, :, k].T + 1024).astype("<i2").tobytes()
         pydicom.dcmwrite(folder / f"{prefix}{k:03d}.dcm", ds, enforce_file_format=True)
+
+
+def write_compressed(path: Path, form: str) -> None:
+    """Compress a slice in its place: ``"RLE"``, ``"JPEG"`` (lossless) or ``"JPEG2000"`` (lossless)."""
+    ds = pydicom.dcmread(path)
+    if form == "RLE":
+        ds.compress(RLELossless, generate_instance_uid=False)
+        pydicom.dcmwrite(path, ds, enforce_file_format=True)
+        return
+    image = sitk.GetImageFromArray(ds.pixel_array)
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetCompressor(form)
+    with tempfile.TemporaryDirectory() as folder:
+        writer.SetFileName(f"{folder}/slice.dcm")
+        writer.Execute(image)
+        packed = pydicom.dcmread(f"{folder}/slice.dcm")
+    ds.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
+    ds.PixelData = packed.PixelData
+    ds["PixelData"].VR = "OB"
+    ds["PixelData"].is_undefined_length = True
+    pydicom.dcmwrite(path, ds, enforce_file_format=True)

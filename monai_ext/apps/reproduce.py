@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import tempfile
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 import monai_ext
+from monai_ext.apps.config_errors import config_errors
 from monai_ext.bundle import find_bundle
 from monai_ext.data.fingerprint import fingerprint
 from monai_ext.handlers.run_record import RUN_PARTS
@@ -39,20 +40,16 @@ def reproduce(record: str | os.PathLike, output_dir: str | os.PathLike | None = 
         FileNotFoundError: if the record or its bundle is not there.
         ValueError: if it is no record, the run had another number of processes, or a case changed since; it is named.
     """
-    content = read_json(record, "record")
-    if not isinstance(content, dict) or not isinstance(content.get("config"), dict) or "kind" not in content:
-        raise ValueError(f"monai_ext: {record}: no record of a bundle's run (run_training.json, for instance).")
+    content = _read(record)
     config, kind = content["config"], content["kind"]
-    if kind not in RUN_PARTS:
-        raise ValueError(f"monai_ext: {record}: kind {kind!r}, expected one of {', '.join(RUN_PARTS)}.")
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     launched = int(os.environ.get("WORLD_SIZE", processes))
-    if content.get("processes", 1) != launched:
+    if content["processes"] != launched:
         raise ValueError(
             f"monai_ext: {record}: a run of {content['processes']} processes. Start it with "
             f"torchrun --standalone --nproc_per_node={content['processes']} -m monai_ext reproduce {record}."
         )
-    for name, then in content.get("versions", {}).items():
+    for name, then in content["versions"].items():
         now = _version(name)
         if now != then:
             print(f"note: {name} {now}, recorded with {then}: results may differ")
@@ -61,11 +58,18 @@ def reproduce(record: str | os.PathLike, output_dir: str | os.PathLike | None = 
     if kind == "training":
         config["ckpt_dir"] = str(folder)
         config["resume"] = False
-    metadata = find_bundle(content["bundle"]) / "configs" / "metadata.json" if content.get("bundle") else None
+    images = (
+        config.get("dataset", {}).get("data")
+        if kind == "inference" and isinstance(config.get("dataset"), dict)
+        else None
+    )
+    if isinstance(images, list):
+        overrides.setdefault("dataset#data", tuple(images))  # in a tuple MONAI looks for no expressions, see segment
+    metadata = find_bundle(content["bundle"]) / "configs" / "metadata.json" if content["bundle"] else None
     if (split := Path(record).with_name("split.json")).is_file() and not folder.exists():
         folder.mkdir(parents=True)
         shutil.copy(split, folder)  # one that the user may have chosen
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, config_errors(record):
         file = Path(scratch) / "config.json"
         file.write_text(json.dumps(config), encoding="utf-8")
         workflow = ConfigWorkflow(
@@ -85,10 +89,28 @@ def reproduce(record: str | os.PathLike, output_dir: str | os.PathLike | None = 
     return folder
 
 
+def _read(record: str | os.PathLike) -> dict[str, Any]:
+    """A record whose parts are of the kinds that ``RunRecord`` writes."""
+    content = read_json(record, "record")
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict) or "kind" not in content:
+        raise ValueError(f"monai_ext: {record}: no record of a bundle's run (run_training.json, for instance).")
+    if content["kind"] not in list(RUN_PARTS):
+        raise ValueError(f"monai_ext: {record}: kind {content['kind']!r}, expected one of {', '.join(RUN_PARTS)}.")
+    kinds = {"processes": (int, 1), "bundle": (str, ""), "versions": (dict, {}), "cases": (list, [])}
+    for key, (kind, default) in kinds.items():
+        if content.get(key) is None:
+            content[key] = default
+        if not isinstance(content[key], kind):
+            raise ValueError(f"monai_ext: {record}: {key} is {content[key]!r}, expected {kind.__name__}.")
+    if not all(isinstance(case, dict) and {"part", "case"} <= case.keys() for case in content["cases"]):
+        raise ValueError(f"monai_ext: {record}: cases without part or name.")
+    return content
+
+
 def _check_cases(record: str | os.PathLike, content: dict[str, Any], now: list[dict[str, Any]]) -> None:
     """Refuse to repeat a run on other data."""
-    then = content.get("cases", [])
-    before, after = ({(case["part"], case["case"]): case for case in cases} for cases in (then, now))
+    both = (content["cases"], now)
+    before, after = ({(str(case["part"]), str(case["case"])): case for case in cases} for cases in both)
     changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     if changed:
         told = ", ".join(f"{part} case {case}" for part, case in changed[:5]) + (", ..." if len(changed) > 5 else "")
@@ -101,4 +123,7 @@ def _check_cases(record: str | os.PathLike, content: dict[str, Any], now: list[d
 def _version(name: str) -> str:
     if name == "python":
         return platform.python_version()
-    return monai_ext.__version__ if name == "monai_ext" else version(name)
+    try:
+        return monai_ext.__version__ if name == "monai_ext" else version(name)
+    except (PackageNotFoundError, ValueError):
+        return "not installed"

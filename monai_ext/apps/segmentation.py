@@ -14,7 +14,8 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 from monai.data import create_file_basename
 
-from monai_ext.bundle import find_bundle, plain_cause
+from monai_ext.apps.config_errors import config_errors
+from monai_ext.bundle import find_bundle
 from monai_ext.data import (
     AtomicItkWriter,
     AtomicNibabelWriter,
@@ -25,7 +26,7 @@ from monai_ext.data import (
 )
 from monai_ext.data.pictures import is_picture
 from monai_ext.data.readers import is_volume
-from monai_ext.utils import read_json
+from monai_ext.utils import read_json, write_json
 
 __all__ = ["segment"]
 
@@ -43,6 +44,8 @@ def segment(
     **knobs: Any,
 ) -> list[Path]:
     """Segment one image, every image of a folder, or DICOM series, and return the label files.
+
+    ``run_inference.json`` beside them says what the run was, see :class:`~monai_ext.handlers.RunRecord`.
 
     Args:
         bundle: a bundle's name or folder.
@@ -100,19 +103,32 @@ def segment(
     except OSError as e:
         raise OSError(f"monai_ext: {parent}: cannot be written to ({e.strerror}).") from e
     with scratch as temporary:
-        loader = _run(files, config, images, temporary, suffix, force, {**knobs, "bundle_root": str(folder)})
+        with config_errors(files[-1]):
+            loader = _run(files, config, images, temporary, suffix, force, {**knobs, "bundle_root": str(folder)})
         done = []
         for image, target in zip(images, targets):
             made = Path(temporary) / f"{_name(image)}{suffix}"
             if made.is_file():
                 os.replace(made, target)
                 done.append(target)
+        if done:
+            _keep_record(Path(temporary) / "run_inference.json", parent)
     try:
         loader.raise_failed()
     except UnreadableCasesError as e:
         e.done = done
         raise
+    if len(done) < len(images):
+        raise ValueError(f"monai_ext: {files[-1]}: as a config it wrote {len(done)} labels for {len(images)} images.")
     return done
+
+
+def _keep_record(record: Path, folder: Path) -> None:
+    """Move what the run noted of itself beside its labels."""
+    if record.is_file():
+        content = read_json(record, "record")
+        content["config"]["output_dir"] = str(folder)
+        write_json(folder / record.name, content)
 
 
 def _images(path: Path, pictures: bool, bundle: str) -> list[str]:
@@ -182,14 +198,8 @@ def _run(
     # an error is told once, in one line, at its end; what else these loggers say is of no use to the user
     for name in ("ignite.engine.engine", "monai.bundle.workflows"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        workflow = ConfigWorkflow(files, workflow_type="inference", logging_file=False, **override)
-        workflow.initialize()
-    except Exception as e:
-        if plain_cause(e):
-            raise
-        reason = (str(e).strip().splitlines() or [type(e).__name__])[-1]
-        raise ValueError(f"monai_ext: {files[-1]}: does not work as a config ({reason[:300]}).") from e
+    workflow = ConfigWorkflow(files, workflow_type="inference", logging_file=False, **override)
+    workflow.initialize()
     workflow.run()
     workflow.finalize()
     return workflow.parser.get_parsed_content("dataloader")

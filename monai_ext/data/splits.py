@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from monai_ext.utils import read_json, replacing
+from monai_ext.utils import read_json, write_json
 
 __all__ = ["fold_parts", "hold_out", "random_parts", "share_of_process"]
 
@@ -77,8 +76,7 @@ def random_parts(
         raise ValueError(f"monai_ext: {where}: {len(patients)} case(s), too few to train and test on.")
     parts = _with_test(cases, set(patients[:count]), patient)
     if file is not None:
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
+        write_json(file, parts)
     return parts
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -23,7 +22,7 @@ import monai_ext
 from monai_ext.bundle import known_bundles
 from monai_ext.data import is_phantom
 from monai_ext.data.fingerprint import fingerprint
-from monai_ext.utils import read_json, replacing
+from monai_ext.utils import read_json, write_json
 
 __all__ = ["RUN_PARTS", "RunRecord", "cases_file"]
 
@@ -92,19 +91,19 @@ class RunRecord:
         if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
             return
         record = self.record()
-        _write(self.output_dir / f"run_{self.kind}.json", record)
+        write_json(self.output_dir / f"run_{self.kind}.json", record)
         if self.kind == "training":
             noted = record["cases"]
             # until this training has saved its first weights, those that are there are of the one before
             if self.weights[0].is_file() and cases_file(self.weights[0]).is_file():
                 noted = noted + [case for case in _noted(self.weights[0]) if case not in noted]
-            _write(cases_file(self.weights[0]), {"phantom": record["phantom"], "cases": noted})
+            write_json(cases_file(self.weights[0]), {"phantom": record["phantom"], "cases": noted})
 
     def finish(self, engine: Engine) -> None:
         """Note the cases of this training alone: the weights are its own now."""
         if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
             cases = fingerprint(self.cases)
-            _write(cases_file(self.weights[0]), {"phantom": self._phantom(), "cases": cases})
+            write_json(cases_file(self.weights[0]), {"phantom": self._phantom(), "cases": cases})
 
     def check_overlap(self) -> None:
         """Refuse test cases whose image is one that the weights were trained or chosen on."""
@@ -199,8 +198,3 @@ def _noted(weights: Path) -> list[dict[str, Any]]:
     if not isinstance(cases, list) or not all(isinstance(case, dict) and keys <= case.keys() for case in cases):
         raise ValueError(f"monai_ext: {cases_file(weights)}: no list of training cases. Remove it, or train again.")
     return cases
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["read_json"]
+from .files import replacing
+
+__all__ = ["read_json", "write_json"]
 
 LARGEST = 1 << 28  # bytes
 
@@ -37,3 +39,14 @@ def read_json(path: str | os.PathLike, what: str) -> Any:
         raise ValueError(f"monai_ext: {what} {path}: no valid JSON (nested too deeply).") from e
     except ValueError as e:
         raise ValueError(f"monai_ext: {what} {path}: no valid JSON ({e}).") from e
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Replace a JSON file in one step.
+
+    Examples::
+
+        >>> write_json("split.json", {"training": ["0005"], "test": ["0001"]})
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

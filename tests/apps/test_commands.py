@@ -267,3 +267,17 @@ def test_phantom_says_what_it_is(cli, tmp_path):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_no_error(cli, command):
     assert cli(command, "--help")[0] == 0
+
+
+def test_segment_leaves_a_record_that_starts_it_again(cli, weights, tmp_path):
+    save(tmp_path / "$print(1).nii.gz", volume(1)[0])
+    status, _ = segment(cli, "dcaunet_synapse", tmp_path / "$print(1).nii.gz", tmp_path / "out", weights)
+    assert status == 0
+    record = tmp_path / "out" / "run_inference.json"
+    assert json.loads(record.read_text())["config"]["output_dir"] == str(tmp_path / "out")
+    assert cli("reproduce", record)[0] == 0
+    first, again = (
+        sitk.GetArrayFromImage(sitk.ReadImage(folder / "$print(1)_seg.nii.gz"))
+        for folder in (tmp_path / "out", tmp_path / "out" / "reproduced")
+    )
+    assert np.array_equal(first, again)

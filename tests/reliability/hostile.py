@@ -43,6 +43,7 @@ class Kind:
     make: Callable[[np.random.Generator, Path], Path]
     read: Callable[[Path], Any]
     share: int = 1
+    named: tuple[str, ...] = ()  # what an error may name instead of the file
 
 
 @dataclass
@@ -149,6 +150,43 @@ def read_split(path: Path) -> None:
     right(sorted(case for part in parts.values() for case in part) == ["a", "b", "c"], "a split of other cases")
 
 
+def read_record(path: Path) -> None:
+    from monai_ext.apps.reproduce import reproduce
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        folder = reproduce(path)
+    right(folder == path.parent / "reproduced", "another folder")
+
+
+def read_metadata(path: Path) -> None:
+    from monai_ext.apps.commands import COMMANDS
+
+    before = Path.cwd()
+    os.chdir(path.parents[3])
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as shown:
+            COMMANDS["bundles"]()
+    finally:
+        os.chdir(before)
+    right("mine" in shown.getvalue(), "a bundle that is not listed")
+
+
+def read_config(bundle: Path) -> None:
+    """A whole ``segment``, into a folder elsewhere; where it ends well, the label is one of the image."""
+    import nibabel
+
+    from monai_ext.apps.segmentation import segment
+
+    with tempfile.TemporaryDirectory(prefix="labels") as folder:
+        try:
+            done = segment(bundle, bundle / "scan.nii.gz", folder)
+        except Exception:
+            right(not [file for file in Path(folder).rglob("*") if file.is_file()], "a file of a run that failed")
+            raise
+        image, label = (nibabel.load(file) for file in (bundle / "scan.nii.gz", done[0]))
+        right(image.shape == label.shape and np.allclose(image.affine, label.affine), "a label on another grid")
+
+
 def read_summary(path: Path) -> None:
     from monai_ext.apps.commands import COMMANDS
 
@@ -165,6 +203,7 @@ KINDS: dict[str, Kind] = {
     "NRRD and MetaImage": Kind(mutations.itk_file, read_volume, 5),
     "NRRD and MetaImage, voxels elsewhere": Kind(mutations.detached, read_volume),
     "DICOM series": Kind(mutations.dicom_series, read_volume, 4),
+    "DICOM series, compressed": Kind(mutations.compressed_series, read_volume, 3),
     "npz and h5": Kind(mutations.arrays, read_volume, 3),
     "PNG, JPEG, TIFF, BMP": Kind(mutations.picture, read_picture, 4),
     "pictures of absurd size, other formats": Kind(mutations.picture_bomb, read_picture),
@@ -173,6 +212,11 @@ KINDS: dict[str, Kind] = {
     "JSON lists of cases": Kind(mutations.json_list, read_list, 3),
     "JSON splits": Kind(mutations.split_file, read_split),
     "JSON summaries": Kind(mutations.summary, read_summary),
+    "JSON records of runs": Kind(mutations.run_record, read_record, 2, ("no bundle",)),
+    "JSON metadata": Kind(mutations.metadata, read_metadata),
+    "configs": Kind(
+        mutations.inference_config, read_config, 2, ("SliceBatchInferer", "RunRecord", "--", "expected true or false")
+    ),
     "pipes, devices, links": Kind(mutations.special_file, read_special),
 }
 
@@ -199,7 +243,7 @@ def judge(kind: str, index: int, folder: Path) -> str:
         result = f"wrong result: {e}"
     except BaseException as e:
         cause = plain_cause(e)
-        named = (given.name, str(given.parent), "/etc/passwd")  # a list of cases may point there
+        named = (given.name, str(given.parent), "/etc/passwd", *KINDS[kind].named)  # a list of cases may point there
         clear = cause is not None and any(name in cause for name in named) and len(cause) < 2000
         result = "clear error" if clear else f"unclear error: {type(e).__name__}: {str(e)[:300]}"
     if _listing(folder.parent) != before:

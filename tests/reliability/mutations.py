@@ -23,9 +23,10 @@ import torch
 from PIL import Image
 
 from tests.data.volumes import RAS, save, volume
-from tests.dicom import write_ct_series
+from tests.dicom import write_compressed, write_ct_series
 
 Rng = np.random.Generator
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 EXTREMES = (
     b"\0" * 8,
     b"\xff" * 8,
@@ -214,18 +215,34 @@ def detached(rng: Rng, folder: Path) -> Path:
     return _write(folder / "scan.mhd", f"{text}ElementDataFile = {target}\n".encode())
 
 
-_SLICES: list[bytes] = []
+_SLICES: dict[str, list[bytes]] = {}
+
+
+def _series(folder: Path, form: str) -> list[bytes]:
+    """The slices of a CT, each as a file; ``form`` "" or what SimpleITK calls the compression."""
+    if form not in _SLICES:
+        write_ct_series(folder, volume()[0], RAS)
+        paths = sorted(folder.iterdir())
+        for path in paths if form else []:
+            write_compressed(path, form)
+        _SLICES[form] = [path.read_bytes() for path in paths]
+        for path in paths:
+            path.unlink()
+    return list(_SLICES[form])
 
 
 def dicom_series(rng: Rng, folder: Path) -> Path:
+    return _bad_series(rng, folder, "")
+
+
+def compressed_series(rng: Rng, folder: Path) -> Path:
+    return _bad_series(rng, folder, ["RLE", "JPEG", "JPEG2000"][rng.integers(3)])
+
+
+def _bad_series(rng: Rng, folder: Path, form: str) -> Path:
     series = folder / "series"
-    if not _SLICES:
-        write_ct_series(series, volume()[0], RAS)
-        for path in sorted(series.iterdir()):
-            _SLICES.append(path.read_bytes())
-            path.unlink()
     series.mkdir(exist_ok=True)
-    slices = list(_SLICES)
+    slices = _series(series, form)
     for place in [rng.integers(len(slices))] if rng.random() < 0.6 else range(len(slices)):
         if rng.random() < 0.4:  # absurd values behind the tags of size, depth, spacing, position and slope
             data = bytearray(slices[place])
@@ -453,6 +470,71 @@ def summary(rng: Rng, folder: Path) -> Path:
         good[list(good)[rng.integers(len(good))]] = _odd(rng)
         return _write(folder / "summary.json", json.dumps(good).encode())
     return _write(folder / "summary.json", mutate(rng, json.dumps(good).encode()))
+
+
+def _bad_value(rng: Rng, content: Any) -> None:
+    """Something odd in the place of any value within, or one of them gone."""
+    places = []
+    todo = [content]
+    while todo:
+        inner = todo.pop()
+        for key in inner if isinstance(inner, dict) else range(len(inner)):
+            places.append((inner, key))
+            if isinstance(inner[key], (dict, list)):
+                todo.append(inner[key])
+    inner, key = places[rng.integers(len(places))]
+    if rng.random() < 0.3:
+        del inner[key]
+    else:
+        inner[key] = _odd(rng)
+
+
+def _bad_json(rng: Rng, content: Any) -> bytes:
+    if rng.random() < 0.4:
+        return mutate(rng, json.dumps(content).encode(), head=400)
+    _bad_value(rng, content)
+    return json.dumps(content).encode()
+
+
+def run_record(rng: Rng, folder: Path) -> Path:
+    """What ``reproduce`` starts again; a run of no steps on no cases."""
+    good = {
+        "kind": "training",
+        "bundle": "dcaunet_synapse",
+        "seed": 0,
+        "phantom": True,
+        "processes": 1,
+        "versions": {"torch": "2.13.0", "python": "3.11"},
+        "config": {"cases": {"training": [], "validation": []}, "initialize": [], "run": []},
+        "cases": [],
+    }
+    return _write(folder / "run_training.json", _bad_json(rng, good))
+
+
+def metadata(rng: Rng, folder: Path) -> Path:
+    """What ``bundles`` lists."""
+    configs = folder / "bundles" / "mine" / "configs"
+    configs.mkdir(parents=True)
+    good = {"task": "organs", "version": "0.1.0", "network_data_format": {"inputs": {}, "outputs": {}}}
+    return _write(configs / "metadata.json", _bad_json(rng, good))
+
+
+def inference_config(rng: Rng, folder: Path) -> Path:
+    """A bundle that ``segment`` uses: ours, with one convolution as network and something wrong in its config."""
+    configs = folder / "configs"
+    configs.mkdir()
+    source = BUNDLES / "dcaunet_synapse" / "configs"
+    good = json.loads((source / "inference.json").read_text())
+    good |= {"image_size": [16, 16], "num_workers": 0, "device": "$torch.device('cpu')", "bundle_root": str(folder)}
+    good["network_def"] = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 9, "kernel_size": 1}
+    good["network"] = "@network_def"
+    (configs / "metadata.json").write_bytes((source / "metadata.json").read_bytes())
+    (folder / "models").mkdir()
+    torch.manual_seed(0)
+    torch.save(torch.nn.Conv2d(1, 9, 1).state_dict(), folder / "models" / "model.pt")
+    save(folder / "scan.nii.gz", volume()[0])
+    _write(configs / "inference.json", _bad_json(rng, good))
+    return folder
 
 
 def special_file(rng: Rng, folder: Path) -> Path:

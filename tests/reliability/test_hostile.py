@@ -13,7 +13,7 @@ from monai_ext.data import load_datalist
 from monai_ext.utils import read_json
 from tests.reliability import hostile
 
-COUNT = 1800
+COUNT = 2000
 values = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import json
-
 from tabulate import tabulate
 
 from monai_ext.bundle import known_bundles
+from monai_ext.utils import read_json
 
 __all__ = ["bundles"]
 
@@ -14,7 +13,10 @@ def bundles() -> None:
     """List the bundles: what each segments, its version, and whether it has a trained model yet."""
     rows = []
     for name, folder in known_bundles().items():
-        metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        file = folder / "configs" / "metadata.json"
+        metadata = read_json(file, "metadata")
+        if not isinstance(metadata, dict) or not {"task", "version"} <= metadata.keys():
+            raise ValueError(f"monai_ext: {file}: no metadata of a bundle (task and version expected).")
         model = "yes" if (folder / "models" / "model.pt").is_file() else "not yet"
         rows.append([name, metadata["task"], metadata["version"], model])
     if not rows:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from pydicom.sr.coding import Code
 import monai_ext
 from monai_ext.apps.anatomy import STRUCTURES
 from monai_ext.apps.deploy.series import Volume
-from monai_ext.utils import replacing
+from monai_ext.utils import replacing, write_json
 
 __all__ = ["volumes_ml", "write_results"]
 
@@ -70,8 +69,7 @@ def write_results(
             with replacing(written[-1]) as temporary:
                 temporary.write_bytes(content)
     written.append(folder / f"{title}_volumes.json")  # last: where it is, the others are complete
-    with replacing(written[-1]) as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_json(written[-1], summary)
     return written
 
 
