@@ -57,6 +57,8 @@ class CaseLoader(DataLoader):
     def __init__(self, dataset: Any, **kwargs: Any) -> None:
         self.failed: list[tuple[str, str]] = []
         self.collate = kwargs.pop("collate_fn", list_data_collate)
+        if len(dataset) == 1:
+            kwargs["num_workers"] = 0  # a worker reads ahead; for one case it takes a second to start and to hand over
         super().__init__(_Guarded(dataset), collate_fn=self._collate, **kwargs)
 
     def __len__(self) -> int:

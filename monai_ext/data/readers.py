@@ -23,6 +23,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 from monai_ext.data.dicom_series import has_series, read_series
 from monai_ext.data.file_reader import FileReader, files_at
 from monai_ext.data.guards import check_promise, damaged, require_file
+from monai_ext.data.memory_order import c_ordered
 from monai_ext.data.text_headers import read_text_header
 
 __all__ = ["VolumeReader", "find_images", "is_volume", "read_geometry"]
@@ -60,7 +61,7 @@ class VolumeReader(FileReader):
             MetaKeys.SPACE: SpaceKeys.RAS,
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
         }
-        return array, meta
+        return c_ordered(array), meta
 
 
 def read_geometry(path: str) -> tuple[tuple[int, ...], np.ndarray]:

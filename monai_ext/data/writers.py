@@ -4,11 +4,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import nibabel
 import numpy as np
 import SimpleITK as sitk
 from monai.data import NibabelWriter, PILWriter
 from PIL import Image
 
+from monai_ext.data.memory_order import fortran_ordered
 from monai_ext.utils import replacing
 
 __all__ = ["AtomicItkWriter", "AtomicNibabelWriter", "AtomicPictureWriter"]
@@ -21,6 +23,12 @@ class AtomicNibabelWriter(NibabelWriter):
         super().set_data_array(*args, **kwargs)
         # MONAI drops trailing axes of length 1; a volume of one slice keeps its third
         self.data_obj = self.data_obj.reshape(*self.data_obj.shape, *(1,) * (3 - self.data_obj.ndim))
+
+    @classmethod
+    def create_backend_obj(cls, data_array: Any, *args: Any, **kwargs: Any) -> nibabel.Nifti1Image:
+        image = super().create_backend_obj(data_array, *args, **kwargs)
+        # the order of the file, which nibabel is slow to bring about slice by slice
+        return nibabel.Nifti1Image(fortran_ordered(np.asanyarray(image.dataobj)), image.affine, image.header)
 
     def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:
         with replacing(filename) as temporary:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from monai_ext.bundle import flag
 from monai_ext.inferers.outputs import arg_max, check_logits, device_of
+from monai_ext.inferers.upsampled_labels import upsampled_labels
 from monai_ext.transforms.slices import check_image_size, resize_slices
 
 __all__ = ["SliceBatchInferer"]
@@ -113,7 +114,7 @@ class SliceBatchInferer(Inferer):
             for index, stack in enumerate(stacks):
                 start = 0
                 while start < len(stack):
-                    batch = stack[start : start + batch_size].contiguous().to(device)
+                    batch = _gathered(stack[start : start + batch_size]).to(device)
                     values = self._predict_or_none(batch, network, *args, **kwargs)
                     if values is None:
                         batch_size = len(batch) // 2
@@ -158,4 +159,14 @@ class SliceBatchInferer(Inferer):
         if self.upsample == "nearest":
             return resize_slices(arg_max(scores), (height, width), "nearest")
         parts = scores.split(max(1, CHUNK // (scores.shape[1] * height * width)))
-        return torch.cat([arg_max(resize_slices(part, (height, width), "bilinear")) for part in parts])
+        return torch.cat([upsampled_labels(part, (height, width)) for part in parts])
+
+
+def _gathered(slices: torch.Tensor) -> torch.Tensor:
+    """Slices one behind the other in memory; a volume's last axis is turned to the front in blocks, as of a matrix."""
+    count, channels, height, width = slices.shape
+    step = slices.stride(3)
+    one_block = slices.stride(2) == width * step and (channels == 1 or slices.stride(1) == height * width * step)
+    if slices.stride(0) != 1 or not one_block:
+        return slices.contiguous()
+    return slices.movedim(0, -1).view(-1, count).t().contiguous().view(slices.shape)

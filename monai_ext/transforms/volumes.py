@@ -31,8 +31,11 @@ def unlike_modality(volume: torch.Tensor, modality: str) -> str | None:
     if modality == "CT":
         if low > -50:
             return f"values from {low:g} to {high:g}, but CT in Hounsfield units has air and fat below -50"
-        body = volume[volume > -500]
-        if ((body > -150) & (body < 300)).float().mean() < 0.1:
+        # a share of voxels is known well enough from every eighth
+        some = volume
+        for axis, side in enumerate(volume.shape):
+            some = some if side < 64 else some.index_select(axis, torch.arange(0, side, 2))
+        if ((some > -150) & (some < 300)).sum() < 0.1 * (some > -500).sum():
             return f"values from {low:g} to {high:g}, but hardly any soft tissue (-150 to 300 Hounsfield units)"
     elif low < 0:
         return f"values from {low:g} to {high:g}, but MR has none below 0"

@@ -106,7 +106,7 @@ def test_segment_writes_the_others_and_ends_with_one_line(tmp_path, weights, mon
     with pytest.raises(SystemExit) as ended:
         main()
     assert str(ended.value.code).startswith("monai_ext: 1 of 3 cases could not be read: scan1.nii.gz: cannot be read")
-    made = sorted(path.name for path in (tmp_path / "out").iterdir())
+    made = sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz"))
     assert made == ["$print(1) or @network_seg.nii.gz", "scan2_seg.nii.gz"]
     assert capsys.readouterr().out.split("\n")[:2] == [str(tmp_path / "out" / name) for name in made]
     for name in made:
