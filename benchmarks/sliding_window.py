@@ -68,7 +68,7 @@ class Ready:
 
 
 def sizes(quick: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return ((160, 160, 96), (96, 96, 64)) if quick else ((512, 512, 148), (160, 160, 64))
+    return ((160, 160, 96), (96, 96, 64)) if quick else ((256, 256, 128), (96, 96, 96))
 
 
 def resident_peak() -> float:
