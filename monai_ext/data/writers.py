@@ -25,8 +25,8 @@ class AtomicNibabelWriter(NibabelWriter):
         self.data_obj = self.data_obj.reshape(*self.data_obj.shape, *(1,) * (3 - self.data_obj.ndim))
 
     @classmethod
-    def create_backend_obj(cls, data_array: Any, **kwargs: Any) -> Any:
-        image = super().create_backend_obj(data_array, **kwargs)
+    def create_backend_obj(cls, data_array: Any, affine: Any = None, dtype: Any = None, **kwargs: Any) -> Any:
+        image = super().create_backend_obj(data_array, affine, dtype, **kwargs)
         # the order of the file, which nibabel is slow to bring about slice by slice
         return nibabel.Nifti1Image(fortran_ordered(np.asanyarray(image.dataobj)), image.affine, image.header)
 
