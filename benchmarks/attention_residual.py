@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What XAttnRes's reads cost: ``mode="skip"`` beside ``mode="baseline"`` of the same network.
 
-    python benchmarks/attention_residual.py [--size 224] [--batch 2] [--rounds 7]
+    python -m benchmarks.attention_residual [--size 224] [--batch 2] [--rounds 7]
 
 Forward and backward of both, alternately in one process on one thread; a round gives one ratio. Peak memory is that of
 a process of its own over what it held before the step (Linux only).
@@ -10,7 +10,6 @@ a process of its own over what it held before the step (Linux only).
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from statistics import median
 import torch
 import torch.nn as nn
 
-from benchmarks.networks import cpu_model
+from benchmarks.machine import cpu_model, memory_taken
 from monai_ext.networks import nets
 
 NETWORKS = {"XAttnResUNet": {}, "XAttnResEMCAD": {"encoder": "pvt_v2_b2"}}
@@ -50,9 +49,7 @@ def measure(name: str, mode: str, size: int, batch: int) -> None:
     torch.set_num_threads(1)
     network, x = build(name, mode), torch.rand(batch, 1, size, size)
     step(network, x[:, :, :64, :64])  # libraries and gradients are there
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    step(network, x)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(memory_taken(lambda: step(network, x)))
 
 
 def main() -> None:

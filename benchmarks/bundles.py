@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does each bundle learn? Train it for a few minutes on its phantom, and beat what intensity alone tells.
 
-    python benchmarks/bundles.py [--bundles NAME ...] [--output DIR]
+    python -m benchmarks.bundles [--bundles NAME ...] [--output DIR]
 
 Training, evaluation and their options are the bundle's own, with small pictures, few steps and the learning rate that
 these ask for. The baseline knows the training cases too: a table from intensity (or colour) to the likeliest class,

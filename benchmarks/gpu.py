@@ -2,7 +2,7 @@
 """On a GPU: the networks in fp32, bf16, channels-last, compiled and as CUDA graphs; a CT volume from file to file;
 training steps; metrics of CUDA tensors; peak memory.
 
-    python benchmarks/gpu.py [--part networks volume training metrics] [--rounds 10]
+    python -m benchmarks.gpu [--part networks volume training metrics] [--rounds 10]
 
 Needs one CUDA GPU of 16 GB or more, and a compiler for ``torch.compile``; TensorRT is timed where ``torch_tensorrt`` is
 installed. Variants of one network take turns in one run, after a warm-up of each; labels are compared with fp32's.

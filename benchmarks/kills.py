@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kill trainings at random moments, resume them, and compare the end with that of a training left alone, bit for bit.
 
-    python benchmarks/kills.py [--kills 32] [--seed 0]
+    python -m benchmarks.kills [--kills 32] [--seed 0]
 
 Two bundles (volumes and pictures), with 0 and 2 workers, and in one and two processes (gloo, on the CPU), are trained
 for a few epochs on tiny data with their own configs, with a checkpoint after every epoch. Each is then started again

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does each network learn from scratch? The same slices, steps and optimiser for all, MONAI's BasicUNet beside them.
 
-    python benchmarks/learning.py [--networks NAME ...] [--steps 150] [--size 96] [--image ct.nii.gz --label l.nii.gz]
+    python -m benchmarks.learning [--networks NAME ...] [--steps 150] [--size 96] [--image ct.nii.gz --label l.nii.gz]
 
 Trains on 70 % of the slices of one labelled volume (in blocks, with an unused slice between training and test) and
 prints the mean Dice over the classes of the other slices after a third, two thirds and all of the steps. Without a

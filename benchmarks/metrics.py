@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time and memory of ``label_metrics`` (Dice and HD95) against MONAI and MedPy, on label maps like abdominal CT.
 
-    python benchmarks/metrics.py            # about ten minutes on two cores
-    python benchmarks/metrics.py --quick    # one minute, smaller maps
+    python -m benchmarks.metrics            # about ten minutes on two cores
+    python -m benchmarks.metrics --quick    # one minute, smaller maps
 
 The sides run alternately in one process, ``--repeats`` times, and their results are compared each time. All that a side
 needs to get from label maps to numbers counts, so MONAI's one-hot encoding does. 104 one-hot classes do not fit into
@@ -21,7 +21,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,6 +28,7 @@ from medpy.metric import binary
 from monai.metrics import compute_dice, compute_hausdorff_distance
 from monai.networks.utils import one_hot
 
+from benchmarks.machine import memory_taken
 from monai_ext.metrics import label_metrics
 
 Maps = tuple[np.ndarray, np.ndarray]
@@ -117,7 +117,7 @@ CASES = {  # name: shape, shape with --quick, organs, stray voxels, our side, th
 
 def peak_memory(case: str, side: str, quick: bool) -> float:
     """Return the MiB that one call adds, measured in a new process."""
-    command = [sys.executable, __file__, "--peak", case, side, *(["--quick"] if quick else [])]
+    command = [sys.executable, "-m", "benchmarks.metrics", "--peak", case, side, *(["--quick"] if quick else [])]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -128,16 +128,7 @@ def load(case: str, quick: bool) -> tuple[Maps, int]:
 
 def print_peak(case: str, side: str, quick: bool) -> None:
     maps, organs = load(case, quick)
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = resident_peak()
-    SIDES[side](maps, organs)
-    print(resident_peak() - before)
-
-
-def resident_peak() -> float:
-    """Return the highest resident memory in MiB; ``getrusage`` would count the process that started this one."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    print(memory_taken(lambda: SIDES[side](maps, organs)))
 
 
 def compare(case: str, repeats: int, quick: bool) -> str:

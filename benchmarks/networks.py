@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time of each network's fast path against its plain path, which goes by the paper's equations.
 
-    python benchmarks/networks.py [--networks NAME ...] [--size 224 ...] [--backward] [--rounds 7]
+    python -m benchmarks.networks [--networks NAME ...] [--size 224 ...] [--backward] [--rounds 7]
 
 Every network of ``monai_ext.networks.nets`` that has the two paths is built twice with the same weights and default
 arguments. Both run alternately in one process on one thread, on one 2D image in evaluation mode; a round gives one
@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import platform
 import time
-from pathlib import Path
 from statistics import median
 
 import torch
 import torch.nn as nn
 
+from benchmarks.machine import cpu_model
 from monai_ext.networks import nets
 
 TOLERANCE = 1e-4
@@ -92,13 +91,6 @@ def compare(name: str, size: int, backward: bool, rounds: int) -> str:
         f"| {name} | {size} | {median(times[plain]):.0f} | {median(times[fast]):.0f} | "
         f"x{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}) | {error:.0e} of {largest:.2g} |"
     )
-
-
-def cpu_model() -> str:
-    info = Path("/proc/cpuinfo")  # Linux only
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def main() -> None:

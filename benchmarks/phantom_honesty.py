@@ -5,7 +5,7 @@ A phantom whose organs could be told by their brightness would make any network 
 baseline without anatomy: cut the intensities of a volume into clusters or intervals, and give each one, knowing the
 truth of that very volume, to the organ (or to background) where it raises the mean Dice of the 8 organs most.
 
-    python benchmarks/phantom_honesty.py [--cases 12] [--seed 0]
+    python -m benchmarks.phantom_honesty [--cases 12] [--seed 0]
 
 Measured on the 12 test cases of seed 0 (mean Dice of the 8 organs, and that of the case where it is highest): k-means
 with 12 clusters 0.16 (0.20), 40 thresholds 0.21 (0.26), 40 thresholds after smoothing 0.24 (0.30).

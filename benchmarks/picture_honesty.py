@@ -10,7 +10,7 @@ Three baselines without shape or texture, for the foreground of each generator:
 * rank: the same, but each channel is first replaced by the rank of its pixels within their picture, so exposure and
   contrast do not matter.
 
-    python benchmarks/picture_honesty.py [--cases 12] [--seed 0] [--size 192 256]
+    python -m benchmarks.picture_honesty [--cases 12] [--seed 0] [--size 192 256]
 
 Measured with the defaults (mean Dice over 12 cases that the 12 training cases do not contain):
 

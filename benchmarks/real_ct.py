@@ -5,7 +5,7 @@ The volume is cut along the patient's axis into blocks of 13 slices: 9 to train 
 Dice is pooled over the test blocks, from the label files that inference wrote, against the label file. Training takes
 place in the bundle itself, with its own commands.
 
-    python benchmarks/real_ct.py --image ct.nii.gz --label organs.nii.gz [--steps 560] [--size 128] [--output DIR]
+    python -m benchmarks.real_ct --image ct.nii.gz --label organs.nii.gz [--steps 560] [--size 128] [--output DIR]
 
 Labels are 0 and the classes of the bundle in their order. One patient shows that a pipeline works, not more.
 """

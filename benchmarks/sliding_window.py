@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Windows of a CT volume stitched to a label map: ``SlidingWindowLabelInferer`` and MONAI's ``SlidingWindowInferer``.
 
-    python benchmarks/sliding_window.py             # some minutes on two cores, up to 5 GB
-    python benchmarks/sliding_window.py --quick     # a minute, a smaller volume
+    python -m benchmarks.sliding_window             # some minutes on two cores, up to 5 GB
+    python -m benchmarks.sliding_window --quick     # a minute, a smaller volume
 
 The network hands out the same logits again and again, so that nearly all time is stitching; what it takes by itself is
 measured and taken off. Both routes run alternately in one process, ``--repeats`` times, and their labels must be equal,
@@ -18,7 +18,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ import torch.nn as nn
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import AsDiscrete
 
+from benchmarks.machine import memory_taken
 from monai_ext.inferers import SlidingWindowLabelInferer
 
 BATCH, OVERLAP, MODE = 2, 0.5, "gaussian"
@@ -71,23 +71,23 @@ def sizes(quick: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return ((160, 160, 96), (96, 96, 64)) if quick else ((256, 256, 128), (96, 96, 96))
 
 
-def resident_peak() -> float:
-    """The highest resident memory in MiB; ``getrusage`` would count the process that started this one."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
 def print_peak(name: str, quick: bool, classes: int) -> None:
     shape, roi = sizes(quick)
     x, network = torch.zeros(1, 1, *shape), Ready(classes, roi)
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = resident_peak()
-    ROUTES[name](x, network, roi)
-    print(resident_peak() - before)
+    print(memory_taken(lambda: ROUTES[name](x, network, roi)))
 
 
 def peak_memory(name: str, quick: bool, classes: int) -> float:
-    command = [sys.executable, __file__, "--peak", name, "--classes", str(classes), *(["--quick"] if quick else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.sliding_window",
+        "--peak",
+        name,
+        "--classes",
+        str(classes),
+        *(["--quick"] if quick else []),
+    ]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long one waits: ``import monai_ext`` beside ``import monai``, and the help of the command line.
 
-    python benchmarks/startup.py [--rounds 9]
+    python -m benchmarks.startup [--rounds 9]
 
 Whole processes, taking turns in one run; the first round of each warms the disk's cache and is not counted.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does a 3D overlay learn? Train it for minutes on the CT phantom, and beat what intensity alone tells.
 
-    python benchmarks/three_d.py [--bundle dcaunet_synapse] [--steps 400] [--output DIR]
+    python -m benchmarks.three_d [--bundle dcaunet_synapse] [--steps 400] [--output DIR]
 
 Configs and handlers are the bundle's own; network and patch are small, and the learning rate suits so few steps. The
 baseline is that of benchmarks/bundles.py. Phantom data, no clinical meaning.

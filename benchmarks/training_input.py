@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training slices per second: volumes cut in memory, beside TransUNet's file per slice and SciPy zoom.
 
-    python benchmarks/training_input.py [--seconds 8] [--rounds 4] [--workers 2] [--size 224]
+    python -m benchmarks.training_input [--seconds 8] [--rounds 4] [--workers 2] [--size 224]
 
 Both sides serve batches of 24 slices of the same CT phantoms, with random rotation and flips, resized to ``--size``
 (images by a cubic, labels to the nearest). The other side is what TransUNet made usual: one ``.npz`` file a slice with
@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -30,7 +31,7 @@ from monai.data import CacheDataset, DataLoader
 from scipy import ndimage
 from torch.utils.data import Dataset
 
-from benchmarks.networks import cpu_model
+from benchmarks.machine import cpu_model
 from monai_ext.data import SliceDataset, SliceSampler, load_datalist, write_phantom
 
 BATCH = 24
@@ -92,12 +93,16 @@ def write_slices(data: Path, folder: Path, size: int) -> list[Path]:
     return files
 
 
-def batches(loader: DataLoader, sampler: SliceSampler | None) -> Iterator[dict]:
+def loader(dataset: Dataset, workers: int, **kwargs: Any) -> DataLoader:
+    return DataLoader(dataset, batch_size=BATCH, num_workers=workers, **kwargs)
+
+
+def batches(source: DataLoader, sampler: SliceSampler | None) -> Iterator[dict]:
     epoch = 0
     while True:
         if sampler is not None:
             sampler.set_epoch(epoch)
-        yield from loader
+        yield from source
         epoch += 1
 
 
@@ -121,14 +126,13 @@ def serve(kind: str, data: str, size: int, workers: int) -> None:
     before = _memory()
     if kind == "ours":
         dataset, sampler = ours(Path(data), size)
-        loader = DataLoader(dataset, batch_size=BATCH, sampler=sampler, num_workers=workers)
+        source = loader(dataset, workers, sampler=sampler)
     else:
         prepare = parser.get_parsed_content("train#preprocessing")
-        loader = DataLoader(
-            CacheDataset(cases["training"], prepare, num_workers=1, progress=False), batch_size=1, num_workers=workers
-        )
+        cached = CacheDataset(cases["training"], prepare, num_workers=1, progress=False)
+        source = DataLoader(cached, batch_size=1, num_workers=workers)
     peak = 0.0
-    for _ in loader:
+    for _ in source:
         peak = max(peak, _memory())
     print(peak - before)
 
@@ -158,8 +162,8 @@ def main() -> None:
         on_disk = sum(file.stat().st_size for file in files) / 2**20
         dataset, sampler = ours(data, args.size)
         sides = {
-            "ours": batches(DataLoader(dataset, BATCH, sampler=sampler, num_workers=args.workers), sampler),
-            "files": batches(DataLoader(SliceFiles(files, args.size), BATCH, True, num_workers=args.workers), None),
+            "ours": batches(loader(dataset, args.workers, sampler=sampler), sampler),
+            "files": batches(loader(SliceFiles(files, args.size), args.workers, shuffle=True), None),
         }
         rates: dict[str, list[float]] = {name: [] for name in sides}
         for source in sides.values():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a NIfTI file of a CT to a NIfTI file of labels, beside the network: the bundle, the papers' loop, and MONAI.
 
-    python benchmarks/volume_files.py             # some minutes on two cores, up to 8 GB
-    python benchmarks/volume_files.py --quick     # a minute, a smaller volume
+    python -m benchmarks.volume_files             # some minutes on two cores, up to 8 GB
+    python -m benchmarks.volume_files --quick     # a minute, a smaller volume
 
 The network is a mean over 9x9 pixels and a 1x1 convolution: outlines as organs have them, and next to no time of its
 own; what it takes is measured and taken off.
@@ -50,8 +50,7 @@ from monai.transforms import (
 )
 from scipy import ndimage
 
-from benchmarks.networks import cpu_model
-from benchmarks.volume_inference import resident_peak
+from benchmarks.machine import cpu_model, memory_taken
 
 CONFIG = Path(__file__).resolve().parents[1] / "bundles" / "dcaunet_synapse" / "configs" / "inference.json"
 SIZE, BATCH = 224, 24
@@ -167,10 +166,7 @@ def labels_of(folder: Path) -> np.ndarray:
 def print_peak(name: str, source: Path, classes: int) -> None:
     network = make_network(classes)
     with tempfile.TemporaryDirectory() as folder:
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-        before = resident_peak()
-        ROUTES[name](source, Path(folder), network)
-        print(resident_peak() - before)
+        print(memory_taken(lambda: ROUTES[name](source, Path(folder), network)))
 
 
 def peak_memory(name: str, source: Path, classes: int) -> float:
