@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training slices per second: volumes cut in memory, beside TransUNet's file per slice and SciPy zoom.
 
-    python -m benchmarks.training_input [--seconds 8] [--rounds 4] [--workers 2] [--size 224]
+    python -m benchmarks.training_input [--seconds 8] [--rounds 4] [--workers 2] [--size 224] [--stored 512]
 
-Both sides serve batches of 24 slices of the same CT phantoms, with random rotation and flips, resized to ``--size``
-(images by a cubic, labels to the nearest). The other side is what TransUNet made usual: one ``.npz`` file a slice with
+Both sides serve batches of 24 slices of the same CT phantoms, enlarged to ``--stored`` pixels a side, with random
+rotation and flips, resized to ``--size`` (images by a cubic, labels to the nearest). The other side is what TransUNet
+made usual: one ``.npz`` file a slice with
 image and label, ``scipy.ndimage.rotate`` or flips, and ``scipy.ndimage.zoom`` of order 3 and 0 for each sample. They
 take turns in one run. Memory is that of all processes together (proportional set size, Linux only), with the cache of
 ``SliceDataset`` beside ``CacheDataset`` and the same workers; what the files need on disk is printed too.
@@ -59,6 +60,17 @@ class SliceFiles(Dataset):
         factors = (self.size / image.shape[0], self.size / image.shape[1])
         image, label = ndimage.zoom(image, factors, order=3), ndimage.zoom(label, factors, order=0)
         return {"image": torch.from_numpy(image)[None], "label": torch.from_numpy(label)[None]}
+
+
+def enlarge(data: Path, side: int) -> None:
+    """Slices of the size that scanners give; phantoms have fewer pixels."""
+    for path in data.rglob("*.nii.gz"):
+        image = nibabel.load(path)
+        axis = int(np.abs(image.affine[:3, :3]).argmax(axis=1)[2])  # the one that runs along the patient
+        factors = [1 if k == axis else side / n for k, n in enumerate(image.shape)]
+        values = ndimage.zoom(np.asarray(image.dataobj), factors, order=1 if "img" in path.name else 0)
+        affine = image.affine @ np.diag([*(1 / f for f in factors), 1])
+        nibabel.save(nibabel.Nifti1Image(values, affine), path)
 
 
 def preprocessing(data: Path, size: int) -> tuple[ConfigParser, dict]:
@@ -150,6 +162,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--stored", type=int, default=512, help="pixels a side of the volumes' slices")
     parser.add_argument("--cases", type=int, default=6)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -157,6 +170,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "synapse"
         write_phantom("synapse", data, args.cases)
+        enlarge(data, args.stored)
         files = write_slices(data, Path(scratch) / "train_npz", args.size)
         shape = nibabel.load(load_datalist("synapse", data, split="paper")["training"][0]["image"]).shape
         on_disk = sum(file.stat().st_size for file in files) / 2**20

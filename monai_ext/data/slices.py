@@ -82,18 +82,25 @@ class SliceDataset(Dataset):
         self.axis = None if spatial_dim is None else spatial_dim % 3 + 1  # behind the channels
         self.slice_transform = slice_transform
         self.names = [str(item.get("case_id", "")) for item in data]
-        transform = Lambda(transform)  # CacheDataset keeps nothing that a plain function made
+        steps: list[Callable] = [Lambda(transform)]  # CacheDataset keeps nothing that a plain function made
         if image_size is not None:
             modes = ["nearest" if key == label_key else "cubic" for key in self.keys]
             resize = ResizeSlicesd(self.keys, image_size, modes, spatial_dim=-1 if spatial_dim is None else spatial_dim)
-            transform = Compose([transform, resize])
+            steps.append(resize)
+        if self.axis is not None:
+            steps.append(Lambda(self._together))
         self.volumes = CacheDataset(
-            data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=progress, copy_cache=False
+            data, Compose(steps), cache_rate=cache_rate, num_workers=num_workers, progress=progress, copy_cache=False
         )
         self.index = [(number, 0) for number in range(len(data))]
         self.foreground = np.ones(len(data), dtype=bool)
         if self.axis is not None:
             self._index_slices(data, self.axis, label_key)
+
+    def _together(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Each slice in one piece of memory, which makes drawing one several times as fast."""
+        axis = self.axis or 0
+        return {**item, **{key: item[key].movedim(axis, 0).contiguous().movedim(0, axis) for key in self.keys}}
 
     def _index_slices(self, data: Sequence[dict[str, Any]], axis: int, label_key: str | None) -> None:
         """List every slice, and say which hold foreground."""
@@ -123,7 +130,7 @@ class SliceDataset(Dataset):
         if self.axis is None:
             sample: dict[Hashable, Any] = {key: volume[key].clone() for key in self.keys}
         else:
-            sample = {key: volume[key].select(self.axis, position).contiguous() for key in self.keys}
+            sample = {key: volume[key].select(self.axis, position).clone() for key in self.keys}
         if self.names[number]:
             sample["case_id"] = self.names[number] if self.axis is None else f"{self.names[number]} slice {position}"
         if self.slice_transform is None:
