@@ -97,6 +97,10 @@ class CrossStageAttentionResidual(nn.Module):
 
     def align(self, sources: list[torch.Tensor], size: list[int]) -> list[torch.Tensor]:
         """Bring every source to the width and size of the output, equation (4)."""
+        return [self.resize(value, size) for value in self.projected(sources, size)]
+
+    def projected(self, sources: list[torch.Tensor], size: list[int]) -> list[torch.Tensor]:
+        """Bring every source to the width of the output; where ``fast``, at the lower of its two resolutions."""
         channels = [source.shape[1] for source in sources]
         if channels != self.in_channels:
             raise ValueError(
@@ -109,7 +113,7 @@ class CrossStageAttentionResidual(nn.Module):
                 # all that follows runs over channels: lay them adjacent in memory
                 source = _channels_last(source)
                 smaller = [min(a, b) for a, b in zip(source.shape[2:], size)]
-                values.append(self.resize(project(self.resize(source, smaller)), size))
+                values.append(project(self.resize(source, smaller)))
             else:
                 values.append(project(self.resize(source, size)))
         return values
@@ -121,24 +125,24 @@ class CrossStageAttentionResidual(nn.Module):
 
     def forward(self, sources: list[torch.Tensor], size: list[int]) -> torch.Tensor:
         size = list(size)
-        values = self.align(sources, size)
         if self.fast:
-            return self.read(values)
+            return self.read(self.projected(sources, size), size)
+        values = self.align(sources, size)
         return (self.weights(values).unsqueeze(2) * torch.stack(values, dim=1)).sum(dim=1)
 
-    def read(self, values: list[torch.Tensor]) -> torch.Tensor:
+    def read(self, projected: list[torch.Tensor], size: list[int]) -> torch.Tensor:
         """Equations (5) to (8) without a normalised copy or a stack; maps are matrices of positions times channels."""
-        rows = [value.movedim(1, -1).flatten(0, -2) for value in values]
         query = self.query * self.norm.scale
-        shape = values[0].movedim(1, -1)
         if not torch.jit.is_scripting():
             # a half precision read, or one that a compiler reads along, leaves the gradient to autograd
             eager = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
-            if eager and torch.is_grad_enabled() and rows[0].dtype == query.dtype:
-                return _Read.apply(self, query, *rows).view_as(shape).movedim(-1, 1)
+            if eager and torch.is_grad_enabled() and projected[0].dtype == query.dtype:
+                return _Read.apply(self, size, query, *projected)
+        values = [self.resize(value, size) for value in projected]
+        rows = [_rows(value) for value in values]
         products, inverse = self.products(rows, query)
         total = _weighted_sum(torch.softmax(products * inverse, dim=1), rows)
-        return total.view_as(shape).movedim(-1, 1)
+        return total.view_as(values[0].movedim(1, -1)).movedim(-1, 1)
 
     def products(self, rows: list[torch.Tensor], query: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Each source's product with the query, and what normalises it, both ``(positions, sources)``."""
@@ -147,33 +151,53 @@ class CrossStageAttentionResidual(nn.Module):
 
 
 class _Read(torch.autograd.Function):
-    """The fast read with its gradient written out: half the time of the chain that autograd would build."""
+    """The fast read with its gradient written out: half the time of the chain that autograd would build.
+
+    Maps are kept at the resolution of their projection and resized again on the way back, one at a time.
+    """
 
     @staticmethod
-    def forward(ctx: Any, block: CrossStageAttentionResidual, query: torch.Tensor, *rows: torch.Tensor) -> torch.Tensor:
-        products, inverse = block.products(list(rows), query)
+    def forward(
+        ctx: Any, block: CrossStageAttentionResidual, size: list[int], query: torch.Tensor, *projected: torch.Tensor
+    ) -> torch.Tensor:
+        values = [block.resize(value, size) for value in projected]
+        rows = [_rows(value) for value in values]
+        products, inverse = block.products(rows, query)
         weights = torch.softmax(products * inverse, dim=1)
-        ctx.save_for_backward(query, products, inverse, weights, *rows)
-        return _weighted_sum(weights, list(rows))
+        ctx.block, ctx.size = block, size
+        ctx.save_for_backward(query, products, inverse, weights, *projected)
+        return _weighted_sum(weights, rows).view_as(values[0].movedim(1, -1)).movedim(-1, 1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, products, inverse, weights, *rows = ctx.saved_tensors
-        grad = grad.contiguous()
+    def backward(ctx: Any, to_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, products, inverse, weights, *projected = ctx.saved_tensors
+        grad = _rows(to_output).contiguous()
         buffer = torch.empty_like(grad)
-        to_weights = torch.stack([torch.mul(grad, row, out=buffer).sum(dim=1) for row in rows], dim=1)
+        to_weights = torch.stack(
+            [torch.mul(grad, _rows(ctx.block.resize(p, ctx.size)), out=buffer).sum(dim=1) for p in projected], dim=1
+        )
         to_scores = weights * (to_weights - (weights * to_weights).sum(dim=1, keepdim=True))
         to_products = to_scores * inverse
         to_squares = to_products * products * inverse.square() * (-1 / query.numel())
         to_query = torch.zeros_like(query)
-        to_rows = []
-        for i, row in enumerate(rows):
+        to_projected = []
+        for i, low in enumerate(projected):
+            with torch.enable_grad():
+                low = low.detach().requires_grad_()
+                value = ctx.block.resize(low, ctx.size)
+            row = _rows(value.detach())
             to_query += to_products[:, i] @ row
-            to_row = weights[:, i : i + 1] * grad
-            to_row.addcmul_(to_products[:, i : i + 1], query).addcmul_(to_squares[:, i : i + 1], row)
-            to_rows.append(to_row)
-        return None, to_query, *to_rows
+            torch.mul(weights[:, i : i + 1], grad, out=buffer)
+            buffer.addcmul_(to_products[:, i : i + 1], query).addcmul_(to_squares[:, i : i + 1], row)
+            to_value = buffer.view_as(value.movedim(1, -1)).movedim(-1, 1)
+            to_projected.append(to_value.clone() if value is low else torch.autograd.grad(value, low, to_value)[0])
+        return None, None, to_query, *to_projected
+
+
+def _rows(value: torch.Tensor) -> torch.Tensor:
+    """A map as a matrix of positions times channels."""
+    return value.movedim(1, -1).flatten(0, -2)
 
 
 def _weighted_sum(weights: torch.Tensor, rows: list[torch.Tensor]) -> torch.Tensor:

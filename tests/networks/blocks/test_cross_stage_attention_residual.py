@@ -87,8 +87,8 @@ def test_scaling_a_source_scales_its_value_but_not_its_weight():
     louder = [values[0], 10 * values[1], values[2]]
     weights = read.weights(values)
     torch.testing.assert_close(read.weights(louder), weights, rtol=1e-5, atol=0)  # up to eps of the norm
-    expected = read.read(values) + 9 * weights[:, 1:2] * values[1]
-    torch.testing.assert_close(read.read(louder), expected, rtol=1e-5, atol=1e-7)
+    expected = read.read(values, [8, 8]) + 9 * weights[:, 1:2] * values[1]
+    torch.testing.assert_close(read.read(louder, [8, 8]), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_one_source_is_projected_and_resized():
