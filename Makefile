@@ -25,7 +25,7 @@ DEMO := --output_dir demo --ckpt_dir demo --batch_size 8 --image_size "[96,96]" 
 # small slices and few epochs: the bundle's defaults are the paper's and take a GPU
 demo: $(READY)
 	$(BIN)/python -m monai_ext phantom synapse demo/data --cases 24
-	$(RUN) --config_file $(BUNDLE)/train.json --dataset_dir demo/data --epochs 4 $(LIGHT) $(DEMO)
+	$(RUN) --config_file $(BUNDLE)/train.json --dataset_dir demo/data --epochs 3 $(LIGHT) $(DEMO)
 	$(RUN) --config_file "['$(BUNDLE)/train.json','$(BUNDLE)/evaluate.json']" --dataset_dir demo/data $(DEMO)
 	$(RUN) --config_file $(BUNDLE)/inference.json --dataset_dir demo/data/RawData/Training/img/img0001.nii.gz $(DEMO)
 	@echo "Report: demo/report.html   Label of one scan: demo/img0001_seg.nii.gz"

@@ -42,6 +42,11 @@ METHODS: list[tuple[str, dict, int, int]] = [
 Step = Callable[[], object]
 
 
+def compiled(network: nn.Module, tiny: bool, **options: str) -> Callable:
+    # a try of the script needs the graph, not minutes of code generation
+    return torch.compile(network, backend="aot_eager") if tiny else torch.compile(network, **options)
+
+
 def build(name: str, arguments: dict, device: torch.device) -> nn.Module:
     torch.manual_seed(0)
     return getattr(nets, name)(spatial_dims=2, **arguments).to(device)
@@ -81,7 +86,7 @@ def memory_of(step: Step, device: torch.device) -> float:
     return torch.cuda.max_memory_allocated() / 2**20
 
 
-def variants(network: nn.Module, x: torch.Tensor, device: torch.device) -> dict[str, Step]:
+def variants(network: nn.Module, x: torch.Tensor, device: torch.device, tiny: bool) -> dict[str, Step]:
     network.eval()
     last = x.contiguous(memory_format=torch.channels_last)
 
@@ -97,16 +102,16 @@ def variants(network: nn.Module, x: torch.Tensor, device: torch.device) -> dict[
         "fp32": run(network, x, False),
         "bf16": run(network, x, True),
         "bf16, channels last": run(network, last, True),
-        "bf16, compiled": run(torch.compile(network), x, True),
-        "bf16, compiled, channels last": run(torch.compile(network), last, True),
+        "bf16, compiled": run(compiled(network, tiny), x, True),
+        "bf16, compiled, channels last": run(compiled(network, tiny), last, True),
     }
     if device.type == "cuda":
-        found["bf16, compiled, CUDA graphs"] = run(torch.compile(network, mode="reduce-overhead"), x, True)
+        found["bf16, compiled, CUDA graphs"] = run(compiled(network, tiny, mode="reduce-overhead"), x, True)
     if importlib.util.find_spec("torch_tensorrt"):
         import torch_tensorrt
 
-        compiled = torch_tensorrt.compile(network, inputs=[x], enabled_precisions={torch.float32, torch.half})
-        found["TensorRT, fp16"] = run(compiled, x, False)
+        engine = torch_tensorrt.compile(network, inputs=[x], enabled_precisions={torch.float32, torch.half})
+        found["TensorRT, fp16"] = run(engine, x, False)
     return found
 
 
@@ -117,7 +122,7 @@ def networks(device: torch.device, rounds: int, tiny: bool) -> None:
         size, batch = (64, 2) if tiny else (size, batch)
         network = build(name, arguments, device)
         x = torch.rand(batch, arguments["in_channels"], size, size, device=device)
-        steps = variants(network, x, device)
+        steps = variants(network, x, device, tiny)
         times = in_turns(steps, rounds, device)
         expected = steps["fp32"]().argmax(dim=1)
         for variant, values in times.items():
@@ -155,7 +160,7 @@ def volume(device: torch.device, rounds: int, tiny: bool) -> None:
             for variant, function, bf16 in (
                 ("fp32", network, False),
                 ("bf16", network, True),
-                ("bf16, compiled", torch.compile(network), True),
+                ("bf16, compiled", compiled(network, tiny), True),
             ):
                 parts: list[list[float]] = []
                 for i in range(rounds // 2 + 2):
