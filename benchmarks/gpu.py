@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """On a GPU: the networks in fp32, bf16, channels-last, compiled and as CUDA graphs; a CT volume from file to file;
-training steps; metrics of CUDA tensors; peak memory.
+copies beside the network; training steps; metrics of CUDA tensors; peak memory.
 
-    python -m benchmarks.gpu [--part networks volume training metrics] [--rounds 10]
+    python -m benchmarks.gpu [--part networks volume copies training metrics] [--rounds 10]
 
 Needs one CUDA GPU of 16 GB or more, and a compiler for ``torch.compile``; TensorRT is timed where ``torch_tensorrt`` is
-installed. Variants of one network take turns in one run, after a warm-up of each; labels are compared with fp32's.
+installed. Variants of one network take turns in one run, after a warm-up of each; labels are compared with fp32's: with
+new weights every class is nearly as likely, so what bf16 changes shows only with ``--checkpoint`` (DCAUNet's) and a
+``--scan``, such as ``demo/model.pt`` and ``demo/data/RawData/Training/img/img0001.nii.gz`` after ``make demo``.
 ``--device cpu --tiny`` only shows that the script runs.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,11 +29,13 @@ import torch.nn as nn
 from monai.bundle import ConfigParser
 from monai.losses import DiceCELoss
 
+from monai_ext.inferers.upsampled_labels import upsampled_labels
 from monai_ext.losses import MutationLoss
 from monai_ext.metrics import label_metrics
 from monai_ext.networks import nets
+from monai_ext.transforms import resize_slices
 
-PARTS = ("networks", "volume", "training", "metrics")
+PARTS = ("networks", "volume", "copies", "training", "metrics")
 # network, its arguments, image size, batch: as the bundles have them
 METHODS: list[tuple[str, dict, int, int]] = [
     ("DCAUNet", {"in_channels": 1, "out_channels": 9}, 224, 24),
@@ -136,21 +141,26 @@ def networks(device: torch.device, rounds: int, tiny: bool) -> None:
             )
 
 
-def volume(device: torch.device, rounds: int, tiny: bool) -> None:
-    """The bundle's own steps on one CT of noise, timed apart; files lie in memory where /dev/shm is."""
+def volume(device: torch.device, rounds: int, tiny: bool, scan: Path | None, checkpoint: Path | None) -> None:
+    """The bundle's own steps on one CT, of noise by default, timed apart; files lie in memory where /dev/shm is."""
     shape = (64, 64, 8) if tiny else (512, 512, 148)
     parser = ConfigParser(ConfigParser.load_config_file("bundles/dcaunet_synapse/configs/inference.json"))
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
-        rng = np.random.default_rng(0)
-        voxels = rng.normal(40, 60, shape).astype(np.int16)
-        voxels[:8] = -1000
         file = Path(folder) / "ct.nii.gz"
-        nibabel.save(nibabel.Nifti1Image(voxels, np.diag([0.8, 0.8, 3.0, 1.0])), file)
+        if scan is None:
+            voxels = np.random.default_rng(0).normal(40, 60, shape).astype(np.int16)
+            voxels[:8] = -1000
+            nibabel.save(nibabel.Nifti1Image(voxels, np.diag([0.8, 0.8, 3.0, 1.0])), file)
+        else:
+            shutil.copy(scan, file)
+            shape = nibabel.load(file).shape
         parser["output_dir"], parser["device"] = folder, f"$torch.device('{device}')"
         if tiny:
-            parser["image_size"] = [32, 32]
+            parser["image_size"] = [32, 32] if checkpoint is None else [96, 96]
         network = build("DCAUNet", METHODS[0][1], device).eval()
+        if checkpoint is not None:
+            network.load_state_dict(torch.load(checkpoint, map_location=device, weights_only=True))
         before, after = (parser.get_parsed_content(name) for name in ("preprocessing", "postprocessing"))
         inferer = parser.get_parsed_content("inferer")
         print("\n| one CT, NIfTI to NIfTI | read s | network and slices s | write s | all s | labels as fp32 |")
@@ -182,6 +192,55 @@ def volume(device: torch.device, rounds: int, tiny: bool) -> None:
                 equal = (labels == expected).float().mean().item()
                 cells = " | ".join(f"{value:.2f}" for value in (*row, sum(row)))
                 print(f"| {variant}, {'x'.join(map(str, shape))} | {cells} | {100 * equal:.3f} % |", flush=True)
+
+
+def copies(device: torch.device, rounds: int, tiny: bool) -> None:
+    """Slices there and labels back, one after the other, and from pinned memory on streams beside the network's."""
+    if device.type != "cuda":
+        print("\ncopies: nothing to overlap without a GPU")
+        return
+    count, side, size = (8, 64, 32) if tiny else (148, 512, 224)
+    network = build("DCAUNet", METHODS[0][1], device).eval()
+    batches = torch.rand(count, 1, side, side).split(METHODS[0][3])
+    pinned = [batch.pin_memory() for batch in batches]
+    labels = torch.empty((count, 1, side, side), dtype=torch.uint8, pin_memory=True)
+    there, back = torch.cuda.Stream(), torch.cuda.Stream()
+
+    @torch.no_grad()
+    def predict(batch: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cuda", torch.bfloat16):
+            scores = network(resize_slices(batch, (size, size), "cubic"))
+        return upsampled_labels(scores.float(), (side, side))
+
+    def in_order() -> torch.Tensor:
+        return torch.cat([predict(batch.to(device)).cpu() for batch in batches])
+
+    def overlapped() -> torch.Tensor:
+        main = torch.cuda.current_stream()
+        arrived = []
+        with torch.cuda.stream(there):
+            for batch in pinned:
+                arrived.append((batch.to(device, non_blocking=True), there.record_event()))
+        for (batch, event), target in zip(arrived, labels.split(METHODS[0][3]), strict=True):
+            main.wait_event(event)
+            batch.record_stream(main)  # its memory stays until the network has read it
+            found = predict(batch)
+            back.wait_stream(main)
+            with torch.cuda.stream(back):
+                target.copy_(found, non_blocking=True)
+            found.record_stream(back)
+        torch.cuda.synchronize()
+        return labels
+
+    torch.testing.assert_close(overlapped(), in_order(), rtol=0, atol=0)
+    times = in_turns({"in order": in_order, "overlapped": overlapped}, rounds, device)
+    ratios = [a / b for a, b in zip(times["in order"], times["overlapped"], strict=True)]
+    print("\n| copies and network, bf16 | in order ms | pinned, own streams ms | ratio: median (range) |")
+    print("|---|---|---|---|")
+    print(
+        f"| {count} slices of {side}x{side} | {1e3 * median(times['in order']):.1f} | "
+        f"{1e3 * median(times['overlapped']):.1f} | x{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}) |"
+    )
 
 
 def training(device: torch.device, rounds: int, tiny: bool) -> None:
@@ -246,6 +305,8 @@ def metrics(device: torch.device, rounds: int, tiny: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--scan", type=Path, help="a NIfTI file for the part volume")
+    parser.add_argument("--checkpoint", type=Path, help="weights of DCAUNet for the part volume")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="small inputs, one network")
@@ -260,7 +321,8 @@ def main() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     for part in args.part:
-        globals()[part](device, args.rounds, args.tiny)
+        files = (args.scan, args.checkpoint) if part == "volume" else ()
+        globals()[part](device, args.rounds, args.tiny, *files)
 
 
 if __name__ == "__main__":
