@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import logging
 import os
@@ -17,6 +16,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import SimpleITK as sitk
+from isal import igzip
 from monai.utils import MetaKeys, SpaceKeys
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
@@ -197,7 +197,7 @@ def _check_gzip_length(path: str, image: Any) -> None:
 def _unpacked(path: str, needed: int) -> bytes:
     """The first ``needed`` bytes of an archive, read to its end, where a checksum tells whether they are right."""
     buffer = io.BytesIO()
-    with gzip.open(path) as file:
+    with igzip.open(path) as file:
         while buffer.tell() < needed and (part := file.read(min(1 << 22, needed - buffer.tell()))):
             buffer.write(part)
         if buffer.tell() < needed:
@@ -239,7 +239,7 @@ def _nifti_affine(path: str, image: Any) -> np.ndarray:
 
 def _stored_spacing(path: str, header: Any) -> np.ndarray:
     """As the file has it: nibabel turns what is not positive into something that is."""
-    with gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb") as file:
+    with igzip.open(path) if path.lower().endswith(".gz") else open(path, "rb") as file:
         content = file.read(header.template_dtype.itemsize)
     stored = np.frombuffer(content, header.template_dtype.newbyteorder(header.endianness))
     return np.asarray(stored["pixdim"][0, 1:4], dtype=float)

@@ -7,6 +7,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import SimpleITK as sitk
+from isal import igzip
 from monai.data import NibabelWriter, PILWriter
 from PIL import Image
 
@@ -14,6 +15,17 @@ from monai_ext.data.memory_order import fortran_ordered
 from monai_ext.utils import replacing
 
 __all__ = ["AtomicItkWriter", "AtomicNibabelWriter", "AtomicPictureWriter"]
+
+
+class _Nifti(nibabel.Nifti1Image):
+    """Packed by ISA-L: a tenth of the time, the size of gzip's level 1. Equal images give equal files."""
+
+    def to_filename(self, filename: str | os.PathLike, **kwargs: Any) -> None:
+        if not str(filename).lower().endswith(".gz"):
+            super().to_filename(filename, **kwargs)
+            return
+        with open(filename, "wb") as file, igzip.IGzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as archive:
+            self.to_stream(archive)
 
 
 class AtomicNibabelWriter(NibabelWriter):
@@ -28,7 +40,7 @@ class AtomicNibabelWriter(NibabelWriter):
     def create_backend_obj(cls, data_array: Any, affine: Any = None, dtype: Any = None, **kwargs: Any) -> Any:
         image = super().create_backend_obj(data_array, affine, dtype, **kwargs)
         # the order of the file, which nibabel is slow to bring about slice by slice
-        return nibabel.Nifti1Image(fortran_ordered(np.asanyarray(image.dataobj)), image.affine, image.header)
+        return _Nifti(fortran_ordered(np.asanyarray(image.dataobj)), image.affine, image.header)
 
     def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:
         with replacing(filename) as temporary:

@@ -121,6 +121,7 @@ class SlidingWindowLabelInferer(Inferer):
                     )
                 for (b, window), patch in zip(chosen, logits):
                     labels.add(b, window, patch)
+                del batch, logits, patch  # gone before the next ones come
                 bar.update(len(chosen))
         inside = [slice(gap // 2, gap // 2 + side) for gap, side in zip(missing, size)]
         result = labels.finish()[(slice(None), slice(None), *inside)].contiguous()

@@ -15,6 +15,8 @@ from monai_ext.networks.utils import check_option, check_spatial_dims
 
 __all__ = ["CrossStageAttentionResidual"]
 
+CHUNK = 1 << 22  # elements of one aligned map that are at hand at once: images enough to keep a GPU busy, no more
+
 
 class CrossStageAttentionResidual(nn.Module):
     """Read a network's earlier maps: at each position a learnt query weighs all of them, whatever stage they are from.
@@ -136,7 +138,7 @@ class CrossStageAttentionResidual(nn.Module):
         if not torch.jit.is_scripting():
             # a half precision read, or one that a compiler reads along, leaves the gradient to autograd
             eager = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
-            if eager and torch.is_grad_enabled() and projected[0].dtype == query.dtype:
+            if eager and projected[0].dtype == query.dtype:
                 return _Read.apply(self, size, query, *projected)
         values = [self.resize(value, size) for value in projected]
         rows = [_rows(value) for value in values]
@@ -153,6 +155,7 @@ class CrossStageAttentionResidual(nn.Module):
 class _Read(torch.autograd.Function):
     """The fast read with its gradient written out: half the time of the chain that autograd would build.
 
+    Some images of the batch take their turn after others: each source at full resolution is the largest thing here.
     Maps are kept at the resolution of their projection and resized again on the way back, one at a time.
     """
 
@@ -160,39 +163,53 @@ class _Read(torch.autograd.Function):
     def forward(
         ctx: Any, block: CrossStageAttentionResidual, size: list[int], query: torch.Tensor, *projected: torch.Tensor
     ) -> torch.Tensor:
-        values = [block.resize(value, size) for value in projected]
-        rows = [_rows(value) for value in values]
-        products, inverse = block.products(rows, query)
-        weights = torch.softmax(products * inverse, dim=1)
+        kept: list[tuple[torch.Tensor, ...]] = []
+        total = projected[0].new_empty((len(projected[0]), *size, query.numel()))
+        for images in _turns(total):
+            rows = [_rows(block.resize(value[images], size)) for value in projected]
+            products, inverse = block.products(rows, query)
+            weights = torch.softmax(products * inverse, dim=1)
+            total[images] = _weighted_sum(weights, rows).view(-1, *total.shape[1:])
+            kept.append((products, inverse, weights))
         ctx.block, ctx.size = block, size
-        ctx.save_for_backward(query, products, inverse, weights, *projected)
-        return _weighted_sum(weights, rows).view_as(values[0].movedim(1, -1)).movedim(-1, 1)
+        ctx.save_for_backward(query, *projected, *(x for turn in kept for x in turn))
+        return total.movedim(-1, 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, to_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, products, inverse, weights, *projected = ctx.saved_tensors
-        grad = _rows(to_output).contiguous()
-        buffer = torch.empty_like(grad)
-        to_weights = torch.stack(
-            [torch.mul(grad, _rows(ctx.block.resize(p, ctx.size)), out=buffer).sum(dim=1) for p in projected], dim=1
-        )
-        to_scores = weights * (to_weights - (weights * to_weights).sum(dim=1, keepdim=True))
-        to_products = to_scores * inverse
-        to_squares = to_products * products * inverse.square() * (-1 / query.numel())
+        query, *saved = ctx.saved_tensors
+        projected, kept = saved[: len(ctx.block.in_channels)], saved[len(ctx.block.in_channels) :]
         to_query = torch.zeros_like(query)
-        to_projected = []
-        for i, low in enumerate(projected):
-            with torch.enable_grad():
-                low = low.detach().requires_grad_()
-                value = ctx.block.resize(low, ctx.size)
-            row = _rows(value.detach())
-            to_query += to_products[:, i] @ row
-            torch.mul(weights[:, i : i + 1], grad, out=buffer)
-            buffer.addcmul_(to_products[:, i : i + 1], query).addcmul_(to_squares[:, i : i + 1], row)
-            to_value = buffer.view_as(value.movedim(1, -1)).movedim(-1, 1)
-            to_projected.append(to_value.clone() if value is low else torch.autograd.grad(value, low, to_value)[0])
+        to_projected = [torch.empty_like(low) for low in projected]
+        for turn, images in enumerate(_turns(to_output)):
+            products, inverse, weights = kept[3 * turn : 3 * turn + 3]
+            grad = _rows(to_output[images]).contiguous()
+            buffer = torch.empty_like(grad)
+            lows = [low[images] for low in projected]
+            to_weights = torch.stack(
+                [torch.mul(grad, _rows(ctx.block.resize(low, ctx.size)), out=buffer).sum(dim=1) for low in lows], dim=1
+            )
+            to_scores = weights * (to_weights - (weights * to_weights).sum(dim=1, keepdim=True))
+            to_products = to_scores * inverse
+            to_squares = to_products * products * inverse.square() * (-1 / query.numel())
+            for i, low in enumerate(lows):
+                with torch.enable_grad():
+                    low = low.detach().requires_grad_()
+                    value = ctx.block.resize(low, ctx.size)
+                row = _rows(value.detach())
+                to_query += to_products[:, i] @ row
+                torch.mul(weights[:, i : i + 1], grad, out=buffer)
+                buffer.addcmul_(to_products[:, i : i + 1], query).addcmul_(to_squares[:, i : i + 1], row)
+                to_value = buffer.view_as(value.movedim(1, -1)).movedim(-1, 1)
+                to_projected[i][images] = to_value if value is low else torch.autograd.grad(value, low, to_value)[0]
         return None, None, to_query, *to_projected
+
+
+def _turns(maps: torch.Tensor) -> list[slice]:
+    """Which images of a batch are read together."""
+    images = max(1, CHUNK * len(maps) // maps.numel())
+    return [slice(start, start + images) for start in range(0, len(maps), images)]
 
 
 def _rows(value: torch.Tensor) -> torch.Tensor:
