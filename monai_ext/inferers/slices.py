@@ -25,7 +25,7 @@ CHUNK = 1 << 24  # logits brought to full resolution at once
 class SliceBatchInferer(Inferer):
     """Run a 2D network on the slices of a volume, in batches, and return the label map of the volume.
 
-    Each batch of slices is gathered once, moved to the network's device, resized to ``image_size`` by
+    Each batch of slices is gathered, moved to the network's device, resized to ``image_size`` by
     :func:`~monai_ext.transforms.resize_slices` (the function that training uses), predicted, brought back to the size
     of the slice and reduced to labels at once. Beyond the label map, memory holds one batch of logits at ``image_size``
     and a part of it at full resolution: it depends neither on the length of the volume nor, as whole volumes of logits
@@ -108,13 +108,17 @@ class SliceBatchInferer(Inferer):
         # (volumes, slices, C, h, w): a batch of images is taken for one volume of them
         stacks = x.movedim(self.spatial_dim + 2, 1) if x.dim() == 5 else x[None]
         device = torch.device(self.sw_device or device_of(network) or x.device)
+        # on a CPU resizing reads slices where they are
+        resized_here = device == x.device == torch.device("cpu") and self.image_size not in (None, stacks.shape[3:])
         batch_size = self.batch_size
         result = x.new_empty(0)  # until the number of classes is known
         with tqdm(total=stacks.shape[0] * stacks.shape[1], unit="slice", disable=not self.progress) as bar:
             for index, stack in enumerate(stacks):
                 start = 0
                 while start < len(stack):
-                    batch = _gathered(stack[start : start + batch_size]).to(device)
+                    batch = stack[start : start + batch_size]
+                    if not resized_here:
+                        batch = _gathered(batch).to(device)
                     values = self._predict_or_none(batch, network, *args, **kwargs)
                     if values is None:
                         batch_size = len(batch) // 2

@@ -74,8 +74,7 @@ def resize_slices(x: torch.Tensor, size: Sequence[int] | int, mode: str = "cubic
     if mode == "bilinear":
         return F.interpolate(y, (height, width), mode="bilinear", align_corners=True).to(x.dtype)
     with torch.autocast(x.device.type, enabled=False):
-        y = _multiply_rows(y, height)
-        return _multiply_rows(y.mT, width).mT.to(x.dtype)
+        return _multiply_rows(_multiply_columns(y, width), height).to(x.dtype)
 
 
 def check_image_size(size: Sequence[int] | int) -> tuple[int, int]:
@@ -112,6 +111,20 @@ def _multiply_rows(x: torch.Tensor, new_height: int) -> torch.Tensor:
         return x
     bands = _spline_bands(x.shape[2], new_height, x.dtype, x.device)
     return torch.cat([band @ x[:, :, start : start + band.shape[1]] for _, start, band in bands], dim=2)
+
+
+def _multiply_columns(x: torch.Tensor, new_width: int) -> torch.Tensor:
+    if new_width == x.shape[3]:
+        return x
+    if x.stride(0) != 1 or x.device.type != "cpu":
+        return _multiply_rows(x.mT, new_width).mT
+    # a volume's slices, voxel beside voxel along its last axis: only what is left of them has to be gathered
+    beside = x.permute(1, 2, 3, 0)
+    result = x.new_empty((*x.shape[:3], new_width))
+    for column, start, band in _spline_bands(x.shape[3], new_width, x.dtype, x.device):
+        columns = band @ beside[:, :, start : start + band.shape[1]]
+        result[..., column : column + len(band)] = columns.permute(3, 0, 1, 2)
+    return result
 
 
 class ResizeSlicesd(MapTransform):

@@ -31,10 +31,8 @@ def unlike_modality(volume: torch.Tensor, modality: str) -> str | None:
     if modality == "CT":
         if low > -50:
             return f"values from {low:g} to {high:g}, but CT in Hounsfield units has air and fat below -50"
-        # a share of voxels is known well enough from every eighth
-        some = volume
-        for axis, side in enumerate(volume.shape):
-            some = some if side < 64 else some.index_select(axis, torch.arange(0, side, 2))
+        # a share of voxels is known well enough from a ninth of them, whose rows lie in memory as they are read
+        some = volume[tuple(slice(None, None, 3 if side >= 64 else 1) for side in volume.shape[:-1])]
         if ((some > -150) & (some < 300)).sum() < 0.1 * (some > -500).sum():
             return f"values from {low:g} to {high:g}, but hardly any soft tissue (-150 to 300 Hounsfield units)"
     elif low < 0:
