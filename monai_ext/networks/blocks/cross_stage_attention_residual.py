@@ -99,26 +99,27 @@ class CrossStageAttentionResidual(nn.Module):
 
     def align(self, sources: list[torch.Tensor], size: list[int]) -> list[torch.Tensor]:
         """Bring every source to the width and size of the output, equation (4)."""
-        return [self.resize(value, size) for value in self.projected(sources, size)]
+        shrunk = self.shrunk(sources, size)
+        values: list[torch.Tensor] = []
+        for i, project in enumerate(self.project):
+            values.append(self.resize(project(shrunk[i]), size))
+        return values
 
-    def projected(self, sources: list[torch.Tensor], size: list[int]) -> list[torch.Tensor]:
-        """Bring every source to the width of the output; where ``fast``, at the lower of its two resolutions."""
+    def shrunk(self, sources: list[torch.Tensor], size: list[int]) -> list[torch.Tensor]:
+        """Bring every source to the size of the output; where ``fast``, to the lower of both: enlarging comes last."""
         channels = [source.shape[1] for source in sources]
         if channels != self.in_channels:
             raise ValueError(
                 f"CrossStageAttentionResidual: expected sources of {self.in_channels} channels, got {channels}."
             )
-        values: list[torch.Tensor] = []
-        for i, project in enumerate(self.project):
-            source = sources[i]
-            if self.fast:
-                # all that follows runs over channels: lay them adjacent in memory
-                source = _channels_last(source)
-                smaller = [min(a, b) for a, b in zip(source.shape[2:], size)]
-                values.append(project(self.resize(source, smaller)))
-            else:
-                values.append(project(self.resize(source, size)))
-        return values
+        if not self.fast:
+            return [self.resize(source, size) for source in sources]
+        result: list[torch.Tensor] = []
+        for source in sources:
+            smaller = [min(a, b) for a, b in zip(source.shape[2:], size)]
+            # all that follows runs over channels: lay them adjacent in memory
+            result.append(self.resize(_channels_last(source), smaller))
+        return result
 
     def weights(self, values: list[torch.Tensor]) -> torch.Tensor:
         """How much each aligned source counts at each position, ``(B, sources, *spatial)``, equations (5) to (7)."""
@@ -127,22 +128,20 @@ class CrossStageAttentionResidual(nn.Module):
 
     def forward(self, sources: list[torch.Tensor], size: list[int]) -> torch.Tensor:
         size = list(size)
-        if self.fast:
-            return self.read(self.projected(sources, size), size)
-        values = self.align(sources, size)
-        return (self.weights(values).unsqueeze(2) * torch.stack(values, dim=1)).sum(dim=1)
-
-    def read(self, projected: list[torch.Tensor], size: list[int]) -> torch.Tensor:
-        """Equations (5) to (8) without a normalised copy or a stack; maps are matrices of positions times channels."""
-        query = self.query * self.norm.scale
+        if not self.fast:
+            values = self.align(sources, size)
+            return (self.weights(values).unsqueeze(2) * torch.stack(values, dim=1)).sum(dim=1)
         if not torch.jit.is_scripting():
-            # a half precision read, or one that a compiler reads along, leaves the gradient to autograd
-            eager = not (torch.compiler.is_compiling() or torch.jit.is_tracing())
-            if eager and projected[0].dtype == query.dtype:
-                return _Read.apply(self, size, query, *projected)
-        values = [self.resize(value, size) for value in projected]
+            query = self.query * self.norm.scale
+            if _eager(query, sources[0]):
+                weights = [getattr(project, "weight", None) for project in self.project]
+                return _Read.apply(self, size, query, *self.shrunk(sources, size), *weights)
+        return self.read(self.align(sources, size))
+
+    def read(self, values: list[torch.Tensor]) -> torch.Tensor:
+        """Equations (5) to (8) without a normalised copy or a stack; maps are matrices of positions times channels."""
         rows = [_rows(value) for value in values]
-        products, inverse = self.products(rows, query)
+        products, inverse = self.products(rows, self.query * self.norm.scale)
         total = _weighted_sum(torch.softmax(products * inverse, dim=1), rows)
         return total.view_as(values[0].movedim(1, -1)).movedim(-1, 1)
 
@@ -153,57 +152,82 @@ class CrossStageAttentionResidual(nn.Module):
 
 
 class _Read(torch.autograd.Function):
-    """The fast read with its gradient written out: half the time of the chain that autograd would build.
+    """Projection and fast read with their gradient written out: half the time of the chain that autograd would build.
 
-    Some images of the batch take their turn after others: each source at full resolution is the largest thing here.
-    Maps are kept at the resolution of their projection and resized again on the way back, one at a time.
+    Some images of the batch take their turn after others: each source at full resolution is the largest thing here. For
+    the way back only what goes into the projections is kept, which their own gradient asks for.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, block: CrossStageAttentionResidual, size: list[int], query: torch.Tensor, *projected: torch.Tensor
+        ctx: Any, block: CrossStageAttentionResidual, size: list[int], query: torch.Tensor, *maps: torch.Tensor | None
     ) -> torch.Tensor:
-        kept: list[tuple[torch.Tensor, ...]] = []
-        total = projected[0].new_empty((len(projected[0]), *size, query.numel()))
+        lows, weights = _halves(maps)
+        kept: list[torch.Tensor] = []
+        total = lows[0].new_empty((len(lows[0]), *size, query.numel()))
         for images in _turns(total):
-            rows = [_rows(block.resize(value[images], size)) for value in projected]
+            rows = [_rows(block.resize(_project(low[images], w), size)) for low, w in zip(lows, weights, strict=True)]
             products, inverse = block.products(rows, query)
-            weights = torch.softmax(products * inverse, dim=1)
-            total[images] = _weighted_sum(weights, rows).view(-1, *total.shape[1:])
-            kept.append((products, inverse, weights))
-        ctx.block, ctx.size = block, size
-        ctx.save_for_backward(query, *projected, *(x for turn in kept for x in turn))
+            total[images] = _weighted_sum(torch.softmax(products * inverse, dim=1), rows).view(-1, *total.shape[1:])
+            kept += [products, inverse]
+            del rows  # gone before the next images' come
+        ctx.block, ctx.size, ctx.sources = block, size, len(maps)
+        ctx.save_for_backward(query, *maps, *kept)
         return total.movedim(-1, 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, to_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, *saved = ctx.saved_tensors
-        projected, kept = saved[: len(ctx.block.in_channels)], saved[len(ctx.block.in_channels) :]
+        kept = saved[ctx.sources :]
+        lows, weights = _halves(saved[: ctx.sources])
         to_query = torch.zeros_like(query)
-        to_projected = [torch.empty_like(low) for low in projected]
+        to_lows = [torch.empty_like(low) for low in lows]
+        to_weights = [None if w is None else torch.zeros_like(w) for w in weights]
         for turn, images in enumerate(_turns(to_output)):
-            products, inverse, weights = kept[3 * turn : 3 * turn + 3]
+            products, inverse = kept[2 * turn : 2 * turn + 2]
+            shares = torch.softmax(products * inverse, dim=1)
             grad = _rows(to_output[images]).contiguous()
             buffer = torch.empty_like(grad)
-            lows = [low[images] for low in projected]
-            to_weights = torch.stack(
-                [torch.mul(grad, _rows(ctx.block.resize(low, ctx.size)), out=buffer).sum(dim=1) for low in lows], dim=1
-            )
-            to_scores = weights * (to_weights - (weights * to_weights).sum(dim=1, keepdim=True))
+            values = [_project(low[images], w).detach() for low, w in zip(lows, weights, strict=True)]
+            with torch.enable_grad():
+                resized = [ctx.block.resize(value.requires_grad_(), ctx.size) for value in values]
+            rows = [_rows(value.detach()) for value in resized]
+            to_shares = torch.stack([torch.einsum("pc,pc->p", grad, row) for row in rows], dim=1)
+            to_scores = shares * (to_shares - (shares * to_shares).sum(dim=1, keepdim=True))
             to_products = to_scores * inverse
             to_squares = to_products * products * inverse.square() * (-1 / query.numel())
-            for i, low in enumerate(lows):
-                with torch.enable_grad():
-                    low = low.detach().requires_grad_()
-                    value = ctx.block.resize(low, ctx.size)
-                row = _rows(value.detach())
+            for i, row in enumerate(rows):
                 to_query += to_products[:, i] @ row
-                torch.mul(weights[:, i : i + 1], grad, out=buffer)
+                torch.mul(shares[:, i : i + 1], grad, out=buffer)
                 buffer.addcmul_(to_products[:, i : i + 1], query).addcmul_(to_squares[:, i : i + 1], row)
-                to_value = buffer.view_as(value.movedim(1, -1)).movedim(-1, 1)
-                to_projected[i][images] = to_value if value is low else torch.autograd.grad(value, low, to_value)[0]
-        return None, None, to_query, *to_projected
+                to_value = buffer.view_as(resized[i].movedim(1, -1)).movedim(-1, 1)
+                if resized[i] is not values[i]:
+                    (to_value,) = torch.autograd.grad(resized[i], values[i], to_value)
+                weight, to_weight = weights[i], to_weights[i]
+                if weight is None or to_weight is None:
+                    to_lows[i][images] = to_value
+                else:
+                    to_weight += (_rows(to_value).T @ _rows(lows[i][images])).view_as(weight)
+                    to_lows[i][images] = _project(to_value, weight.transpose(0, 1))
+            del values, resized, rows
+        return None, None, to_query, *to_lows, *to_weights
+
+
+def _halves(maps: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Sources, and the weights of their projections."""
+    return maps[: len(maps) // 2], maps[len(maps) // 2 :]
+
+
+def _project(x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    """A 1x1 convolution as a product: with channels adjacent in memory nothing is copied."""
+    return x if weight is None else F.linear(x.movedim(1, -1), weight.flatten(1)).movedim(-1, 1)
+
+
+def _eager(query: torch.Tensor, source: torch.Tensor) -> bool:
+    """Whether no compiler or export reads along, and no other precision is asked for."""
+    watched = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not watched and source.dtype == query.dtype and not torch.is_autocast_enabled(query.device.type)
 
 
 def _turns(maps: torch.Tensor) -> list[slice]:

@@ -42,7 +42,8 @@ class ChannelRMSNorm(nn.Module):
             x = x.float()  # the square of 256 is beyond float16
         # eps joins the sum, not the mean: ONNX export takes an addend of 1e-8 for zero and drops it
         channels = x.shape[1]
-        return torch.rsqrt(x.square().sum(dim=1, keepdim=True) + channels * self.eps) * channels**0.5
+        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        return torch.rsqrt(norm.square() + channels * self.eps) * channels**0.5
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         scale = self.scale.view([-1] + [1] * (x.dim() - 2))

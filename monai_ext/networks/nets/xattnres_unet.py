@@ -148,16 +148,18 @@ class XAttnResUNet(nn.Module):
         for i, (up, read, stage) in enumerate(zip(self.up, self.decoder_reads, self.decoder)):
             level = len(encoded) - 2 - i
             skip = encoded[level]
-            parts = [up(x)]
+            x = up(x)
             if self.with_reads:
-                sources = averaged[level] + encoded[level:] if self.fast else encoded
-                seen = read(sources + decoded, skip.shape[2:])
+                sources = (averaged[level] + encoded[level:] if self.fast else encoded) + decoded
+                # what is read has no name here, so that it is gone when the stage begins
                 if self.concat:
-                    parts += [skip, seen]
+                    x = torch.cat([x, skip, read(sources, skip.shape[2:])], dim=1)
+                elif self.with_skip:
+                    x = torch.cat([x, skip + read(sources, skip.shape[2:])], dim=1)
                 else:
-                    parts.append(skip + seen if self.with_skip else seen)
+                    x = torch.cat([x, read(sources, skip.shape[2:])], dim=1)
             else:
-                parts.append(skip if self.with_skip else torch.zeros_like(skip))
-            x = stage(torch.cat(parts, dim=1))
+                x = torch.cat([x, skip if self.with_skip else torch.zeros_like(skip)], dim=1)
+            x = stage(x)
             decoded.append(x)
         return crop_to(self.head(x), size)

@@ -6,7 +6,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from monai_ext.networks.blocks import CrossStageAttentionResidual
+from monai_ext.networks.blocks import CrossStageAttentionResidual, cross_stage_attention_residual
 
 CHANNELS = (4, 6, 8)
 
@@ -87,8 +87,8 @@ def test_scaling_a_source_scales_its_value_but_not_its_weight():
     louder = [values[0], 10 * values[1], values[2]]
     weights = read.weights(values)
     torch.testing.assert_close(read.weights(louder), weights, rtol=1e-5, atol=0)  # up to eps of the norm
-    expected = read.read(values, [8, 8]) + 9 * weights[:, 1:2] * values[1]
-    torch.testing.assert_close(read.read(louder, [8, 8]), expected, rtol=1e-5, atol=1e-7)
+    expected = read.read(values) + 9 * weights[:, 1:2] * values[1]
+    torch.testing.assert_close(read.read(louder), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_one_source_is_projected_and_resized():
@@ -112,6 +112,29 @@ def test_both_paths_agree_also_at_odd_sizes(size, arguments):
     ]
     for a, b in zip(*gradients):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_images_read_together_or_in_turns_give_the_same(monkeypatch):
+    read = block()
+    maps = [torch.cat([source, source.flip(1), -source]).requires_grad_() for source in sources()]
+    found = []
+    for chunk in (1, 2 * 6 * 64, 1 << 22):  # one image, two, all six
+        monkeypatch.setattr(cross_stage_attention_residual, "CHUNK", chunk)
+        y = read(maps, [8, 8])
+        found.append([y, *torch.autograd.grad(y.square().sum(), [*maps, *read.parameters()])])
+    for others in found[1:]:
+        for a, b in zip(found[0], others, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+
+
+def test_autocast_reads_in_half_precision():
+    read = block().float()
+    maps = [source.float() for source in sources()]
+    expected = read(maps, [8, 8])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = read(maps, [8, 8])
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
 
 
 def test_identity_if_match_saves_the_projection():
