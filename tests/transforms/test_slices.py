@@ -69,6 +69,14 @@ class TestResizeSlices:
             alone = resize_slices(x[i : i + 1, 1:], (17, 23))
             torch.testing.assert_close(together[i : i + 1, 1:], alone, rtol=0, atol=1e-12)
 
+    @pytest.mark.parametrize("slices", [1, 5])
+    @pytest.mark.parametrize("size", [(17, 23), (30, 23), (17, 20), (64, 48)])
+    def test_slices_are_read_where_they_lie_in_a_volume(self, size, slices):
+        volume = torch.rand(2, 30, 20, slices, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        for x in (volume.movedim(-1, 0), volume.flip(1).movedim(-1, 0), volume[..., ::2].movedim(-1, 0)):
+            found = resize_slices(x, size)
+            torch.testing.assert_close(found, resize_slices(x.contiguous(), size), rtol=0, atol=1e-12)
+
     def test_same_size_changes_nothing(self):
         x = torch.rand(2, 1, 9, 8)
         for mode in ORDERS:
