@@ -32,7 +32,7 @@ from monai.losses import DiceCELoss
 from monai_ext.inferers.upsampled_labels import upsampled_labels
 from monai_ext.losses import MutationLoss
 from monai_ext.metrics import label_metrics
-from monai_ext.networks import nets
+from monai_ext.networks import load_weights, nets
 from monai_ext.transforms import resize_slices
 
 PARTS = ("networks", "volume", "copies", "training", "metrics")
@@ -160,7 +160,7 @@ def volume(device: torch.device, rounds: int, tiny: bool, scan: Path | None, che
             parser["image_size"] = [32, 32] if checkpoint is None else [96, 96]
         network = build("DCAUNet", METHODS[0][1], device).eval()
         if checkpoint is not None:
-            network.load_state_dict(torch.load(checkpoint, map_location=device, weights_only=True))
+            load_weights(network, checkpoint)
         before, after = (parser.get_parsed_content(name) for name in ("preprocessing", "postprocessing"))
         inferer = parser.get_parsed_content("inferer")
         print("\n| one CT, NIfTI to NIfTI | read s | network and slices s | write s | all s | labels as fp32 |")

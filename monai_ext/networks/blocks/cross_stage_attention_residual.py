@@ -171,7 +171,7 @@ class _Read(torch.autograd.Function):
             total[images] = _weighted_sum(torch.softmax(products * inverse, dim=1), rows).view(-1, *total.shape[1:])
             kept += [products, inverse]
             del rows  # gone before the next images' come
-        ctx.block, ctx.size, ctx.sources = block, size, len(maps)
+        ctx.block, ctx.size, ctx.maps = block, size, len(maps)
         ctx.save_for_backward(query, *maps, *kept)
         return total.movedim(-1, 1)
 
@@ -179,8 +179,8 @@ class _Read(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, to_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, *saved = ctx.saved_tensors
-        kept = saved[ctx.sources :]
-        lows, weights = _halves(saved[: ctx.sources])
+        kept = saved[ctx.maps :]
+        lows, weights = _halves(saved[: ctx.maps])
         to_query = torch.zeros_like(query)
         to_lows = [torch.empty_like(low) for low in lows]
         to_weights = [None if w is None else torch.zeros_like(w) for w in weights]
