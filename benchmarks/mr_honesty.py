@@ -22,7 +22,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.cluster import KMeans
 
 from benchmarks.phantom_honesty import best_assignment
-from monai_ext.data.phantoms import mr_phantom_case, mr_phantom_ids
+from monai_ext.phantoms import mr_phantom_case, mr_phantom_ids
 
 CLASSES = {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
 BINS = 256

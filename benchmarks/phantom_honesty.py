@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from sklearn.cluster import KMeans
 
-from monai_ext.data.phantoms import ct_phantom_case, ct_phantom_case_ids
+from monai_ext.phantoms import ct_phantom_case, ct_phantom_case_ids
 
 ORGANS = {
     8: "aorta",

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.cluster import KMeans
 
-from monai_ext.data.phantoms import (
+from monai_ext.phantoms import (
     PictureCase,
     breast_nodule_case,
     gland_case,

@@ -12,20 +12,46 @@ from typing import TYPE_CHECKING, Any
 from monai_ext.bundle import bundle_root
 
 if TYPE_CHECKING:
-    from monai_ext import apps, data, handlers, inferers, losses, metrics, networks, transforms, utils
+    from monai_ext import (
+        apps,
+        data,
+        engines,
+        handlers,
+        inferers,
+        losses,
+        metrics,
+        networks,
+        phantoms,
+        transforms,
+        utils,
+    )
 
 __version__ = "0.1.0"
-_SUBPACKAGES = ("apps", "data", "handlers", "inferers", "losses", "metrics", "networks", "transforms", "utils")
-
-__all__ = [
+_SUBPACKAGES = (
     "apps",
-    "bundle_root",
     "data",
+    "engines",
     "handlers",
     "inferers",
     "losses",
     "metrics",
     "networks",
+    "phantoms",
+    "transforms",
+    "utils",
+)
+
+__all__ = [
+    "apps",
+    "bundle_root",
+    "data",
+    "engines",
+    "handlers",
+    "inferers",
+    "losses",
+    "metrics",
+    "networks",
+    "phantoms",
     "transforms",
     "utils",
 ]

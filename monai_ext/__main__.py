@@ -8,7 +8,7 @@ import sys
 import fire
 
 from monai_ext.apps.commands import COMMANDS
-from monai_ext.bundle import plain_cause
+from monai_ext.utils import plain_cause
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 from PIL import Image
 
-from monai_ext.data.phantoms import breast_nodule_case, ct_phantom_case, mr_phantom_case
+from monai_ext.phantoms import breast_nodule_case, ct_phantom_case, mr_phantom_case
 from tests.dicom import write_ct_series
 
 

@@ -19,7 +19,7 @@ from monai.bundle import ckpt_export
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from monai_ext.apps.deploy import deploy
-from monai_ext.apps.deploy.results import volumes_ml, write_results
+from monai_ext.apps.deploy.dicom_results import volumes_ml, write_results
 from monai_ext.apps.deploy.series import find_series, read_volume, select_series
 from tests.apps.series import compress, edit, make_mr, make_multi_frame, tilt
 from tests.apps.test_deploy_series import write_report

@@ -13,7 +13,7 @@ import requests
 import torch
 from PIL import Image
 
-from monai_ext.data.phantoms import breast_nodule_case
+from monai_ext.phantoms import breast_nodule_case
 from tests_apps.bundles import run_bundle, write_bundle
 from tests_apps.server import Server
 from tests_apps.studies import ct, save

@@ -16,7 +16,7 @@ import nibabel
 import numpy as np
 
 from monai_ext.data import DATASETS
-from monai_ext.data.synapse import RAW_MAPPING
+from monai_ext.data.datasets.synapse import RAW_MAPPING
 
 NAMES = DATASETS["synapse"].class_names
 

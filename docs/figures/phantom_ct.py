@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from numpy.typing import NDArray
 
-from monai_ext.data.phantoms import ct_phantom_case
+from monai_ext.phantoms import ct_phantom_case
 
 WINDOW = (-125, 275)
 HEIGHTS = (0.2, 0.35, 0.5, 0.65, 0.8)  # of the slices, as a share of the way from the lowest to the highest label

@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from numpy.typing import NDArray
 
-from monai_ext.data.phantoms import mr_phantom_case
+from monai_ext.phantoms import mr_phantom_case
 
 HEIGHTS = (0.08, 0.28, 0.48, 0.68, 0.88)  # of the slices, as a share of the way from the first to the last
 COLOURS = ListedColormap(["tab:blue", "gold", "tab:red"])

@@ -16,7 +16,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from monai_ext.data.phantoms import (
+from monai_ext.phantoms import (
     PictureCase,
     breast_nodule_case,
     gland_case,

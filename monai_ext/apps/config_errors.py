@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from monai_ext.bundle import plain_cause
+from monai_ext.utils import plain_cause
 
 __all__ = ["config_errors"]
 

@@ -16,7 +16,7 @@ from monai.utils import ImageMetaKey, MetaKeys, convert_to_tensor, ensure_tuple
 from tqdm.auto import tqdm
 
 from monai_ext.data import DATASETS, MaskReader, PictureReader, VolumeReader, check_pair, load_datalist
-from monai_ext.data.pictures import is_picture
+from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.transforms import MapLabelsd, unlike_modality
 
 __all__ = ["DataCheck", "check_dataset"]

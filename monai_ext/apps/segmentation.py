@@ -24,8 +24,8 @@ from monai_ext.data import (
     find_images,
     find_pictures,
 )
-from monai_ext.data.pictures import is_picture
-from monai_ext.data.readers import is_volume
+from monai_ext.data.files.picture_reader import is_picture
+from monai_ext.data.files.volume_reader import is_volume
 from monai_ext.utils import read_json, write_json
 
 __all__ = ["segment"]

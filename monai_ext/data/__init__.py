@@ -2,14 +2,21 @@
 """Datasets as published, a user's own lists, phantoms, and slices drawn from volumes."""
 
 from .case_loader import CaseLoader, UnreadableCasesError
-from .dataset_info import Cohort, DatasetInfo
-from .datasets import DATASETS, check_pair, is_phantom, load_datalist, phantom_dir, phantom_image, write_phantom
-from .patches import VolumePatchDataset
-from .pictures import MaskReader, PictureReader, find_pictures
-from .readers import VolumeReader, find_images, read_geometry
-from .slices import SliceDataset, SliceSampler
+from .datalists import check_pair, is_phantom, load_datalist, phantom_dir, phantom_image, write_phantom
+from .datasets import DATASETS, Cohort, DatasetInfo
+from .files import (
+    AtomicItkWriter,
+    AtomicNibabelWriter,
+    AtomicPictureWriter,
+    MaskReader,
+    PictureReader,
+    VolumeReader,
+    find_images,
+    find_pictures,
+    read_geometry,
+)
 from .splits import share_of_process
-from .writers import AtomicItkWriter, AtomicNibabelWriter, AtomicPictureWriter
+from .training import SliceDataset, SliceSampler, VolumePatchDataset
 
 __all__ = [
     "DATASETS",

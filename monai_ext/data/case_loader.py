@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader, list_data_collate
 from torch.utils.data import Dataset
 
-from monai_ext.bundle import plain_cause
+from monai_ext.utils import plain_cause
 
 __all__ = ["CaseLoader", "UnreadableCasesError"]
 

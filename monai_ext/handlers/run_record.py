@@ -21,7 +21,7 @@ from monai.utils import ensure_tuple
 import monai_ext
 from monai_ext.bundle import known_bundles
 from monai_ext.data import is_phantom
-from monai_ext.data.fingerprint import fingerprint
+from monai_ext.data.files.fingerprint import fingerprint
 from monai_ext.utils import read_json, write_json
 
 __all__ = ["RUN_PARTS", "RunRecord", "cases_file"]

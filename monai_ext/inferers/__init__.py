@@ -2,7 +2,7 @@
 """Inferers beside MONAI's: 2D networks on volumes, windows of volumes as labels, and ensembles."""
 
 from .ensemble import ProbabilityEnsemble, find_checkpoints
-from .slices import SliceBatchInferer
-from .windows import SlidingWindowLabelInferer
+from .slice_inferer import SliceBatchInferer
+from .window_inferer import SlidingWindowLabelInferer
 
 __all__ = ["ProbabilityEnsemble", "SliceBatchInferer", "SlidingWindowLabelInferer", "find_checkpoints"]

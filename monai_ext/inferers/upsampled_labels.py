@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from monai_ext.inferers.outputs import arg_max
-from monai_ext.transforms.slices import check_image_size, resize_slices
+from monai_ext.transforms.slice_resize import check_image_size, resize_slices
 
 __all__ = ["upsampled_labels"]
 

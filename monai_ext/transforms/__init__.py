@@ -2,7 +2,7 @@
 """Transforms beside MONAI's: checks of volumes, label codes as classes, slices of one size, colours."""
 
 from .colours import RGBToYCrCbd
-from .slices import ResizeSlicesd, resize_slices
+from .slice_resize import ResizeSlicesd, resize_slices
 from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality
 
 __all__ = [

@@ -1,7 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every part of the library may use."""
 
+from .errors import end_with_plain_error, plain_cause
 from .files import load_tensors, replacing
 from .json_files import read_json, write_json
+from .switches import flag
 
-__all__ = ["load_tensors", "read_json", "replacing", "write_json"]
+__all__ = [
+    "end_with_plain_error",
+    "flag",
+    "load_tensors",
+    "plain_cause",
+    "read_json",
+    "replacing",
+    "write_json",
+]

@@ -18,10 +18,10 @@ from PIL import Image
 from monai_ext.apps.anatomy import STRUCTURES, colour_of
 from monai_ext.apps.bundle_folders import bundle_folders
 from monai_ext.apps.label import label
+from monai_ext.apps.label.answers import write_label
 from monai_ext.apps.label.cases import own_cases, split_cases
+from monai_ext.apps.label.dicom_studies import convert_series
 from monai_ext.apps.label.folder import prepare_app
-from monai_ext.apps.label.results import write_label
-from monai_ext.apps.label.series import convert_series
 from monai_ext.apps.label.uncertainty import uncertainty
 from monai_ext.data import DATASETS, VolumeReader
 from monai_ext.inferers import SliceBatchInferer

@@ -23,7 +23,7 @@ from monai.utils import SpaceKeys
 
 from monai_ext.apps import SegmentationReport
 from monai_ext.apps.report import handler as handler_module
-from monai_ext.apps.report.pictures import choose_slices, draw_picture
+from monai_ext.apps.report.panels import choose_slices, draw_picture
 from monai_ext.metrics import label_metrics
 
 PHANTOM = "phantom data, no clinical meaning"

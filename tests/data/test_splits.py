@@ -46,7 +46,7 @@ VOLUMES = [name for name, dataset in DATASETS.items() if dataset.label_coding is
 
 @pytest.mark.parametrize("name", [*VOLUMES, "own list"])
 def test_folds_of_volumes_partition_the_cases(name, tmp_path):
-    """Pictures: tests/data/test_picture_datasets.py."""
+    """Pictures: tests/data/datasets/test_picture_datasets.py."""
     write_volumes(name, tmp_path)
     source: dict = {"dataset_name": name, "dataset_dir": tmp_path}
     if name == "own list":

@@ -12,7 +12,7 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import LrScheduleHandler, MeanDice, ValidationHandler, from_engine
 from monai.utils import set_determinism
 
-from monai_ext.data.slices import SliceDataset, SliceSampler
+from monai_ext.data.training.slice_dataset import SliceDataset, SliceSampler
 from monai_ext.handlers import LastCheckpoint, SaveWeights, TrainingProgress
 
 DATA = [{"seed": i} for i in range(3)]

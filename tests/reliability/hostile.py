@@ -232,7 +232,7 @@ def right(condition: bool, otherwise: str) -> None:
 
 def judge(kind: str, index: int, folder: Path) -> str:
     """Make and read one input; returns how it ended."""
-    from monai_ext.bundle import plain_cause
+    from monai_ext.utils import plain_cause
 
     given = _given(kind, index, folder)
     before = _listing(folder.parent)

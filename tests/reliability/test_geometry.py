@@ -18,9 +18,9 @@ from monai.bundle import ConfigParser
 from monai.data import decollate_batch, list_data_collate
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from monai_ext.bundle import plain_cause
 from monai_ext.data import VolumeReader, load_datalist
-from monai_ext.data.readers import read_geometry
+from monai_ext.data.files.volume_reader import read_geometry
+from monai_ext.utils import plain_cause
 from tests.bundles.runs import config
 from tests.data.volumes import RAS, save, volume
 

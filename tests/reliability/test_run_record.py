@@ -13,7 +13,7 @@ import torch
 
 from monai_ext.__main__ import main
 from monai_ext.apps.reproduce import reproduce
-from monai_ext.data.fingerprint import hash_file
+from monai_ext.data.files.fingerprint import hash_file
 from tests.bundles.runs import run
 from tests.data.volumes import save, volume, write_raw_synapse
 

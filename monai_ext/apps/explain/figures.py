@@ -15,9 +15,9 @@ from monai.bundle import ConfigParser
 
 from monai_ext.bundle import find_bundle
 from monai_ext.data import is_phantom
-from monai_ext.data.phantoms import PHANTOM_NOTE
 from monai_ext.networks import load_weights
 from monai_ext.networks.blocks import CrossStageAttentionResidual, DifferentialCrossAttention
+from monai_ext.phantoms import PHANTOM_NOTE
 from monai_ext.transforms import resize_slices
 from monai_ext.utils import replacing
 

@@ -14,7 +14,7 @@ from monai.utils import MetaKeys
 from PIL import Image
 
 from monai_ext.data import VolumeReader
-from monai_ext.data.pictures import is_picture
+from monai_ext.data.files.picture_reader import is_picture
 
 __all__ = ["own_cases", "split_cases"]
 

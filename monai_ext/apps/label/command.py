@@ -28,8 +28,8 @@ def label(
         app: folder for what the server keeps, such as fine-tuned weights; by default .monailabel in the studies.
     """
     from monai_ext.apps.bundle_folders import bundle_folders
+    from monai_ext.apps.label.dicom_studies import convert_series
     from monai_ext.apps.label.folder import prepare_app
-    from monai_ext.apps.label.series import convert_series
 
     if importlib.util.find_spec("monailabel") is None:
         raise ValueError(

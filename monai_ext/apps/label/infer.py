@@ -15,7 +15,7 @@ from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.utils.others.generic import name_to_device
 
 from monai_ext.apps.anatomy import colour_of
-from monai_ext.apps.label.results import write_label
+from monai_ext.apps.label.answers import write_label
 from monai_ext.networks import load_weights
 
 __all__ = ["BundleInference"]

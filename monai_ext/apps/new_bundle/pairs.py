@@ -7,8 +7,8 @@ import json
 import re
 from pathlib import Path
 
-from monai_ext.data.pictures import is_picture
-from monai_ext.data.readers import is_volume
+from monai_ext.data.files.picture_reader import is_picture
+from monai_ext.data.files.volume_reader import is_volume
 
 __all__ = ["pair_files", "read_decathlon"]
 

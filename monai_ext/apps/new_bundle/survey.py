@@ -14,7 +14,7 @@ from monai.utils import MetaKeys
 from tqdm.auto import tqdm
 
 from monai_ext.data import MaskReader, PictureReader, VolumeReader, check_pair
-from monai_ext.data.pictures import is_picture
+from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.transforms import unlike_modality
 
 __all__ = ["Survey", "survey"]

@@ -23,13 +23,13 @@ from monai.data.utils import affine_to_spacing, orientation_ras_lps
 from monai.utils import CommonKeys, ImageMetaKey, SpaceKeys, convert_to_tensor, ensure_tuple
 
 import monai_ext
-from monai_ext.data.phantoms import PHANTOM_NOTE
 from monai_ext.metrics import label_metrics
+from monai_ext.phantoms import PHANTOM_NOTE
 from monai_ext.transforms import NOTICE
 from monai_ext.utils import replacing
 
 from .page import render_page
-from .pictures import Picture, choose_slices
+from .panels import Picture, choose_slices
 from .scores import CONVENTIONS, CaseScores, csv_table, merge, summarise
 
 __all__ = ["SegmentationReport"]

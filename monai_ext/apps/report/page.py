@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.data.phantoms import PHANTOM_NOTE
+from monai_ext.phantoms import PHANTOM_NOTE
 
-from .pictures import OUTLINES, Picture, box_plots, class_colour, draw_picture
+from .panels import OUTLINES, Picture, box_plots, class_colour, draw_picture
 from .scores import CaseScores
 
 __all__ = ["render_page"]

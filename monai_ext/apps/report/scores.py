@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.data.phantoms import PHANTOM_NOTE
-from monai_ext.data.pictures import is_picture
+from monai_ext.data.files.picture_reader import is_picture
+from monai_ext.phantoms import PHANTOM_NOTE
 
 __all__ = ["CONVENTIONS", "CaseScores", "csv_table", "merge", "summarise"]
 

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""BUSI: breast ultrasound of 437 benign and 210 malignant nodules (the 133 normal pictures are left out, as usual)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
+from monai_ext.phantoms.drawing import PictureCase
+from monai_ext.phantoms.picture_cohort import save_picture, write_picture_cohort
+from monai_ext.phantoms.ultrasound import breast_nodule_case
+
+__all__ = ["BUSI", "find_busi"]
+
+KINDS = ("benign", "malignant")
+
+
+def find_busi(folder: Path) -> Cohort:
+    """Find BUSI in ``folder`` or up to four levels below it; several masks of a picture are to be united.
+
+    Raises:
+        FileNotFoundError: if it is not there, or an image has no mask; says what was found.
+
+    Examples::
+
+        >>> cohort = find_busi(Path("/data/BUSI"))
+        >>> cohort.layout
+        'BUSI in /data/BUSI/Dataset_BUSI_with_GT, 437 benign, 210 malignant images'
+        >>> cohort.cases["benign (100)"]["label"]
+        ['.../benign/benign (100)_mask.png', '.../benign/benign (100)_mask_1.png']
+    """
+    for root in folders(folder):
+        found = [subfolder(root, kind) for kind in KINDS]
+        cases: dict[str, dict[str, Any]] = {}
+        counts = []
+        for kind, images in zip(KINDS, found):
+            if images is None:
+                break
+            masks: dict[str, list[Path]] = {}
+            for stem, path in pictures_by_stem(images, rf"({kind}.*_mask(?:_\d+)?)").items():
+                masks.setdefault(stem[: stem.lower().rindex("_mask")], []).append(path)
+            pairs = match_masks(pictures_by_stem(images, rf"({kind}(?!.*_mask).*)"), masks, images)
+            cases.update(pairs)
+            counts.append(f"{len(pairs)} {kind}")
+        else:
+            if cases:
+                return Cohort(f"BUSI in {root}, {', '.join(counts)} images", cases)
+    raise not_found(
+        folder, "BUSI", "'benign/benign (1).png' with 'benign/benign (1)_mask.png', and malignant/ likewise"
+    )
+
+
+def _kind(case: str) -> str:
+    return next(kind for kind in KINDS if case.lower().startswith(kind))
+
+
+def _save_masks(path: Path, made: PictureCase) -> None:
+    for i, number in enumerate(np.unique(made.objects)[1:]):
+        name = f"{path.stem}_{i}{path.suffix}" if i else path.name
+        save_picture(path.with_name(name), np.where(made.objects == number, 255, 0).astype(np.uint8))
+
+
+def _draw(case: str, seed: int, size: tuple[int, int]) -> PictureCase:
+    return breast_nodule_case(seed, size, malignant=_kind(case) == "malignant", nodules=2 if seed % 8 == 0 else 1)
+
+
+def _write_phantom(folder: Path, cases: int) -> None:
+    malignant = cases // 3
+    names = [f"benign ({i})" for i in range(1, cases - malignant + 1)]
+    names += [f"malignant ({i})" for i in range(1, malignant + 1)]
+    roots = {name: Path("Dataset_BUSI_with_GT", _kind(name)) for name in names}
+    files = {name: (root / f"{name}.png", root / f"{name}_mask.png") for name, root in roots.items()}
+    write_picture_cohort(folder, "busi", files, _draw, _save_masks)
+
+
+BUSI = DatasetInfo(
+    title="BUSI breast ultrasound (647 images with benign or malignant nodules)",
+    class_names=("nodule",),
+    find=find_busi,
+    write_phantom=_write_phantom,
+    phantom_cases=80,
+    label_coding="classes",
+    sorted_folds=True,
+    stratum=_kind,
+)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CVC-ClinicDB and CVC-ColonDB: frames of colonoscopy videos with polyps.
+
+ClinicDB's 612 frames come from about 30 video sequences, ColonDB's 380 from 15; neighbours look alike. The published
+splits are by frame all the same, and so are these: scores are those of frames whose neighbours were trained on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.folders import (
+    find_image_folders,
+    folders,
+    match_masks,
+    not_found,
+    pictures_by_stem,
+    subfolder,
+)
+from monai_ext.phantoms.picture_cohort import write_picture_cohort
+from monai_ext.phantoms.polyp import polyp_case
+
+__all__ = ["CLINICDB", "COLONDB", "find_clinicdb", "find_colondb"]
+
+
+def find_clinicdb(folder: Path) -> Cohort:
+    """Find CVC-ClinicDB in ``folder`` or up to four levels below it: ``Original`` and ``Ground Truth``, TIFF or PNG.
+
+    Raises:
+        FileNotFoundError: if it is not there, or an image has no mask; says what was found.
+
+    Examples::
+
+        >>> find_clinicdb(Path("/data/CVC-ClinicDB")).layout
+        'CVC-ClinicDB in /data/CVC-ClinicDB, 612 images'
+    """
+    for root in folders(folder):  # copies of the archive hold the same frames as PNG and as TIFF: the first will do
+        images, masks = subfolder(root, "Original"), subfolder(root, "Ground Truth")
+        if images and masks:
+            # by number: FIVES has folders of these names, too
+            cases = match_masks(pictures_by_stem(images, r"(\d+)"), pictures_by_stem(masks, r"(\d+)"), masks)
+            if cases:
+                return Cohort(f"CVC-ClinicDB in {root}, {len(cases)} images", cases)
+    raise not_found(folder, "CVC-ClinicDB", "Original/1.tif with 'Ground Truth/1.tif', or both as PNG")
+
+
+def find_colondb(folder: Path) -> Cohort:
+    """Find CVC-ColonDB in ``folder`` or up to four levels below it: ``images`` and ``masks``.
+
+    Raises:
+        FileNotFoundError: if it is not there, or an image has no mask; says what was found.
+        ValueError: if the pictures of several datasets are there, and none or more than one is called ColonDB.
+    """
+    images, masks = find_image_folders(folder, "images", "masks", "CVC-ColonDB", "colondb")
+    cases = match_masks(pictures_by_stem(images), pictures_by_stem(masks), masks)
+    return Cohort(f"CVC-ColonDB in {images.parent}, {len(cases)} images", cases)
+
+
+def _write_clinicdb(folder: Path, cases: int) -> None:
+    files = {f"{i}": (Path(f"Original/{i}.tif"), Path(f"Ground Truth/{i}.tif")) for i in range(1, cases + 1)}
+    write_picture_cohort(folder, "clinicdb", files, lambda case, seed, size: polyp_case(seed, size))
+
+
+def _write_colondb(folder: Path, cases: int) -> None:
+    root = Path("CVC-ColonDB")
+    files = {f"{i}": (root / f"images/{i}.png", root / f"masks/{i}.png") for i in range(1, cases + 1)}
+    write_picture_cohort(folder, "colondb", files, lambda case, seed, size: polyp_case(seed, size))
+
+
+CLINICDB = DatasetInfo(
+    title="CVC-ClinicDB polyps (612 colonoscopic frames)",
+    class_names=("polyp",),
+    find=find_clinicdb,
+    write_phantom=_write_clinicdb,
+    phantom_cases=80,
+    label_coding="classes",
+    test_share=0.25,
+)
+COLONDB = DatasetInfo(
+    title="CVC-ColonDB polyps (380 colonoscopic frames)",
+    class_names=("polyp",),
+    find=find_colondb,
+    write_phantom=_write_colondb,
+    phantom_cases=60,
+    label_coding="classes",
+)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FIVES: retinal vessels in 800 fundus photographs, 600 to train on and 200 to test on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
+from monai_ext.phantoms.picture_cohort import split_counts, write_picture_cohort
+from monai_ext.phantoms.vessels import vessel_case
+
+__all__ = ["FIVES", "find_fives"]
+
+
+def find_fives(folder: Path) -> Cohort:
+    """Find FIVES in ``folder`` or up to four levels below it.
+
+    Both parts have an image ``1_A``, so case ids name the part: ``train_1_A``, ``test_1_A``.
+
+    Raises:
+        FileNotFoundError: if it is not there, or an image has no mask; says what was found.
+
+    Examples::
+
+        >>> find_fives(Path("/data/FIVES")).layout
+        'FIVES in /data/FIVES, 600 training, 200 test images'
+    """
+    for root in folders(folder):
+        cases: dict[str, dict[str, Any]] = {}
+        parts: dict[str, list[str]] = {}
+        for part, name in (("training", "train"), ("test", "test")):
+            inner = subfolder(root, name)
+            images, masks = (subfolder(inner, n) if inner else None for n in ("Original", "Ground truth"))
+            if images is None or masks is None:
+                break
+            pairs = match_masks(pictures_by_stem(images), pictures_by_stem(masks), masks)
+            parts[part] = [f"{name}_{case}" for case in pairs]
+            cases.update((f"{name}_{case}", pair) for case, pair in pairs.items())
+        else:
+            if parts["training"] and parts["test"]:
+                counts = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
+                return Cohort(f"FIVES in {root}, {counts} images", cases, parts=parts)
+    raise not_found(folder, "FIVES", "train/Original/1_A.png with 'train/Ground truth/1_A.png', and test/ likewise")
+
+
+def _write_phantom(folder: Path, cases: int) -> None:
+    files = {}
+    for part, count in zip(("train", "test"), split_counts(cases, [0.25])):
+        for i in range(count):
+            name = f"{i + 1}_{'ADGN'[4 * i // count]}"  # the publisher's order: by disease
+            files[f"{part}_{name}"] = (Path(part, f"Original/{name}.png"), Path(part, f"Ground truth/{name}.png"))
+    write_picture_cohort(folder, "fives", files, lambda case, seed, size: vessel_case(seed, size))
+
+
+FIVES = DatasetInfo(
+    title="FIVES retinal vessels (800 fundus photographs)",
+    class_names=("vessel",),
+    find=find_fives,
+    write_phantom=_write_phantom,
+    phantom_cases=24,
+    label_coding="classes",
+)

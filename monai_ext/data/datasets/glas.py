@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GlaS (Warwick-QU): colorectal glands in H&E, 85 pictures to train on, 60 (test A) and 20 (test B) to test on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem
+from monai_ext.phantoms.drawing import PictureCase
+from monai_ext.phantoms.glands import gland_case
+from monai_ext.phantoms.picture_cohort import save_picture, split_counts, write_picture_cohort
+
+__all__ = ["GLAS", "find_glas"]
+
+
+def find_glas(folder: Path) -> Cohort:
+    """Find GlaS in ``folder`` or up to four levels below it; tests A and B are one test part.
+
+    Raises:
+        FileNotFoundError: if it is not there, or an image has no annotation; says what was found.
+
+    Examples::
+
+        >>> find_glas(Path("/data/GlaS")).layout
+        'GlaS in /data/GlaS/Warwick QU Dataset (Released 2016_07_08), 85 training, 80 test images'
+    """
+    for root in folders(folder):
+        images = pictures_by_stem(root, r"((?:train|testA|testB)_\d+)")
+        masks = pictures_by_stem(root, r"((?:train|testA|testB)_\d+)_anno")
+        if images and masks:
+            cases = match_masks(images, masks, root)
+            training = [case for case in cases if case.lower().startswith("train")]
+            parts = {"training": training, "test": [case for case in cases if case not in training]}
+            counts = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
+            return Cohort(f"GlaS in {root}, {counts} images", cases, parts=parts)
+    raise not_found(folder, "GlaS", "train_1.bmp with train_1_anno.bmp, testA_1.bmp and testB_1.bmp likewise")
+
+
+def _save_objects(path: Path, made: PictureCase) -> None:
+    save_picture(path, made.objects.astype(np.uint8))
+
+
+def _write_phantom(folder: Path, cases: int) -> None:
+    root = Path("Warwick QU Dataset (Released 2016_07_08)")
+    counts = split_counts(cases, [60 / 165, 20 / 165])
+    names = [f"{part}_{i}" for part, n in zip(("train", "testA", "testB"), counts) for i in range(1, n + 1)]
+    files = {name: (root / f"{name}.bmp", root / f"{name}_anno.bmp") for name in names}
+    write_picture_cohort(folder, "glas", files, lambda case, seed, size: gland_case(seed, size), _save_objects)
+
+
+GLAS = DatasetInfo(
+    title="GlaS colorectal glands (165 H&E images)",
+    class_names=("gland",),
+    find=find_glas,
+    write_phantom=_write_phantom,
+    phantom_cases=24,
+    label_coding="instances",
+)

@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes from every format the collection reads, with one set of checks and one kind of error."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import zipfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import SimpleITK as sitk
+from isal import igzip
+from monai.utils import MetaKeys, SpaceKeys
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff
+
+from monai_ext.data.files.dicom.series import has_series, read_series
+from monai_ext.data.files.file_reader import FileReader, files_at
+from monai_ext.data.files.guards import check_promise, damaged, require_file
+from monai_ext.data.files.memory_order import c_ordered
+from monai_ext.data.files.text_headers import read_text_header
+
+__all__ = ["VolumeReader", "find_images", "is_volume", "read_geometry"]
+
+logger = logging.getLogger(__name__)
+NIFTI = (".nii", ".nii.gz")
+ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+ARRAYS = re.compile(r"(?P<file>.+\.(npz|h5))::(?P<array>\w+)$")  # slices of an npz glob, or an array of an h5 file
+SYNAPSE_ARRAYS = re.compile(r"case\d{4}(_slice|\.npy\.h5)")  # scaled by TransUNet; other files keep what they hold
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+TRAILING = 1 << 24  # bytes behind the voxels that are read to reach the checksum of an archive
+
+
+class VolumeReader(FileReader):
+    """Read one volume as ``(X, Y, Z)`` with its affine (RAS, mm); for ``LoadImaged(reader=VolumeReader)``.
+
+    Reads NIfTI (nibabel), NRRD and MetaImage, a folder with one DICOM series (SimpleITK), and preprocessed arrays as
+    TransUNet made them popular, named as ``FILE::ARRAY``: ``test_vol_h5/case0008.npy.h5::image``, or a pattern over the
+    slices of a case, ``train_npz/case0005_slice*.npz::label``. These carry no geometry: voxels are taken as 1 mm and
+    axes as stored. Images of Synapse, which TransUNet scaled to [0, 1] from [-125, 275] HU, are given back in HU.
+
+    Raises:
+        FileNotFoundError: if the file is not there.
+        ValueError: if it is damaged, no volume of one channel, or has no usable geometry; the file is named.
+    """
+
+    def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
+        if len(img) != 1:
+            raise ValueError(f"monai_ext: one file per volume expected, got {len(img)}: {', '.join(map(str, img))}.")
+        array, affine = _read(str(img[0]))
+        meta = {
+            MetaKeys.AFFINE: affine,
+            MetaKeys.ORIGINAL_AFFINE: affine.copy(),
+            MetaKeys.SPATIAL_SHAPE: np.asarray(array.shape),
+            MetaKeys.SPACE: SpaceKeys.RAS,
+            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
+        }
+        return c_ordered(array), meta
+
+
+def read_geometry(path: str) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and affine of a volume from its header, without reading its voxels.
+
+    A compressed NIfTI that was cut off is found out too: the length that gzip notes at a file's end must be the
+    header's. Errors are those of ``VolumeReader``.
+    """
+    if match := ARRAYS.match(path):
+        return _read_arrays(match["file"], match["array"], shape_only=True), LPS_TO_RAS.copy()
+    require_file(path, folder=True)
+    if Path(path).is_dir():
+        array, affine = _read(path)
+        return array.shape, affine
+    if path.lower().endswith(NIFTI):
+        image = _nifti_header(path)
+        if path.lower().endswith(".gz"):
+            _check_gzip_length(path, image)
+        return _volume_shape(path, image.shape), _nifti_affine(path, image)
+    reader, oriented = _itk_header(path)
+    return _volume_shape(path, reader.GetSize()), _itk_affine(path, reader, oriented)
+
+
+def is_volume(path: str | os.PathLike) -> bool:
+    """Whether a file name is that of a volume in one file."""
+    return str(path).lower().endswith(NIFTI + ITK)
+
+
+def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
+    """The volumes under ``path`` as ``[{"image": ...}]``: one file, a folder of files, or DICOM series folders.
+
+    Raises:
+        FileNotFoundError: if there is no such path, or no volume in it.
+    """
+    if files := files_at(path, is_volume):
+        return files
+    root = Path(path).expanduser()
+    series = [d for d in [root, *sorted(p for p in root.iterdir() if p.is_dir())] if has_series(d)]
+    if not series:
+        raise FileNotFoundError(
+            f"monai_ext: {root}: no volume found. Expected files ending in {', '.join(NIFTI + ITK)}, or DICOM series."
+        )
+    return [{"image": str(d)} for d in series]
+
+
+def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
+    if match := ARRAYS.match(path):
+        return _read_arrays(match["file"], match["array"]), LPS_TO_RAS.copy()
+    require_file(path, folder=True)
+    if Path(path).is_dir():
+        array, affine = read_series(path)
+        return array, _checked_affine(path, affine)
+    if path.lower().endswith(NIFTI):
+        return _read_nifti(path)
+    reader, oriented = _itk_header(path)
+    try:
+        image = reader.Execute()
+    except (RuntimeError, MemoryError) as e:
+        raise damaged(path, e) from e
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise ValueError(
+            f"monai_ext: {path}: {image.GetNumberOfComponentsPerPixel()} values per voxel, expected 1 (no colour)."
+        )
+    array = sitk.GetArrayFromImage(image).T
+    return array.reshape(_volume_shape(path, array.shape)), _itk_affine(path, image, oriented)
+
+
+def _itk_header(path: str) -> tuple[sitk.ImageFileReader, bool]:
+    """A reader of an NRRD or MetaImage whose header was checked, and whether this gives an orientation."""
+    if not path.lower().endswith(ITK):
+        raise ValueError(
+            f"monai_ext: {path}: no volume by its name, expected {', '.join(NIFTI + ITK)}. For a DICOM series give its "
+            "folder."
+        )
+    try:
+        header = read_text_header(path)
+        check_promise(path, header.shape, header.itemsize, os.path.getsize(header.voxels), header.packed)
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(path)
+        reader.SetImageIO("NrrdImageIO" if path.lower().endswith((".nrrd", ".nhdr")) else "MetaImageIO")
+        reader.ReadImageInformation()
+    except (OSError, RuntimeError, ValueError) as e:
+        raise e if str(e).startswith("monai_ext: ") else damaged(path, e) from e
+    return reader, header.oriented
+
+
+def _read_nifti(path: str) -> tuple[np.ndarray, np.ndarray]:
+    image = _nifti_header(path)
+    shape = _volume_shape(path, image.shape)
+    affine = _nifti_affine(path, image)
+    try:
+        if path.lower().endswith(".gz"):
+            image = type(image).from_bytes(_unpacked(path, _nifti_bytes(image)))
+        array = np.asanyarray(image.dataobj)
+    except Exception as e:  # a damaged file may raise anything
+        raise damaged(path, e) from e
+    return array.reshape(shape), affine
+
+
+def _nifti_header(path: str) -> Any:
+    """A NIfTI image whose voxels are not read yet, but are there as far as sizes tell."""
+    try:
+        image: Any = nibabel.load(path)
+        dtype, shape, bytes_before = image.get_data_dtype(), image.shape, int(image.dataobj.offset)
+    except Exception as e:  # a damaged header may raise anything
+        raise damaged(path, e) from e
+    if dtype.names:
+        raise ValueError(f"monai_ext: {path}: colour values ({dtype}), expected one value per voxel.")
+    if dtype.kind not in "iuf":
+        raise ValueError(f"monai_ext: {path}: values of type {dtype}, expected whole or real numbers.")
+    _volume_shape(path, shape)
+    packed = path.lower().endswith(".gz")
+    stored = os.path.getsize(path) - (0 if packed else bytes_before)
+    check_promise(path, shape, dtype.itemsize, stored, packed)
+    return image
+
+
+def _nifti_bytes(image: Any) -> int:
+    return int(image.dataobj.offset) + int(np.prod(image.shape, dtype=object)) * image.get_data_dtype().itemsize
+
+
+def _check_gzip_length(path: str, image: Any) -> None:
+    with open(path, "rb") as file:
+        file.seek(-4, os.SEEK_END)
+        noted = int.from_bytes(file.read(4), "little")
+    if noted != _nifti_bytes(image) % 2**32:  # cut off, or something follows the voxels: reading tells
+        try:
+            _unpacked(path, _nifti_bytes(image))
+        except Exception as e:
+            raise damaged(path, e) from e
+
+
+def _unpacked(path: str, needed: int) -> bytes:
+    """The first ``needed`` bytes of an archive, read to its end, where a checksum tells whether they are right."""
+    buffer = io.BytesIO()
+    with igzip.open(path) as file:
+        while buffer.tell() < needed and (part := file.read(min(1 << 22, needed - buffer.tell()))):
+            buffer.write(part)
+        if buffer.tell() < needed:
+            raise ValueError(f"{buffer.tell()} bytes, {needed} expected")
+        behind = 0
+        while part := file.read(1 << 20):
+            behind += len(part)
+            if behind > TRAILING:
+                raise ValueError(f"more than {TRAILING} bytes follow its voxels")
+    return buffer.getvalue()
+
+
+def _nifti_affine(path: str, image: Any) -> np.ndarray:
+    """The sform where there is one, else the qform; without either nobody knows left from right."""
+    header = image.header
+    if int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
+        return _assumed_affine(path, np.abs(np.asarray(header.get_zooms()[:3], dtype=float)))
+    try:
+        forms = [form for form, code in (image.get_sform(coded=True), image.get_qform(coded=True)) if code > 0]
+    except Exception as e:  # a quaternion that is none, a negative spacing
+        raise damaged(path, e) from e
+    affine = _checked_affine(path, forms[0])
+    if int(header["sform_code"]) <= 0 and not (_stored_spacing(path, header) > 0).all():
+        raise damaged(path, f"voxels of {_stored_spacing(path, header).tolist()} mm")
+    if len(forms) == 2 and np.isfinite(forms[1]).all() and abs(np.linalg.det(forms[1][:3, :3])) > 1e-6:
+        shape = _volume_shape(path, image.shape)
+        corners = np.array(np.meshgrid(*([0, n] for n in shape), [1], indexing="ij")).reshape(4, -1)
+        distance = np.abs((forms[0] - forms[1]) @ corners).max()
+        codes = ["".join(map(str, nibabel.aff2axcodes(form))) for form in forms]
+        if codes[0] != codes[1]:
+            raise ValueError(
+                f"monai_ext: {path}: its sform says that the axes run {codes[0]}, its qform {codes[1]}. One of them is "
+                "wrong: convert it again from the original DICOM series."
+            )
+        if distance > 0.1 * np.linalg.norm(affine[:3, :3], axis=0).min():
+            _warn_once(f"monai_ext: {path}: sform and qform differ by up to {distance:.3g} mm; the sform is used.")
+    return affine
+
+
+def _stored_spacing(path: str, header: Any) -> np.ndarray:
+    """As the file has it: nibabel turns what is not positive into something that is."""
+    with igzip.open(path) if path.lower().endswith(".gz") else open(path, "rb") as file:
+        content = file.read(header.template_dtype.itemsize)
+    stored = np.frombuffer(content, header.template_dtype.newbyteorder(header.endianness))
+    return np.asarray(stored["pixdim"][0, 1:4], dtype=float)
+
+
+def _assumed_affine(path: str, spacing: np.ndarray) -> np.ndarray:
+    """Voxels of a file without orientation, where the user vouches for one."""
+    axes = os.environ.get("MONAI_EXT_ORIENTATION", "").upper()
+    if not re.fullmatch("(?=.*[LR])(?=.*[AP])(?=.*[IS])[LRAPIS]{3}", axes):
+        raise ValueError(
+            f"monai_ext: {path}: it says nowhere which way its axes run, so left and right are unknown. Convert it "
+            "again from the original DICOM series; or, if you know that all your files without it run, say, to the "
+            "left, to the back and up, set MONAI_EXT_ORIENTATION=LPS."
+        )
+    _warn_once(f"monai_ext: {path}: without orientation; taken as {axes}, as MONAI_EXT_ORIENTATION says.")
+    return _checked_affine(path, inv_ornt_aff(axcodes2ornt(tuple(axes)), (1, 1, 1)) @ np.diag([*spacing, 1.0]))
+
+
+@lru_cache(maxsize=4096)
+def _warn_once(message: str) -> None:
+    logger.warning(message)
+
+
+def _read_arrays(file: str, name: str, shape_only: bool = False) -> Any:
+    """One file of ``(Z, X, Y)``, or a pattern over files of one ``(X, Y)`` slice each; returned as ``(X, Y, Z)``."""
+    path = Path(file)
+    files = sorted(path.parent.glob(path.name), key=_by_numbers) if "*" in path.name else [path]
+    if not files:
+        raise FileNotFoundError(f"monai_ext: {file}: no such slices.")
+    if shape_only:
+        shape = _stored_array(files[0], name, shape_only=True)
+        return (*shape[1:], shape[0]) if len(shape) == 3 and len(files) == 1 else (*shape, len(files))
+    arrays = [_stored_array(path, name) for path in files]
+    for path, plane in zip(files, arrays):
+        if plane.shape != arrays[0].shape:
+            raise ValueError(f"monai_ext: {path}: {plane.shape}, but {files[0].name} has {arrays[0].shape}.")
+    array = np.moveaxis(arrays[0], 0, -1) if arrays[0].ndim == 3 and len(files) == 1 else np.stack(arrays, axis=-1)
+    scaled = name == "image" and SYNAPSE_ARRAYS.match(path.name)
+    return array * np.float32(400) - np.float32(125) if scaled else array
+
+
+def _stored_array(path: Path, name: str, shape_only: bool = False) -> Any:
+    """An array of an npz or an h5 file, or its shape."""
+    import h5py
+
+    require_file(path)
+    try:
+        if path.suffix == ".h5":
+            with h5py.File(path, "r") as h5:
+                array = h5[name]
+                _check_numbers(path, array.dtype)
+                check_promise(path, array.shape, array.dtype.itemsize, array.id.get_storage_size(), bool(array.chunks))
+                return array.shape if shape_only else array[()]
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            info = archive.getinfo(f"{name}.npy")
+        _check_numbers(path, dtype)
+        check_promise(path, shape, dtype.itemsize, info.file_size, packed=False)
+        check_promise(path, shape, dtype.itemsize, os.path.getsize(path), info.compress_type != zipfile.ZIP_STORED)
+        with np.load(path, allow_pickle=False) as npz:
+            return shape if shape_only else npz[name]
+    except Exception as e:  # a damaged file may raise anything
+        raise e if str(e).startswith("monai_ext: ") else damaged(path, e) from e
+
+
+def _check_numbers(path: Path, dtype: np.dtype) -> None:
+    if dtype.kind not in "iufb":
+        raise ValueError(f"monai_ext: {path}: values of type {dtype}, expected numbers.")
+
+
+def _by_numbers(path: Path) -> list[Any]:
+    """Slice 10 comes behind slice 9, whether or not numbers are padded with zeros."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def _volume_shape(path: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """The three sides of a volume; further axes of length 1 are dropped."""
+    kept = tuple(int(n) for n in shape)
+    while len(kept) > 3 and kept[-1] == 1:
+        kept = kept[:-1]
+    if len(kept) != 3:
+        raise ValueError(f"monai_ext: {path}: {'x'.join(map(str, shape))}, expected a volume of three dimensions.")
+    return kept
+
+
+def _checked_affine(path: str, affine: np.ndarray | None) -> np.ndarray:
+    spacing = np.zeros(3) if affine is None else np.linalg.norm(affine[:3, :3], axis=0)
+    # a micrometre to a metre: no scanner's voxel is beyond
+    sane = affine is not None and np.isfinite(affine).all() and spacing.min() >= 1e-3 and spacing.max() <= 1e3
+    if affine is None or not sane or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
+        raise ValueError(
+            f"monai_ext: {path}: its geometry (affine) is missing, singular or of no scanner, so left and right are "
+            "unknown. Convert it again from the original DICOM series."
+        )
+    return np.asarray(affine, dtype=np.float64)
+
+
+def _itk_affine(path: str, image: Any, oriented: bool) -> np.ndarray:
+    """ITK keeps direction, spacing and origin in LPS; ours is RAS as nibabel's."""
+    if not oriented:
+        return _assumed_affine(path, np.array(image.GetSpacing())[:3])
+    affine = np.eye(4)
+    if image.GetDimension() >= 3:
+        direction = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3]
+        affine[:3, :3] = direction * np.array(image.GetSpacing())[:3]
+        affine[:3, 3] = image.GetOrigin()[:3]
+    return _checked_affine(path, LPS_TO_RAS @ affine)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from tqdm import tqdm
+
+from monai_ext.inferers.outputs import arg_max, check_logits, device_of
+from monai_ext.inferers.upsampled_labels import upsampled_labels
+from monai_ext.transforms.slice_resize import check_image_size, resize_slices
+from monai_ext.utils import flag
+
+__all__ = ["SliceBatchInferer"]
+
+OUTPUTS = ("labels", "probabilities")
+UPSAMPLINGS = ("bilinear", "nearest")
+CHUNK = 1 << 24  # logits brought to full resolution at once
+
+
+class SliceBatchInferer(Inferer):
+    """Run a 2D network on the slices of a volume, in batches, and return the label map of the volume.
+
+    Each batch of slices is gathered, moved to the network's device, resized to ``image_size`` by
+    :func:`~monai_ext.transforms.resize_slices` (the function that training uses), predicted, brought back to the size
+    of the slice and reduced to labels at once. Beyond the label map, memory holds one batch of logits at ``image_size``
+    and a part of it at full resolution: it depends neither on the length of the volume nor, as whole volumes of logits
+    do, on the number of classes. If the GPU runs out of memory, the batch is halved, with a warning.
+
+    A ``MetaTensor`` gives a ``MetaTensor`` with the same affine, metadata and applied operations, as MONAI's own
+    inferers do: ``Invertd(keys="pred", orig_keys="image", nearest_interp=True)`` and ``SaveImaged`` follow as usual;
+    an arg-max transform must not. Nothing is stored in the inferer, so threads may share it.
+
+    Args:
+        image_size: size at which the network sees a slice, in the order of the volume's other two axes, or one number
+            for both; ``None`` leaves slices as they are.
+        batch_size: number of slices predicted at once.
+        spatial_dim: axis along which the slices lie: 0, 1 or 2 of ``(H, W, D)``, or counted from the end.
+        upsample: the way back to the slice's size. ``"bilinear"`` interpolates logits (probabilities, with ``mirror``)
+            and takes the arg-max then, for smooth outlines. ``"nearest"`` takes it at ``image_size`` and repeats
+            labels, as TransUNet's evaluation and the papers after it do.
+        output: ``"labels"``, or ``"probabilities"`` for every class (softmax; float32, the memory of the whole volume
+            times the classes) where uncertainty or an ensemble is asked for.
+        mirror: average the probabilities over the four flips of the slice's axes; takes four times as long.
+        sw_device: device for the slices; by default that of the network's parameters, else that of the input.
+        device: device for the result; by default that of the input.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: if an argument is not as described; on a call, if the input is neither ``(B, C, H, W, D)`` nor
+            ``(B, C, H, W)``, or the network returns anything but one tensor of logits.
+
+    Shape:
+        - input: ``(B, C, H, W, D)``, or images ``(B, C, H, W)``, each of them one slice
+        - output: ``(B, 1, H, W, D)`` or ``(B, 1, H, W)``, uint8 (int16 above 256 classes); ``(B, K, ...)`` for
+          probabilities. A network with one output channel means foreground where its logit is positive: ``K`` is 2.
+
+    Examples::
+
+        >>> network = nn.Conv2d(1, 9, kernel_size=1)
+        >>> SliceBatchInferer(image_size=(224, 224))(torch.rand(1, 1, 512, 512, 30), network).shape
+        torch.Size([1, 1, 512, 512, 30])
+    """
+
+    def __init__(
+        self,
+        image_size: Sequence[int] | int | None = (224, 224),
+        batch_size: int = 24,
+        spatial_dim: int = -1,
+        upsample: str = "bilinear",
+        output: str = "labels",
+        mirror: bool = False,
+        sw_device: torch.device | str | None = None,
+        device: torch.device | str | None = None,
+        progress: bool = False,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        if not -3 <= spatial_dim <= 2:
+            raise ValueError(f"spatial_dim must be 0, 1 or 2, or -3 to -1 counted from the end; got {spatial_dim}.")
+        if upsample not in UPSAMPLINGS:
+            raise ValueError(f"upsample must be one of {', '.join(map(repr, UPSAMPLINGS))}; got {upsample!r}.")
+        if output not in OUTPUTS:
+            raise ValueError(f"output must be one of {', '.join(map(repr, OUTPUTS))}; got {output!r}.")
+        self.image_size = None if image_size is None else check_image_size(image_size)
+        self.batch_size = batch_size
+        self.spatial_dim = spatial_dim % 3
+        self.upsample = upsample
+        self.output = output
+        self.mirror = flag(mirror)  # a config's knob may come from the command line as a text
+        self.sw_device = sw_device
+        self.device = device
+        self.progress = progress
+
+    @torch.no_grad()
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Return the labels (or probabilities) of ``inputs``; ``args`` and ``kwargs`` go to ``network``."""
+        if inputs.dim() not in (4, 5) or 0 in inputs.shape:
+            raise ValueError(f"expected volumes (B, C, H, W, D) or images (B, C, H, W), got {list(inputs.shape)}.")
+        x = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        # (volumes, slices, C, h, w): a batch of images is taken for one volume of them
+        stacks = x.movedim(self.spatial_dim + 2, 1) if x.dim() == 5 else x[None]
+        device = torch.device(self.sw_device or device_of(network) or x.device)
+        # on a CPU resizing reads slices where they are
+        resized_here = device == x.device == torch.device("cpu") and self.image_size not in (None, stacks.shape[3:])
+        batch_size = self.batch_size
+        result = x.new_empty(0)  # until the number of classes is known
+        with tqdm(total=stacks.shape[0] * stacks.shape[1], unit="slice", disable=not self.progress) as bar:
+            for index, stack in enumerate(stacks):
+                start = 0
+                while start < len(stack):
+                    batch = stack[start : start + batch_size]
+                    if not resized_here:
+                        batch = _gathered(batch).to(device)
+                    values = self._predict_or_none(batch, network, *args, **kwargs)
+                    if values is None:
+                        batch_size = len(batch) // 2
+                        torch.cuda.empty_cache()
+                        warnings.warn(f"out of GPU memory with {len(batch)} slices at once; going on with {batch_size}")
+                        continue
+                    if result.numel() == 0:
+                        shape = (x.shape[0], values.shape[1], *x.shape[2:])
+                        result = torch.empty(shape, dtype=values.dtype, device=self.device or x.device)
+                    target = result.movedim(self.spatial_dim + 2, 1) if x.dim() == 5 else result[None]
+                    target[index, start : start + len(batch)] = values.to(result.device)
+                    start += len(batch)
+                    bar.update(len(batch))
+        return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
+
+    def _predict_or_none(
+        self, slices: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor | None:
+        """Return the result for ``slices``, or None if the GPU has not enough memory for more than one of them."""
+        try:
+            return self._predict(slices, network, *args, **kwargs)
+        except torch.cuda.OutOfMemoryError:
+            if len(slices) == 1:
+                raise
+        return None
+
+    def _predict(
+        self, slices: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        height, width = slices.shape[2:]
+        x = slices if self.image_size is None else resize_slices(slices, self.image_size, "cubic")
+        if self.mirror:
+            scores = torch.zeros(())
+            for axes in ((), (2,), (3,), (2, 3)):
+                logits = check_logits(network(x.flip(axes), *args, **kwargs), x, "slices")
+                scores = scores.to(logits) + logits.softmax(dim=1).flip(axes) / 4
+        else:
+            scores = check_logits(network(x, *args, **kwargs), x, "slices")
+        if self.output == "probabilities":
+            probabilities = scores if self.mirror else scores.softmax(dim=1)
+            return resize_slices(probabilities, (height, width), self.upsample).float()
+        if self.upsample == "nearest":
+            return resize_slices(arg_max(scores), (height, width), "nearest")
+        parts = scores.split(max(1, CHUNK // (scores.shape[1] * height * width)))
+        return torch.cat([upsampled_labels(part, (height, width)) for part in parts])
+
+
+def _gathered(slices: torch.Tensor) -> torch.Tensor:
+    """Slices one behind the other in memory; a volume's last axis is turned to the front in blocks, as of a matrix."""
+    count, channels, height, width = slices.shape
+    step = slices.stride(3)
+    one_block = slices.stride(2) == width * step and (channels == 1 or slices.stride(1) == height * width * step)
+    if slices.stride(0) != 1 or not one_block:
+        return slices.contiguous()
+    return slices.movedim(0, -1).view(-1, count).t().contiguous().view(slices.shape)

@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from monai.transforms import LoadImaged
+from PIL import Image
+
+from monai_ext.data.files.picture_reader import MaskReader, PictureReader, check_picture_pair, find_pictures, is_picture
+
+SIZE = (40, 60)  # rows, columns
+
+
+def colours(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), np.uint8)
+
+
+def disc(radius: float = 12, centre: tuple[float, float] = (20, 25)) -> np.ndarray:
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    return np.hypot(y - centre[0], x - centre[1]) < radius
+
+
+def save(path, pixels, mode=None, **options) -> str:
+    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    (picture.convert(mode) if mode else picture).save(path, **options)
+    return str(path)
+
+
+def read_image(path) -> np.ndarray:
+    loaded = LoadImaged(keys="image", reader=PictureReader)({"image": path})["image"]
+    assert loaded.dtype.is_floating_point  # LoadImaged's own dtype
+    return loaded.numpy()
+
+
+def read_mask(paths, coding="classes", num_classes=2) -> np.ndarray:
+    return LoadImaged(keys="label", reader=MaskReader(coding, num_classes))({"label": paths})["label"].numpy()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff", ".bmp", ".PNG", ".TIF"])
+def test_lossless_formats_give_every_pixel_where_it_was(tmp_path, suffix):
+    path = save(tmp_path / f"a{suffix}", colours())
+    assert is_picture(path)
+    np.testing.assert_array_equal(read_image(path), colours())
+
+
+def test_jpeg(tmp_path):
+    smooth = np.stack(np.broadcast_arrays(*np.ogrid[: SIZE[0], : SIZE[1]], np.full(SIZE, 90)), -1).astype(np.uint8)
+    np.testing.assert_allclose(read_image(save(tmp_path / "a.jpeg", smooth, quality=95)), smooth, atol=6)
+
+
+def test_other_colour_modes_become_rgb(tmp_path):
+    grey = colours()[..., 0]
+    three = np.repeat(grey[..., None], 3, -1)
+    np.testing.assert_array_equal(read_image(save(tmp_path / "l.png", grey)), three)
+    np.testing.assert_array_equal(read_image(save(tmp_path / "la.png", grey, "LA")), three)
+    np.testing.assert_array_equal(read_image(save(tmp_path / "1.png", disc())), 255 * disc()[..., None] * np.ones(3))
+    np.testing.assert_array_equal(read_image(save(tmp_path / "rgba.png", colours(), "RGBA")), colours())
+    few = colours() // 128 * 200
+    palette = Image.fromarray(few).quantize(16)
+    assert palette.mode == "P"
+    np.testing.assert_array_equal(read_image(save(tmp_path / "p.png", palette)), np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(read_image(str(tmp_path / "p.png")), few)
+
+
+def test_pictures_that_would_be_misread_are_refused(tmp_path):
+    rgba = np.dstack([colours(), np.full(SIZE, 255, np.uint8)])
+    rgba[3, 4, 3] = 0
+    with pytest.raises(ValueError, match=r"rgba\.png: has transparent pixels.*without an alpha"):
+        read_image(save(tmp_path / "rgba.png", rgba))
+    palette = Image.fromarray(colours() // 128 * 200).quantize(16)
+    with pytest.raises(ValueError, match=r"p\.png: has transparent pixels"):
+        read_image(save(tmp_path / "p.png", palette, transparency=0))
+    for name in ("16.png", "16.tif"):
+        with pytest.raises(
+            ValueError, match=rf"{name}: pixels of mode I;16 \(more than 8 bits a channel\), expected 8"
+        ):
+            read_image(save(tmp_path / name, colours()[..., 0].astype(np.uint16) * 200))
+    with pytest.raises(ValueError, match=r"float\.tif: pixels of mode F"):
+        read_image(save(tmp_path / "float.tif", colours()[..., 0].astype(np.float32)))
+    pages = [Image.fromarray(colours(i)) for i in range(3)]
+    with pytest.raises(ValueError, match=r"pages\.tif: 3 pages, expected one image"):
+        read_image(save(tmp_path / "pages.tif", pages[0], save_all=True, append_images=pages[1:]))
+    with pytest.raises(FileNotFoundError, match=r"none\.png: no such file"):
+        read_image(str(tmp_path / "none.png"))
+    with pytest.raises(ValueError, match="one file per image expected, got 2"):
+        read_image([save(tmp_path / "a.png", colours()), save(tmp_path / "b.png", colours())])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [("png", {}), ("jpeg", {}), ("bmp", {}), ("tiff", {}), ("tiff", {"compression": "tiff_lzw"})],
+    ids=["png", "jpeg", "bmp", "tiff", "tiff lzw"],
+)
+def test_a_file_cut_off_anywhere_is_refused_by_name(tmp_path, suffix, options):
+    buffer = io.BytesIO()
+    Image.fromarray(colours()).save(buffer, suffix, **options)
+    whole = buffer.getvalue()
+    path = tmp_path / f"a.{suffix}"
+    lengths = [0, 1, 5, 9, 20, 60, 200, len(whole) // 3, len(whole) // 2, len(whole) - 300]
+    for length in lengths:
+        path.write_bytes(whole[:length])
+        for read in (read_image, read_mask):
+            with pytest.raises(ValueError, match=rf"a\.{suffix}: cannot be read .*damaged, cut off"):
+                read(str(path))
+
+
+def test_damage_inside_a_png_is_found(tmp_path):
+    path = tmp_path / "a.png"
+    save(path, colours())
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.png: cannot be read"):
+        read_image(str(path))
+
+
+def test_a_tiff_whose_second_page_is_damaged(tmp_path):
+    path = tmp_path / "a.tif"
+    save(path, colours())
+    content = bytearray(path.read_bytes())
+    page = int.from_bytes(content[4:8], "little")
+    following = page + 2 + 12 * int.from_bytes(content[page : page + 2], "little")
+    content[following : following + 4] = len(content).to_bytes(4, "little")
+    path.write_bytes(content + bytes(6))  # a page without any tag
+    with pytest.raises(ValueError, match=r"a\.tif: cannot be read \(Missing dimensions\)"):
+        read_image(str(path))
+
+
+@pytest.mark.parametrize("white", [1, 255])
+@pytest.mark.parametrize("mode", [None, "RGB", "RGBA", "LA", "1", "P"])
+def test_black_and_white_masks_in_every_mode(tmp_path, white, mode):
+    if mode == "1" and white == 1:
+        pixels: object = disc()
+    else:
+        pixels = np.where(disc(), white, 0).astype(np.uint8)
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "m.png", pixels, mode)), disc())
+
+
+def test_palettes_of_masks(tmp_path):
+    inverted, coloured = (Image.fromarray(np.where(disc(), n, 1 - n).astype(np.uint8)) for n in (0, 1))
+    inverted.putpalette([255, 255, 255, 0, 0, 0])
+    coloured.putpalette([0, 0, 0, 128, 0, 0])
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "i.png", inverted)), disc())
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "c.png", coloured)), disc())
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "c.png", coloured), num_classes=3), disc())
+
+
+def test_masks_of_16_bits_and_of_an_empty_picture(tmp_path):
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "w.png", disc().astype(np.uint16) * 65535)), disc())
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "c.png", disc().astype(np.uint16))), disc())
+    assert not read_mask(save(tmp_path / "empty.png", np.zeros(SIZE, np.uint8))).any()
+    assert read_mask(save(tmp_path / "full.png", np.full(SIZE, 255, np.uint8))).all()
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_grey_that_jpeg_leaves_along_outlines(tmp_path, quality):
+    path = save(tmp_path / "m.jpg", np.where(disc(), 255, 0).astype(np.uint8), quality=quality)
+    assert len(np.unique(np.asarray(Image.open(path)))) > 10
+    assert (read_mask(path) != disc()).sum() <= 10  # of a circumference of 75 pixels
+
+
+def test_smoothed_outlines(tmp_path):
+    large = Image.fromarray(np.where(disc(), 255, 0).astype(np.uint8))
+    half = large.resize((SIZE[1] // 2, SIZE[0] // 2), Image.Resampling.BOX)
+    assert set(np.unique(np.asarray(half))) - {0, 255}
+    half.save(tmp_path / "half.png")
+    np.testing.assert_array_equal(read_mask(str(tmp_path / "half.png")), np.asarray(half) > 127)
+
+
+def with_values(*values: int) -> np.ndarray:
+    """Squares of these values on black, far from each other."""
+    pixels = np.zeros((60, 80 * len(values)), np.uint8)
+    for i, value in enumerate(values):
+        pixels[4:56, 80 * i + 4 : 80 * i + 56] = value
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("pixels", "found"),
+    [
+        (with_values(2), r"\[2\]"),
+        (with_values(1, 2, 3), r"\[1, 2, 3\]"),
+        (with_values(1, 255), r"\[1\]"),  # a class beside an "ignore" value
+        (with_values(128, 255), r"\[128\]"),
+        (with_values(100), r"\[100\]"),
+        (with_values(200, 255), r"\[200\]"),
+    ],
+)
+def test_values_that_are_neither_classes_nor_black_and_white(tmp_path, pixels, found):
+    with pytest.raises(ValueError, match=rf"m\.png: mask values {found}, expected 0 and 255, or 0 and 1\."):
+        read_mask(save(tmp_path / "m.png", pixels))
+
+
+def test_several_classes(tmp_path):
+    classes = with_values(1, 2, 3)
+    path = save(tmp_path / "m.png", classes)
+    np.testing.assert_array_equal(read_mask(path, num_classes=4), classes)
+    with pytest.raises(ValueError, match=r"mask values \[3\], expected 0 to 2"):
+        read_mask(path, num_classes=3)
+    with pytest.raises(ValueError, match=r"mask values \[255\], expected 0 to 2"):
+        read_mask(save(tmp_path / "n.png", with_values(1, 255)), num_classes=3)
+    negative = Image.fromarray(np.where(disc(), -1, 0).astype(np.int32))
+    with pytest.raises(ValueError, match=r"mask values \[-1\], expected 0 to 2"):
+        read_mask(save(tmp_path / "n.tif", negative), num_classes=3)
+
+
+def test_a_colour_mask_or_a_transparent_one_is_no_grey_one(tmp_path):
+    coloured = np.zeros((*SIZE, 3), np.uint8)
+    coloured[disc()] = (255, 0, 0)
+    with pytest.raises(ValueError, match=r"m\.png: a coloured mask, expected grey values"):
+        read_mask(save(tmp_path / "m.png", coloured))
+    clear = np.dstack([np.full(SIZE, 255, np.uint8), np.where(disc(), 255, 0).astype(np.uint8)])
+    with pytest.raises(ValueError, match=r"m\.png: has transparent pixels"):
+        read_mask(save(tmp_path / "m.png", Image.fromarray(clear, "LA")))
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "png"])
+def test_objects_with_numbers_are_of_one_class(tmp_path, suffix):
+    path = save(tmp_path / f"m.{suffix}", with_values(1, 2, 7, 254))
+    np.testing.assert_array_equal(read_mask(path, "instances"), with_values(1, 1, 1, 1))
+    many = save(tmp_path / "many.png", with_values(1).astype(np.uint16) * 700)
+    np.testing.assert_array_equal(read_mask(many, "instances"), with_values(1))
+
+
+def neopolyp(*colours: tuple[int, int, int]) -> np.ndarray:
+    places = with_values(*range(1, len(colours) + 1))
+    return np.array([(0, 0, 0), *colours], np.uint8)[places]
+
+
+@pytest.mark.parametrize("options", [{"suffix": "png"}, {"suffix": "jpeg"}, {"suffix": "jpeg", "quality": 60}], ids=str)
+def test_polyps_by_colour(tmp_path, options):
+    options = dict(options)
+    path = save(tmp_path / f"m.{options.pop('suffix')}", neopolyp((255, 0, 0), (0, 255, 0)), **options)
+    limit = 0 if path.endswith("png") else 60  # of two circumferences of 208 pixels
+    assert (read_mask(path, "neopolyp", 3) != with_values(2, 1)).sum() <= limit
+    assert (read_mask(path, "neopolyp", 2) != with_values(1, 1)).sum() <= limit
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 255), (255, 255, 0), (90, 90, 90), (0, 100, 0)])
+def test_a_colour_of_no_kind_of_polyp(tmp_path, colour):
+    found = rf"\[\[{', '.join(map(str, colour))}\]\]"
+    with pytest.raises(ValueError, match=rf"m\.png: mask colours {found}, expected black, red and green"):
+        read_mask(save(tmp_path / "m.png", neopolyp((255, 0, 0), colour)), "neopolyp", 3)
+
+
+def test_masks_of_one_picture_are_united(tmp_path):
+    first, second = disc(8, (15, 15)), disc(9, (25, 40))
+    paths = [save(tmp_path / f"{i}.png", np.where(m, 255, 0).astype(np.uint8)) for i, m in enumerate((first, second))]
+    np.testing.assert_array_equal(read_mask(paths), first | second)
+    np.testing.assert_array_equal(read_mask(paths[::-1]), first | second)
+    paths.append(save(tmp_path / "2.png", with_values(1)))
+    with pytest.raises(ValueError, match=r"2\.png: 80x60 pixels, but .*0\.png has 60x40"):
+        read_mask(paths)
+
+
+def outlines(*polygons: str) -> str:
+    regions = "".join(f"<Region><Vertices>{p}</Vertices></Region>" for p in polygons)
+    return f"<Annotations><Annotation><Regions>{regions}</Regions></Annotation></Annotations>"
+
+
+def vertices(*points: tuple[float, float]) -> str:
+    return "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in points)
+
+
+def test_outlines_are_drawn_on_the_grid_of_their_image(tmp_path):
+    image = save(tmp_path / "a.tif", colours())
+    square, triangle = ((10, 5), (20, 5), (20, 15), (10, 15)), ((30, 20), (50, 20), (40, 39.9))
+    outside = ((-9, 30.4), (3, 30.4), (3, 90), (-9, 90))
+    label = f"{tmp_path / 'a.XML'}::{image}"
+    (tmp_path / "a.XML").write_text(
+        outlines(vertices(*square), vertices(*triangle), vertices(*outside), vertices((1, 1), (2, 2)))
+    )
+    mask = read_mask(label)
+    assert mask.shape == SIZE
+    expected = np.zeros(SIZE, bool)
+    expected[5:15, 10:20] = True
+    expected[30:, :3] = True
+    for row in range(20, 40):  # pixels whose centres lie between the sides
+        reach = 10 * (1 - (row + 0.5 - 20) / 19.9)
+        expected[row] |= np.abs(np.arange(SIZE[1]) + 0.5 - 40) < reach
+    np.testing.assert_array_equal(mask, expected)
+    check_picture_pair({"image": image, "label": label, "case_id": "a"})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("<Annotations><Annot", r"a\.xml: no valid XML"),
+        ("", r"a\.xml: no valid XML"),
+        ("<annotation><object/></annotation>", r"a\.xml: no outlines, expected ImageScope's"),
+        (outlines('<Vertex X="1"/>'), r"a\.xml: a vertex without the numbers X and Y"),
+        (outlines('<Vertex X="1" Y="left"/>'), r"a\.xml: a vertex without the numbers X and Y"),
+    ],
+)
+def test_bad_outlines(tmp_path, content, message):
+    image = save(tmp_path / "a.tif", colours())
+    (tmp_path / "a.xml").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_mask(f"{tmp_path / 'a.xml'}::{image}")
+
+
+def test_missing_outlines(tmp_path):
+    image = save(tmp_path / "a.tif", colours())
+    label = f"{tmp_path / 'a.xml'}::{image}"
+    with pytest.raises(FileNotFoundError, match=r"a\.xml: no such file"):
+        read_mask(label)
+    with pytest.raises(FileNotFoundError, match=r"a\.xml: no such file"):
+        check_picture_pair({"image": image, "label": label, "case_id": "a"})
+
+
+def test_pairs_of_one_size(tmp_path):
+    image = save(tmp_path / "a.png", colours())
+    same, other = save(tmp_path / "b.png", disc()), save(tmp_path / "c.png", with_values(1))
+    check_picture_pair({"image": image, "label": same, "case_id": "a"})
+    for label in (other, [same, other]):
+        with pytest.raises(ValueError, match=r"c\.png: 80x60 pixels, but a\.png has 60x40.*leave case a out with --ex"):
+            check_picture_pair({"image": image, "label": label, "case_id": "a"})
+
+
+def test_find_pictures(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no picture found\. Expected files ending in \.png, \.jpg"):
+        find_pictures(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        find_pictures(tmp_path / "none")
+    paths = [save(tmp_path / name, colours()) for name in ("a.png", "b (1).JPG")]
+    (tmp_path / "notes.txt").touch()
+    assert find_pictures(tmp_path) == [{"image": path} for path in paths]
+    assert find_pictures(paths[0]) == [{"image": paths[0]}]
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="coding must be one of classes, instances, neopolyp, got 'colours'"):
+        MaskReader("colours")
+    with pytest.raises(ValueError, match="no mask file given"):
+        MaskReader().get_data(())
