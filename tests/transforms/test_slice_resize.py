@@ -112,7 +112,14 @@ class TestResizeSlices:
         volume = torch.rand(1, 40, 30, 6, dtype=torch.float64)
         view = volume.movedim(3, 0)
         for mode in ORDERS:
-            assert torch.equal(resize_slices(view, (25, 33), mode), resize_slices(view.contiguous(), (25, 33), mode))
+            # another layout, another order of sums: bit for bit the same only where nothing is summed
+            rounding = 0 if mode == "nearest" else 1e-14
+            torch.testing.assert_close(
+                resize_slices(view, (25, 33), mode),
+                resize_slices(view.contiguous(), (25, 33), mode),
+                rtol=rounding,
+                atol=rounding,
+            )
 
     @pytest.mark.parametrize(
         ("shape", "size", "mode", "message"),
