@@ -8,6 +8,7 @@ a live one is writing, whichever machine it runs on. A process that first writes
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -24,6 +25,7 @@ __all__ = ["clear_dead", "load_tensors", "locked", "replacing", "scratch_folder"
 
 LOCK = ".monai_ext.lock"
 SCRATCH = ".monai_ext"  # ends the name of a scratch folder
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)  # what some network shares answer
 _cleared: set[Path] = set()  # folders whose dead this process has cleared
 
 
@@ -83,11 +85,9 @@ def locked(
     """
     path = Path(folder) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=-1 if wait else 0.5, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise BlockingIOError(f"monai_ext: {folder}: in use by {_holder(path)}. {remedy}") from None
+    lock = _acquired(path, timeout=-1 if wait else 0.5)
+    if lock is None:
+        raise BlockingIOError(f"monai_ext: {folder}: in use by {_holder(path)}. {remedy}")
     try:
         if not isinstance(lock, SoftFileLock):  # which notes its owner itself
             with suppress(OSError):  # Windows lets nobody write to what is locked
@@ -132,7 +132,8 @@ def scratch_folder(parent: str | os.PathLike, prefix: str = "") -> Iterator[Path
     lock = None
     while lock is None:  # one that is made but not locked yet may be taken for dead
         folder = Path(tempfile.mkdtemp(prefix=f".{prefix}", suffix=SCRATCH, dir=parent))
-        lock = _free_lock(folder / LOCK)
+        with suppress(FileNotFoundError, FileExistsError):  # it went away, or is going
+            lock = _acquired(folder / LOCK)
     try:
         yield folder
     finally:
@@ -154,25 +155,30 @@ def clear_dead(folder: str | os.PathLike) -> None:
     except OSError:
         return
     for path in hidden:
-        if path.suffix == SCRATCH and path.is_dir() and not path.is_symlink():
-            lock = _free_lock(path / LOCK)
-        elif path.name.startswith(Path(LOCK).stem) and path.suffix == ".lock":
-            lock = _free_lock(path)
-        else:
+        scratch = path.suffix == SCRATCH and path.is_dir() and not path.is_symlink()
+        if not scratch and not (path.name.startswith(Path(LOCK).stem) and path.suffix == ".lock"):
             continue
-        if lock is not None:
-            shutil.rmtree(path, ignore_errors=True)
-            with suppress(OSError):
-                path.unlink()
-            lock.release()
+        with suppress(OSError):  # of another user, or cleared by another process
+            lock = _acquired(path / LOCK if scratch else path)
+            if lock is not None:
+                shutil.rmtree(path, ignore_errors=True) if scratch else path.unlink(missing_ok=True)
+                lock.release()
 
 
-def _free_lock(path: Path) -> FileLock | None:
-    """The lock, now held; None if another has it, or its folder went away."""
-    lock = FileLock(path, blocking=False, thread_local=False)
+def _acquired(path: Path, timeout: float = 0.0) -> FileLock | SoftFileLock | None:
+    """The lock at ``path``, now held; None if another has it."""
+    lock: FileLock | SoftFileLock = FileLock(path, timeout=timeout, thread_local=False)
     try:
-        lock.acquire()
-    except (Timeout, FileNotFoundError, NotADirectoryError, PermissionError):
+        try:
+            lock.acquire()
+        except OSError as e:
+            if e.errno not in NO_LOCKS:
+                raise
+            if path.stat().st_size == 0:  # of this attempt: a soft lock names its owner
+                path.unlink()
+            lock = SoftFileLock(path, timeout=timeout, thread_local=False)
+            lock.acquire()
+    except Timeout:
         return None
     return lock
 

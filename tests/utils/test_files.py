@@ -154,6 +154,34 @@ def test_who_waits_gets_the_lock_in_turn(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_a_share_without_locks(tmp_path, monkeypatch):
+    """There a lock file names its owner, and counts as long as that is alive."""
+    refuse = (
+        "import errno, fcntl\ndef flock(*_): raise OSError(errno.ENOLCK, 'No locks available')\nfcntl.flock = flock\n"
+    )
+    scope: dict = {}
+    exec(refuse, scope)
+    monkeypatch.setattr("fcntl.flock", scope["flock"])
+    dead, live = python(refuse + WRITING, tmp_path / "a"), python(refuse + WRITING, tmp_path / "a")
+    holder = python(refuse + HOLDING, tmp_path / "b")
+    kill(dead)
+    try:
+        clear_dead(tmp_path / "a")
+        assert len(names(tmp_path / "a")) == 1
+        with replacing(tmp_path / "a" / "new") as temporary:
+            temporary.write_text("whole")
+        assert (tmp_path / "a" / "new").read_text() == "whole"
+        with pytest.raises(BlockingIOError, match=f"b: in use by process {holder.pid} on"), locked(tmp_path / "b"):
+            raise AssertionError("two hold the lock")
+    finally:
+        kill(live)
+        kill(holder)
+    with locked(tmp_path / "b"):
+        pass
+    clear_dead(tmp_path / "a")
+    assert names(tmp_path / "a") == ["new"] and names(tmp_path / "b") == []
+
+
 def test_scratch_folders_are_hidden_and_go(tmp_path):
     with scratch_folder(tmp_path / "out", "segment-") as scratch:
         assert scratch.parent == tmp_path / "out" and scratch.name.startswith(".segment-")
