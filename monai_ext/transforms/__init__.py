@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transforms beside MONAI's: checks of volumes, label codes as classes, slices of one size, colours."""
+"""Transforms beside MONAI's: checks of volumes, label codes as classes, slices of one orientation and size, colours."""
 
 from .colours import RGBToYCrCbd
+from .slice_orientation import OrientSlices, OrientSlicesd, slice_orientation
 from .slice_resize import ResizeSlicesd, resize_slices
 from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality
 
@@ -9,8 +10,11 @@ __all__ = [
     "NOTICE",
     "CheckVolumed",
     "MapLabelsd",
+    "OrientSlices",
+    "OrientSlicesd",
     "RGBToYCrCbd",
     "ResizeSlicesd",
     "resize_slices",
+    "slice_orientation",
     "unlike_modality",
 ]
