@@ -56,7 +56,8 @@ def load_weights(network: nn.Module, path: str | os.PathLike, mmap: bool = False
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no weights file, or of another network; what does not fit is listed.
+        ValueError: if it is no weights file, of another network, or holds what no network can work with (NaN, say);
+            the tensors are listed.
 
     Examples::
 
@@ -66,7 +67,14 @@ def load_weights(network: nn.Module, path: str | os.PathLike, mmap: bool = False
 
 
 def load_strict(network: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> None:
-    """Load ``state_dict``; one ValueError lists every missing, surplus or misshaped key and names ``source``."""
+    """Load ``state_dict``, or raise one ValueError that names ``source`` and lists what is wrong.
+
+    That is every missing, surplus or misshaped key, or every tensor that a working network cannot hold: without values
+    of its own (sparse, quantised, nested, meta), complex or whole numbers, NaN or infinity, a negative variance, and
+    weights that are zero throughout.
+    """
+    if odd := [f"{key}: {form}" for key, value in state_dict.items() if (form := _form(value))]:
+        raise ValueError(f"monai_ext: {source}: expected plain tensors.{_listed(odd)}")
     own = network.state_dict()
     kinds = [
         [f"missing: {key}" for key in own if key not in state_dict],
@@ -78,15 +86,48 @@ def load_strict(network: nn.Module, state_dict: Mapping[str, torch.Tensor], sour
         ],
     ]
     if any(kinds):
-        problems = sum(map(len, kinds))
-        shown = [
-            line for kind in kinds for line in kind[:LISTED] + [f"and {len(kind) - LISTED} more"] * (len(kind) > LISTED)
-        ]
         raise ValueError(
-            f"monai_ext: {source}: its weights do not fit {type(network).__name__} ({problems} keys). Are they of "
-            "another network, number of channels or classes?\n  " + "\n  ".join(shown)
+            f"monai_ext: {source}: its weights do not fit {type(network).__name__} ({sum(map(len, kinds))} keys). Are "
+            f"they of another network, number of channels or classes?{_listed(*kinds)}"
+        )
+    broken = [f"{key}: {fault}" for key in own if (fault := _fault(key, state_dict[key], own[key].dtype))]
+    # Biases, scales and the queries of attention residuals start at zero and may stay there, a whole network does not.
+    weights = [key for key, value in own.items() if value.dim() > 1]
+    if weights and not broken and not any(state_dict[key].to(own[key].dtype).any() for key in weights):
+        broken = [f"{key}: all zero, as every weight is" for key in weights]
+    if broken:
+        raise ValueError(
+            f"monai_ext: {source}: {type(network).__name__} cannot work with such weights. Take an earlier checkpoint, "
+            f"or train again.{_listed(broken)}"
         )
     network.load_state_dict(state_dict)
+
+
+def _form(value: torch.Tensor) -> str | None:
+    """What makes a tensor something else than values in memory, or None."""
+    if value.is_meta:
+        return "a meta tensor, which has no values"
+    if value.is_nested or value.is_quantized or value.layout is not torch.strided:
+        return "nested" if value.is_nested else "quantised" if value.is_quantized else f"sparse ({value.layout})"
+    return None
+
+
+def _fault(key: str, value: torch.Tensor, dtype: torch.dtype) -> str | None:
+    """What keeps a tensor of the right shape from being a network's, or None."""
+    if value.is_complex() or (dtype.is_floating_point and not value.is_floating_point()):
+        return f"{value.dtype}, the network has {dtype}"
+    value = value.to(dtype)  # as loading will: what is finite in float64 may not be in float32
+    if wrong := value.numel() - int(torch.isfinite(value).sum()):
+        return f"{wrong} of {value.numel()} values are NaN or infinite"
+    if key.endswith("running_var") and (value < 0).any():
+        return f"a variance of {value.min().item():.3g}"
+    return None
+
+
+def _listed(*kinds: list[str]) -> str:
+    """Some lines of each kind, indented, and how many more there are."""
+    more = [[f"and {len(kind) - LISTED} more"] * (len(kind) > LISTED) for kind in kinds]
+    return "".join(f"\n  {line}" for kind, rest in zip(kinds, more) for line in kind[:LISTED] + rest)
 
 
 def load_reference(

@@ -27,8 +27,8 @@ def check_inert(network_factory: Callable[..., nn.Module], case_name: str, size:
     x = torch.rand(1, case["input"]["shape"][1], *size, dtype=torch.float64, generator=generator)
     for fast in (True, False):
         network = network_factory(fast=fast)
-        load_reference(network, {key: torch.full_like(value, key in theirs) for key, value in state.items()})
-        expected = {name for name, p in network.named_parameters() if (p == 1).all()}
+        load_reference(network, {key: torch.full_like(value, 1 + (key in theirs)) for key, value in state.items()})
+        expected = {name for name, p in network.named_parameters() if (p == 2).all()}
         assert len(expected) == len(theirs)
 
         load_reference(network, state)

@@ -81,3 +81,61 @@ def test_damaged_files(tmp_path, content):
         read_weights(tmp_path / "bad.pt")
     with pytest.raises(FileNotFoundError, match=r"none.pt: no such weights file\. Train first"):
         read_weights(tmp_path / "none.pt")
+
+
+def small() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 2, 1))
+
+
+def spoil(value: torch.Tensor, number: float) -> torch.Tensor:
+    value = value.clone()
+    value.view(-1)[2] = number
+    return value
+
+
+BROKEN = {
+    "nan": ("0.weight", lambda value: spoil(value, float("nan")), "1 of 36 values are NaN or infinite"),
+    "infinity": ("2.bias", lambda value: value * float("inf"), "2 of 2 values are NaN or infinite"),
+    "beyond float32": ("1.bias", lambda value: spoil(value.double(), 1e300), "1 of 4 values are NaN or infinite"),
+    "variance": ("1.running_var", lambda value: spoil(value, -0.5), "a variance of -0.5"),
+    "complex": ("0.weight", lambda value: value.to(torch.complex64), "torch.complex64, the network has torch.float32"),
+    "integers": ("2.weight", lambda value: (100 * value).to(torch.int8), "torch.int8, the network has torch.float32"),
+    "sparse": ("0.weight", lambda value: value.to_sparse(), "sparse"),
+    "quantised": ("2.weight", lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "quantised"),
+    "meta": ("0.bias", lambda value: value.to("meta"), "a meta tensor, which has no values"),
+}
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_no_network_can_work_with_is_named(tmp_path, kind, mmap):
+    key, change, fault = BROKEN[kind]
+    state = small().state_dict()
+    torch.save({**state, key: change(state[key])}, tmp_path / "broken.pt")
+    network = small()
+    with pytest.raises(ValueError, match=r"^monai_ext: .*broken\.pt: ") as error:
+        load_weights(network, tmp_path / "broken.pt", mmap=mmap)
+    (line,) = str(error.value).splitlines()[1:]
+    assert line.startswith(f"  {key}: {fault}")
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())  # nothing was loaded
+
+
+def test_a_network_of_zeros_is_refused_but_zeros_in_one_are_not(tmp_path):
+    state = small().state_dict()
+    torch.save({key: torch.zeros_like(value) for key, value in state.items()}, tmp_path / "zeros.pt")
+    with pytest.raises(ValueError, match=r"zeros\.pt: (.|\n)*  0\.weight: all zero, as every weight is"):
+        load_weights(small(), tmp_path / "zeros.pt")
+    # a new XAttnResBlockUNet has queries of zero, biases of zero, and published ones keep them
+    fresh = XAttnResBlockUNet(in_channels=1, out_channels=3)
+    assert any(value.dim() > 1 and not value.any() for value in fresh.state_dict().values())
+    torch.save(fresh.state_dict(), tmp_path / "fresh.pt")
+    load_weights(fresh, tmp_path / "fresh.pt")
+    # half precision is a plain number of another width
+    torch.save(
+        {key: value.half() if value.is_floating_point() else value for key, value in state.items()},
+        tmp_path / "half.pt",
+    )
+    network = small()
+    load_weights(network, tmp_path / "half.pt")
+    torch.testing.assert_close(network.state_dict(), state, rtol=1e-3, atol=1e-4)
