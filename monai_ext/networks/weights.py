@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights files, strictly, and reference checkpoints -> our ``state_dict``.
 
-Each network here has its own module names; the official repositories have theirs. ``reference_keys`` turns an official
-key into ours. Nothing is dropped unless a rule says so (``None``).
+Each network here has its own module names; the official repositories have theirs. The ``key_rules`` of a network's
+class turn an official key into ours. Nothing is dropped unless a rule says so (``None``).
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import Any
 import torch
 import torch.nn as nn
 
-from monai_ext.networks.reference_keys import RULES, Rules
 from monai_ext.utils import load_tensors
 
-__all__ = ["convert_reference", "load_reference", "load_strict", "load_weights", "read_weights"]
+__all__ = ["KeyRules", "load_reference", "load_strict", "load_weights", "read_weights"]
+
+# regular expressions and what they become, one after the other; a key that one with None finds is dropped
+KeyRules = list[tuple[str, "str | None"]]
 
 LISTED = 12  # keys of each kind that an error lists
 
@@ -136,7 +138,8 @@ def load_reference(
     """Load a checkpoint with the official repository's keys into ``network``, strictly.
 
     Args:
-        network: one of ``monai_ext.networks.nets``, built with the checkpoint's channels and classes.
+        network: one of ``monai_ext.networks.nets``, built with the checkpoint's channels and classes; its class has
+            ``key_rules``.
         state_dict: the official ``state_dict``; a ``module.`` prefix of distributed training is removed.
         source: what an error calls it, its path for instance.
 
@@ -148,14 +151,14 @@ def load_reference(
         >>> net = UNetDCA(spatial_dims=2, in_channels=1, out_channels=9)
         >>> load_reference(net, torch.load("official.pt", weights_only=True))
     """
-    name = type(network).__name__
-    if name not in RULES:
+    rules = getattr(network, "key_rules", None)
+    if rules is None:
         raise ValueError(
-            f"load_reference: no reference layout is known for {name}; known are {', '.join(sorted(RULES))}."
+            f"monai_ext: {source}: no official names are known for {type(network).__name__}, which has no key_rules."
         )
     mapped = {}
     for key, value in state_dict.items():
-        new = _rename(key.removeprefix("module."), RULES[name])
+        new = _rename(key.removeprefix("module."), rules)
         if new is not None:
             mapped[new] = value
     own = network.state_dict()
@@ -167,36 +170,7 @@ def load_reference(
     load_strict(network, mapped, source)
 
 
-def convert_reference(network: str, input: str | os.PathLike, output: str | os.PathLike, **arguments: Any) -> int:
-    """Turn an official checkpoint file into a weights file of ours, ``models/model.pt`` of a bundle for instance.
-
-    Args:
-        network: name of a class of ``monai_ext.networks.nets``.
-        input: the official checkpoint.
-        output: where to write; replaced in one step.
-        arguments: constructor arguments that fit the checkpoint (channels, classes).
-
-    Returns:
-        The number of tensors written.
-
-    Raises:
-        FileNotFoundError: if there is no such checkpoint.
-        ValueError: for an unknown network, or a checkpoint that does not fit it; all that does not is listed.
-    """
-    from monai_ext.networks import nets
-    from monai_ext.utils import replacing
-
-    if network not in RULES:
-        raise ValueError(f"monai_ext: network {network!r} is unknown; checkpoints are known for {', '.join(RULES)}.")
-    state_dict = read_weights(input)
-    net = getattr(nets, network)(**arguments)
-    load_reference(net, state_dict, str(input))
-    with replacing(output) as temporary:
-        torch.save(net.state_dict(), temporary)
-    return len(net.state_dict())
-
-
-def _rename(key: str, rules: Rules) -> str | None:
+def _rename(key: str, rules: KeyRules) -> str | None:
     """Apply every rule in order; a rule that maps to None drops the key."""
     for pattern, replacement in rules:
         if replacement is None:

@@ -11,8 +11,9 @@ from monai.networks.layers.factories import Conv, Pool
 
 from monai_ext.networks.blocks.aspp import ASPP
 from monai_ext.networks.blocks.squeeze_excite_unit import SqueezeExciteUnit
-from monai_ext.networks.nets.dual_cross_attention_unet import Attend, DualCrossAttentionUNet
+from monai_ext.networks.nets.dual_cross_attention_unet import ASPP_KEY_RULES, Attend, DualCrossAttentionUNet
 from monai_ext.networks.utils import check_input_size, check_option, check_spatial_dims, crop_to, pad_to_multiple
+from monai_ext.networks.weights import KeyRules
 
 __all__ = ["DoubleUNetDCA"]
 
@@ -138,6 +139,27 @@ class DoubleUNetDCA(DualCrossAttentionUNet):
         for i, decode in enumerate(self.decoder2):
             x = decode(torch.cat([skips[i], own_skips[i], self.up(x)], dim=1))[0]
         return crop_to(self.head2(x), size)
+
+    # names in the authors' checkpoints -> ours
+    key_rules: KeyRules = [
+        (r"^DCA_vgg", "dca_vgg"),
+        *DualCrossAttentionUNet.key_rules,
+        *[
+            (rf"^vgg{stage + 1}\.{first + 2 * i}\.", f"vgg.{stage}.{2 * i}.")  # index among all of VGG19's layers
+            for stage, first in enumerate((0, 5, 10, 19, 28))
+            for i in range(4)
+        ],
+        *[(rf"^decode{i + 1}\.", f"decoder1.{i}.") for i in range(4)],
+        *[(rf"^(en|de)code2_{i + 1}\.", rf"\1coder2.{i}.") for i in range(4)],
+        (r"^((?:en|de)coder\d\.\d)\.conv([12])\.norm\.", r"\1.conv\2.adn.N."),
+        *[(rf"^((?:en|de)coder\d\.\d)\.conv{i + 1}\.", rf"\1.conv.{i}.") for i in range(2)],
+        (r"\.bn\.", ".norm."),
+        (r"\.se\.fc\.", ".squeeze_excite.mlp."),
+        (r"^aspp_", "pyramid"),
+        *ASPP_KEY_RULES,
+        (r"^out1\.0\.(?:conv\.)?", "head1."),
+        (r"^out\.(?:conv\.)?", "head2."),
+    ]
 
 
 def _vgg_stage(in_channels: int, out_channels: int, length: int) -> nn.Sequential:

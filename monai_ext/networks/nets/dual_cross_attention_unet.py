@@ -11,8 +11,15 @@ import torch.nn as nn
 
 from monai_ext.networks.blocks.dual_cross_attention import DualCrossAttention
 from monai_ext.networks.utils import check_input_size, check_spatial_dims, crop_to, pad_to_multiple
+from monai_ext.networks.weights import KeyRules
 
-__all__ = ["DualCrossAttentionUNet"]
+__all__ = ["ASPP_KEY_RULES", "Attend", "DualCrossAttentionUNet"]
+
+# of the atrous pyramids in two of the networks
+ASPP_KEY_RULES: KeyRules = [
+    *[(rf"^(pyramid\d?|bridge)\.block{i + 1}\.", rf"\1.branches.{i}.") for i in range(5)],
+    (r"^(pyramid\d?|bridge)\.(.*)\.norm\.", r"\1.\2.adn.N."),
+]
 
 Attend = Callable[[Sequence[int]], "DualCrossAttention | None"]
 
@@ -101,3 +108,19 @@ class DualCrossAttentionUNet(nn.Module):
     def decode(self, x: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
         """Return the finest map of the decoder; the skips come coarsest first."""
         raise NotImplementedError
+
+    # names in the authors' checkpoints -> ours. Some of their layers wrap their convolution once more than others of
+    # the same kind, hence the optional "conv."
+    key_rules: KeyRules = [
+        (r"^DCA\.", "dca."),
+        (r"\.proj\.depthwise\.", "."),
+        (r"\.avg_map\.", ".project."),
+        *[
+            (rf"\.attention\.(\d+)\.{short}_attention\.(\d+)\.{theirs}\.", rf".{kind}.\1.attention.\2.{ours}.")
+            for short, kind in (("c", "channel"), ("s", "spatial"))
+            for theirs, ours in (("q_map", "query"), ("k_map", "key"), ("v_map", "value"), ("projection", "project"))
+        ],
+        (r"\.attention\.(\d+)\.(channel|spatial)_norm\.", r".\2.\1.norm."),
+        (r"\.upconvs\.(\d+)\.(?:conv\.)+", r".conv.\1."),
+        (r"\.bn_relu\.(\d+)\.0\.", r".norm.\1."),
+    ]

@@ -14,8 +14,9 @@ from monai_ext.networks.blocks.eucb import EUCB
 from monai_ext.networks.blocks.lgag import LGAG
 from monai_ext.networks.blocks.mscam import MSCAM
 from monai_ext.networks.blocks.spatial_attention import SpatialAttention
-from monai_ext.networks.nets.pvt_v2 import PVTv2
+from monai_ext.networks.nets.pvt_v2 import PVT_KEY_RULES, PVTv2
 from monai_ext.networks.utils import check_input_size, check_spatial_dims, crop_to, pad_to_multiple
+from monai_ext.networks.weights import KeyRules
 
 __all__ = ["EMCADNet"]
 
@@ -124,6 +125,26 @@ class EMCADNet(nn.Module):
         if self.training:
             return logits
         return logits[0]
+
+    # names in the authors' checkpoints -> ours, whose levels count down to 1, the finest
+    key_rules: KeyRules = [
+        *PVT_KEY_RULES,
+        (r"^backbone\.", "encoder."),
+        (r"^conv\.", "adapter."),
+        *[(rf"^(?:decoder\.)?(mscb|cab|out_head){level}\.", rf"\1.{4 - level}.") for level in (4, 3, 2, 1)],
+        *[(rf"^decoder\.(eucb|lgag){level}\.", rf"\1.{3 - level}.") for level in (3, 2, 1)],
+        (r"^mscb\.(\d)\.0\.pconv1\.", r"mscam.\1.convolution.expand."),
+        (r"^mscb\.(\d)\.0\.msdc\.dwconvs\.", r"mscam.\1.convolution.branches."),
+        (r"^mscb\.(\d)\.0\.pconv2\.", r"mscam.\1.convolution.project."),
+        (r"^cab\.(\d)\.", r"mscam.\1.channel_attention."),
+        (r"^decoder\.sab\.", "mscam.0.spatial_attention."),
+        (r"^eucb\.(\d)\.up_dwc\.", r"up.\1.up."),
+        (r"^eucb\.(\d)\.pwc\.0\.", r"up.\1.project."),
+        (r"^lgag\.(\d)\.W_g\.", r"gate.\1.from_gate."),
+        (r"^lgag\.(\d)\.W_x\.", r"gate.\1.from_skip."),
+        (r"^lgag\.(\d)\.psi\.", r"gate.\1.score."),
+        (r"^out_head\.", "heads."),
+    ]
 
 
 def _init_decoder_weights(module: nn.Module) -> None:

@@ -9,6 +9,7 @@ from monai.networks.layers.factories import Conv, Pool
 from monai_ext.networks.blocks.multires_block import MultiResBlock
 from monai_ext.networks.blocks.res_path import ResPath
 from monai_ext.networks.nets.dual_cross_attention_unet import Attend, DualCrossAttentionUNet
+from monai_ext.networks.weights import KeyRules
 
 __all__ = ["MultiResUNetDCA"]
 
@@ -85,3 +86,20 @@ class MultiResUNetDCA(DualCrossAttentionUNet):
         for i, (up, decode) in enumerate(zip(self.up, self.decoder)):
             x = decode(torch.cat([up(x), skips[i]], dim=1))
         return x
+
+    # names in the authors' checkpoints -> ours
+    key_rules: KeyRules = [
+        *DualCrossAttentionUNet.key_rules,
+        *[(rf"^mr{i + 1}\.", f"encoder.{i}.") for i in range(4)],
+        (r"^mr5\.", "bottleneck."),
+        *[(rf"^mr{i + 6}\.", f"decoder.{i}.") for i in range(4)],
+        *[(rf"^respath{i + 1}\.", f"paths.{i}.") for i in range(4)],
+        *[(rf"^up{i + 1}\.0\.(?:conv\.)?", f"up.{i}.conv.") for i in range(4)],
+        *[(rf"^up{i + 1}\.1\.", f"up.{i}.adn.N.") for i in range(4)],
+        (r"^paths\.(\d)\.bns\.", r"paths.\1.norms."),
+        (r"^paths\.(\d)\.(convs|skips)\.(\d)\.conv\.", r"paths.\1.\2.\3."),
+        *[(rf"\.c{i + 1}\.", f".convs.{i}.") for i in range(3)],
+        (r"\.(convs\.\d|skip)\.norm\.", r".\1.adn.N."),
+        (r"\.bn1\.", ".norm."),
+        (r"^out\.(?:conv\.)?", "head."),
+    ]

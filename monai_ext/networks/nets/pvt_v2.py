@@ -13,9 +13,9 @@ from monai.utils import ensure_tuple_rep
 from monai_ext.networks.blocks.channel_layer_norm import ChannelLayerNorm
 from monai_ext.networks.blocks.pvt_block import PVTBlock
 from monai_ext.networks.utils import check_input_size, check_option, check_spatial_dims
-from monai_ext.networks.weights import load_reference, read_weights
+from monai_ext.networks.weights import KeyRules, load_reference, read_weights
 
-__all__ = ["PVTv2"]
+__all__ = ["PVT_KEY_RULES", "PVTv2"]
 
 _WIDTHS = (64, 128, 320, 512)
 _VARIANTS: dict[str, dict[str, tuple[int, ...]]] = {
@@ -28,6 +28,20 @@ _VARIANTS: dict[str, dict[str, tuple[int, ...]]] = {
 }
 _HEADS = (1, 2, 5, 8)
 _STRIDES = (4, 2, 2, 2)
+
+# names in the release's checkpoints, or in those of a network with this backbone, -> ours: stages count from 1 there
+PVT_KEY_RULES: KeyRules = [
+    *[(rf"^(backbone\.)?(patch_embed|block|norm){s}\.", rf"\g<1>\g<2>.{s - 1}.") for s in (1, 2, 3, 4)],
+    (r"patch_embed\.(\d)\.proj\.", r"embed.\1.0."),
+    (r"patch_embed\.(\d)\.norm\.", r"embed.\1.1."),
+    (r"block\.", "blocks."),
+    (r"attn\.q\.", "attention.query."),
+    (r"attn\.kv\.", "attention.key_value."),
+    (r"attn\.proj\.", "attention.project."),
+    (r"attn\.sr\.", "attention.reduce."),
+    (r"attn\.norm\.", "attention.norm."),
+    (r"mlp\.dwconv\.dwconv\.", "mlp.depthwise."),
+]
 
 
 class PVTv2(nn.Module):
@@ -133,6 +147,9 @@ class PVTv2(nn.Module):
             x = norm(blocks(embed(x)))
             maps.append(x)
         return maps
+
+    # the release's classifier is not part of an encoder
+    key_rules: KeyRules = [(r"^head\.", None), *PVT_KEY_RULES]
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -8,6 +8,7 @@ from monai.networks.layers.factories import Conv, Pool
 
 from monai_ext.networks.blocks.recurrent_residual_unit import RecurrentResidualUnit
 from monai_ext.networks.nets.dual_cross_attention_unet import Attend, DualCrossAttentionUNet
+from monai_ext.networks.weights import KeyRules
 
 __all__ = ["R2UNetDCA"]
 
@@ -67,3 +68,17 @@ class R2UNetDCA(DualCrossAttentionUNet):
         for i, (up, decode) in enumerate(zip(self.up, self.decoder)):
             x = decode(torch.cat([up(x), skips[i]], dim=1))[0]
         return x
+
+    # names in the authors' checkpoints -> ours
+    key_rules: KeyRules = [
+        *DualCrossAttentionUNet.key_rules,
+        *[(rf"^rconv{i + 1}\.", f"encoder.{i}.") for i in range(4)],
+        (r"^rconv5\.", "bottleneck."),
+        *[(rf"^rconv{i + 6}\.", f"decoder.{i}.") for i in range(4)],
+        *[(rf"^up{i + 1}\.conv\.", f"up.{i}.1.") for i in range(4)],
+        (r"^(encoder\.\d|bottleneck|decoder\.\d)\.conv\.(?:conv\.)?", r"\1.project."),
+        (r"\.norm_c\.", ".project_norm."),
+        (r"\.block\.", ".recurrent."),
+        (r"^(up\.\d\.1|.*\.recurrent\.0\.conv)\.norm\.", r"\1.adn.N."),
+        (r"^out\.(?:conv\.)?", "head."),
+    ]

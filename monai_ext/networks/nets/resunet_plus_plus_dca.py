@@ -10,8 +10,9 @@ from monai_ext.networks.blocks.aspp import ASPP
 from monai_ext.networks.blocks.pre_activation_residual import PreActivationResidual
 from monai_ext.networks.blocks.skip_gate import SkipGate
 from monai_ext.networks.blocks.squeeze_excite import SqueezeExcite
-from monai_ext.networks.nets.dual_cross_attention_unet import Attend, DualCrossAttentionUNet
+from monai_ext.networks.nets.dual_cross_attention_unet import ASPP_KEY_RULES, Attend, DualCrossAttentionUNet
 from monai_ext.networks.utils import init_weights
+from monai_ext.networks.weights import KeyRules
 
 __all__ = ["ResUNetPlusPlusDCA"]
 
@@ -85,3 +86,31 @@ class ResUNetPlusPlusDCA(DualCrossAttentionUNet):
         for i, (gate, decode) in enumerate(zip(self.gates, self.decoder)):
             x = decode(torch.cat([self.up(gate(skips[i], x)), skips[i]], dim=1))
         return self.pyramid(x)
+
+    # names in the authors' checkpoints -> ours
+    key_rules: KeyRules = [
+        *DualCrossAttentionUNet.key_rules,
+        (r"^input_layer\.0\.norm\.", "input.0.adn.N."),
+        (r"^input_layer\.(\d)\.(?:conv\.)?(weight|bias)$", r"input.\1.conv.\2"),
+        (r"^input_skip\.0\.(?:conv\.)?", "input_skip."),
+        *[(rf"^squeeze_excite{i + 1}\.fc\.", f"squeeze_excite.{i}.mlp.") for i in range(3)],
+        *[(rf"^residual_conv{i + 1}\.", f"encoder.{i}.") for i in range(3)],
+        *[(rf"^up_residual_conv{i + 1}\.", f"decoder.{i}.") for i in range(3)],
+        *[(rf"\.conv\.{2 * i}\.bn\.", f".norm{i + 1}.") for i in range(2)],
+        *[(rf"^(encoder|decoder)\.(\d)\.conv\.{2 * i + 1}\.(?:conv\.)?", rf"\1.\2.conv{i + 1}.") for i in range(2)],
+        (r"\.skip\.conv\.", ".skip."),
+        (r"^aspp_bridge\.", "bridge."),
+        (r"^aspp_out\.", "pyramid."),
+        *ASPP_KEY_RULES,
+        *[(rf"^attn{i + 1}\.", f"gates.{i}.") for i in range(3)],
+        # the gates' norms have two names each in the official state_dict
+        *[
+            (rf"^(gates\.\d)\.(?:norm{i + 1}|conv_{theirs}\.0)\.", rf"\1.{ours}norm.")
+            for i, (theirs, ours) in enumerate((("encoder", "skip_"), ("decoder", ""), ("attn", "weight_")))
+        ],
+        *[
+            (rf"\.conv_{theirs}\.2\.(?:conv\.)?", f".{ours}conv.")
+            for theirs, ours in (("encoder", "skip_"), ("decoder", ""), ("attn", "weight_"))
+        ],
+        (r"^output_layer\.(?:conv\.)?", "head."),
+    ]

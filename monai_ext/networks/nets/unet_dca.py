@@ -9,6 +9,7 @@ from monai.networks.blocks import Convolution, UpSample
 from monai.networks.layers.factories import Conv, Norm, Pool
 
 from monai_ext.networks.nets.dual_cross_attention_unet import Attend, DualCrossAttentionUNet
+from monai_ext.networks.weights import KeyRules
 
 __all__ = ["UNetDCA"]
 
@@ -71,3 +72,16 @@ class UNetDCA(DualCrossAttentionUNet):
         for i, (up, decode) in enumerate(zip(self.up, self.decoder)):
             x = decode(torch.cat([up(x), skips[i]], dim=1))
         return x
+
+    # names in the authors' checkpoints -> ours
+    key_rules: KeyRules = [
+        *DualCrossAttentionUNet.key_rules,
+        *[(rf"^conv{i + 1}\.", f"encoder.{i}.") for i in range(4)],
+        *[(rf"^norm{i + 1}\.", f"encoder_norm.{i}.") for i in range(4)],
+        (r"^conv5\.", "bottleneck."),
+        *[(rf"^up{i + 1}\.conv\.", f"up.{i}.1.") for i in range(4)],
+        *[(rf"^upconv{i + 1}\.", f"decoder.{i}.") for i in range(4)],
+        *[(rf"\.conv{i + 1}\.", f".{i}.") for i in range(2)],
+        (r"^(encoder|bottleneck|up|decoder)\.(.*)\.norm\.", r"\1.\2.adn.N."),
+        (r"^out\.(?:conv\.)?", "head."),
+    ]

@@ -7,6 +7,7 @@ from monai.networks.layers.factories import Conv
 
 from monai_ext.networks.blocks.vnet_stage import VNetDownStage, VNetInputStage, VNetUpStage
 from monai_ext.networks.nets.dual_cross_attention_unet import Attend, DualCrossAttentionUNet
+from monai_ext.networks.weights import KeyRules
 
 __all__ = ["VNetDCA"]
 
@@ -57,3 +58,20 @@ class VNetDCA(DualCrossAttentionUNet):
         for i, up in enumerate(self.up):
             x = up(x, skips[i])
         return x
+
+    # names in the authors' checkpoints -> ours
+    key_rules: KeyRules = [
+        *DualCrossAttentionUNet.key_rules,
+        (r"^conv1\.", "input."),
+        *[(rf"^conv{i + 2}\.", f"down.{i}.") for i in range(4)],
+        *[(rf"^up{i + 1}\.", f"up.{i}.") for i in range(4)],
+        (r"^(down|up)\.(\d)\.conv\.(\d)\.(?:conv\.)?(weight|bias)$", r"\1.\2.conv.\3.conv.\4"),
+        (r"\.conv\.(\d)\.bn\.", r".conv.\1.adn.N."),
+        (r"\.conv\.(\d)\.prelu\.", r".conv.\1.adn.A."),
+        (r"^(input|up\.3)\.conv\.(?:conv\.)?(weight|bias)$", r"\1.conv.0.conv.\2"),  # their chains of one have no index
+        (r"^input\.conv_skip\.(?:conv\.)?", "input.project."),
+        (r"^(down|up)\.(\d)\.\1\.conv\.", r"\1.\2.\1."),
+        *[(rf"\.{theirs}_in\.", f".up_{ours}.") for theirs, ours in (("bn", "norm"), ("prelu", "act"))],
+        *[(rf"\.{theirs}\.", f".{ours}.") for theirs, ours in (("bn", "norm"), ("prelu", "act"))],
+        (r"^out\.(?:conv\.)?", "head."),
+    ]

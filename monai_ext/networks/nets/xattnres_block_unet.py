@@ -13,6 +13,7 @@ from monai_ext.networks.blocks.intra_stage_attention_residual import IntraStageA
 from monai_ext.networks.blocks.memory_routing import MemoryRouting
 from monai_ext.networks.blocks.memory_stage import MemoryStage
 from monai_ext.networks.utils import check_input_size, check_spatial_dims, init_weights
+from monai_ext.networks.weights import KeyRules
 
 __all__ = ["XAttnResBlockUNet"]
 
@@ -137,3 +138,19 @@ class XAttnResBlockUNet(nn.Module):
             padding.append(missing // 2)
             padding.append(missing - missing // 2)
         return F.pad(x, padding) if max(padding) > 0 else x
+
+    # names in the authors' checkpoints -> ours; two convolutions and their norms are 0, 1, 3 and 4 of one sequence
+    key_rules: KeyRules = [
+        (r"^enc_stages\.", "encoder."),
+        (r"^dec_stages\.", "decoder."),
+        *[(rf"\.conv1\.{3 * i}\.", f".conv_{i}.conv.") for i in (0, 1)],
+        *[(rf"\.conv1\.{3 * i + 1}\.", f".conv_{i}.adn.N.") for i in (0, 1)],
+        (r"\.attn_res\.(\d+)\.query_generator\.", r".attention.\1.query."),
+        (r"\.attn_res\.", ".attention."),
+        (r"^kv_skips\.(\d+)\.phi_kv\.", r"skips.\1.key_value."),
+        (r"^kv_skips\.(\d+)\.phi_q\.", r"skips.\1.query."),
+        (r"^kv_skips\.(\d+)\.norm_k\.", r"skips.\1.norm."),
+        (r"^fusions\.(\d+)\.0\.", r"fusions.\1.conv."),
+        (r"^fusions\.(\d+)\.1\.", r"fusions.\1.adn.N."),
+        (r"^out_conv\.", "head."),
+    ]
