@@ -8,6 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from monai_ext.networks.blocks.window_cross_attention import WindowCrossAttention
+from monai_ext.networks.paths import TwoPaths
 
 __all__ = ["DifferentialCrossAttention", "scheduled_lambda"]
 
@@ -17,7 +18,7 @@ def scheduled_lambda(layer: int) -> float:
     return 0.8 - 0.6 * math.exp(-0.3 * (layer - 1))
 
 
-class DifferentialCrossAttention(WindowCrossAttention):
+class DifferentialCrossAttention(TwoPaths, WindowCrossAttention):
     """Let every position attend to window means by the difference of two softmax maps.
 
     Equations (1)-(7) of DCAU-Net [1]_. Each head has two sets of queries and keys, half a head wide, and one of values.
@@ -25,15 +26,15 @@ class DifferentialCrossAttention(WindowCrossAttention):
     layer. The attention itself, its normalisation of each head and its initial values are the differential
     transformer's [2]_.
 
+    The fast path makes fewer passes over the maps, on a CPU in chunks of queries that stay in its cache.
+
     Args:
         spatial_dims: 2 or 3.
         channels: channels of input and output, a multiple of ``head_dim``.
         head_dim: channels of one head, ``2d`` in the paper; even.
         window_size: side of a window; a map that fits into one window is not summarised.
         lambda_init: constant part of lambda, from 0 to below 1; :func:`scheduled_lambda` gives the published values.
-        fast: the same numbers with fewer passes over the maps, on a CPU in chunks of queries that stay in its cache;
-            ``False`` goes by the equations.
-        max_entries: with ``fast`` on a CPU, the number of map entries of one image that a chunk may hold.
+        max_entries: on the fast path on a CPU, the number of map entries of one image that a chunk may hold.
 
     Raises:
         ValueError: if ``spatial_dims`` is neither 2 nor 3, ``channels`` is no multiple of ``head_dim``, ``head_dim`` is
@@ -59,7 +60,6 @@ class DifferentialCrossAttention(WindowCrossAttention):
         head_dim: int = 32,
         window_size: int = 7,
         lambda_init: float = 0.8,
-        fast: bool = True,
         max_entries: int = 2**17,
     ) -> None:
         super().__init__(spatial_dims, channels, head_dim, window_size)
@@ -71,7 +71,6 @@ class DifferentialCrossAttention(WindowCrossAttention):
             raise ValueError(f"DifferentialCrossAttention: max_entries must be at least 1, got {max_entries}.")
         self.map_dim = head_dim // 2
         self.lambda_init = float(lambda_init)
-        self.fast = fast
         self.max_entries = max_entries
         self.lambda_q1 = nn.Parameter(torch.empty(self.map_dim).normal_(0, 0.1))
         self.lambda_k1 = nn.Parameter(torch.empty(self.map_dim).normal_(0, 0.1))

@@ -10,6 +10,7 @@ import torch
 import torch.nn as nn
 
 from monai_ext.networks.blocks.dual_cross_attention import DualCrossAttention
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_input_size, check_spatial_dims, crop_to, pad_to_multiple
 from monai_ext.networks.weights import KeyRules
 
@@ -24,7 +25,7 @@ ASPP_KEY_RULES: KeyRules = [
 Attend = Callable[[Sequence[int]], "DualCrossAttention | None"]
 
 
-class DualCrossAttentionUNet(nn.Module):
+class DualCrossAttentionUNet(TwoPaths):
     """What the U-Nets with Dual Cross-Attention in their skips [1]_ share; the base of six, not a network of its own.
 
     Args:
@@ -67,7 +68,6 @@ class DualCrossAttentionUNet(nn.Module):
         num_blocks: int = 1,
         spatial_heads: int = 4,
         channel_heads: int = 1,
-        fast: bool = True,
         **own: Any,
     ) -> None:
         super().__init__()
@@ -85,7 +85,6 @@ class DualCrossAttentionUNet(nn.Module):
             num_blocks=num_blocks,
             spatial_heads=spatial_heads,
             channel_heads=channel_heads,
-            fast=fast,
         )
         self.build(list(features), out_channels, attend if attention else lambda widths: None, **own)
 

@@ -12,6 +12,7 @@ from monai.utils import ensure_tuple_rep
 
 from monai_ext.networks.blocks.channel_layer_norm import ChannelLayerNorm
 from monai_ext.networks.blocks.pvt_block import PVTBlock
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_input_size, check_option, check_spatial_dims
 from monai_ext.networks.weights import KeyRules, load_reference, read_weights
 
@@ -44,7 +45,7 @@ PVT_KEY_RULES: KeyRules = [
 ]
 
 
-class PVTv2(nn.Module):
+class PVTv2(TwoPaths):
     """Pyramid vision transformer v2 [1]_, as an encoder: one map at each of 1/4, 1/8, 1/16 and 1/32 of the input.
 
     No position embedding, so any size will do. Each stage cuts its input into overlapping patches, applies transformer
@@ -62,7 +63,6 @@ class PVTv2(nn.Module):
             0 at the first block.
         pretrained: path of a ``pvt_v2_b*.pth`` of the authors' release, trained on ImageNet; 2D and 3 channels only.
             Its classification head is left out; all else must fit.
-        fast: use PyTorch's fused attention; ``False`` goes by the equation.
 
     Raises:
         ValueError: if an argument is not one of the above, the weights do not fit, or the input has too few channels or
@@ -89,7 +89,6 @@ class PVTv2(nn.Module):
         reductions: Sequence[int | Sequence[int]] = (8, 4, 2, 1),
         drop_path_rate: float = 0.1,
         pretrained: str | os.PathLike[str] | None = None,
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims("PVTv2", spatial_dims)
@@ -125,7 +124,6 @@ class PVTv2(nn.Module):
                             mlp_ratio=mlp_ratios[stage],
                             reduction=reductions[stage],
                             drop_path=drop_path[sum(depths[:stage]) + i],
-                            fast=fast,
                         )
                         for i in range(depth)
                     )

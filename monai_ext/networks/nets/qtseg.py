@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from monai_ext.networks.blocks.multi_level_feature_distribution import MultiLevelFeatureDistribution
 from monai_ext.networks.blocks.query_token_stage import QueryTokenStage
 from monai_ext.networks.nets.fpn_encoder import FPNEncoder
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_input_size, check_spatial_dims, crop_to, pad_to_multiple
 from monai_ext.networks.weights import KeyRules
 
 __all__ = ["QTSeg"]
 
 
-class QTSeg(nn.Module):
+class QTSeg(TwoPaths):
     """One learned query token per class, informed by a feature pyramid; its inner products with a map are logits [1]_.
 
     A light encoder (:class:`~monai_ext.networks.nets.FPNEncoder`), a bridge that rebuilds each level from all
@@ -43,7 +44,6 @@ class QTSeg(nn.Module):
         channel_gate: see :class:`~monai_ext.networks.blocks.DualMixAttention`.
         pretrained: path of the authors' ``fpn-nano.pth`` for the encoder, see
             :class:`~monai_ext.networks.nets.FPNEncoder`.
-        fast: compute the attentions on the tokens' side; the same numbers.
 
     Attributes:
         encoder: the encoder, to be frozen or given another learning rate.
@@ -79,7 +79,6 @@ class QTSeg(nn.Module):
         spatial_gate: bool = True,
         channel_gate: bool = True,
         pretrained: str | os.PathLike[str] | None = None,
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
@@ -107,7 +106,6 @@ class QTSeg(nn.Module):
                     mlp_dim=mlp_dim,
                     spatial_gate=spatial_gate,
                     channel_gate=channel_gate,
-                    fast=fast,
                 )
             )
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import CrossStageAttentionResidual, cross_stage_attention_residual
 
 CHANNELS = (4, 6, 8)
@@ -31,14 +32,14 @@ def sources(size=(8, 8), channels=CHANNELS, batch: int = 2) -> list[torch.Tensor
 
 
 def twin(read: CrossStageAttentionResidual, **arguments) -> CrossStageAttentionResidual:
-    other = block(fast=False, **arguments)
+    other = use_plain_path(block(**arguments))
     other.load_state_dict(read.state_dict())
     return other
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_zero_query_is_the_mean_of_the_aligned_sources(fast):
-    read = block(live=False, fast=fast)
+    read = use_plain_path(block(live=False), not fast)
     fine, same, coarse = sources()
     aligned = [
         F.conv2d(F.avg_pool2d(fine, 2), read.project[0].weight),
