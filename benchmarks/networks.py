@@ -3,7 +3,7 @@
 
     python -m benchmarks.networks [--networks NAME ...] [--size 224 ...] [--backward] [--rounds 7]
 
-Every network of ``monai_ext.networks.nets`` that has the two paths is built with its default arguments, and copied. Both
+Every network of ``monai_ext.networks.nets`` that has two paths is built with its default arguments, and copied. Both
 run alternately in one process on one thread, on one 2D image in evaluation mode; a round gives one ratio, so that a
 machine that slows down slows both. With ``--backward`` a run is forward and backward. The largest difference between
 the two outputs is printed beside the largest output; the script stops if it is above a ten-thousandth of it (the tests

@@ -125,6 +125,10 @@ class CrossStageAttentionResidual(TwoPaths):
         scores = [(self.norm(value).movedim(1, -1) @ self.query) for value in values]
         return torch.softmax(torch.stack(scores, dim=1), dim=1)
 
+    def source_weights(self, sources: list[torch.Tensor], size: list[int]) -> torch.Tensor:
+        """:meth:`weights` of a call: how much each of ``sources`` counts, ``(B, sources, *size)``; they sum to 1."""
+        return self.weights(self.align(sources, list(size)))
+
     def forward(self, sources: list[torch.Tensor], size: list[int]) -> torch.Tensor:
         size = list(size)
         if not self.fast:

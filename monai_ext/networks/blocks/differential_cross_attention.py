@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn as nn
@@ -93,11 +94,24 @@ class DifferentialCrossAttention(TwoPaths, WindowCrossAttention):
             y = self.attend_by_equations(q, k, v)
         return y.transpose(1, 2).flatten(2)
 
-    def attend_by_equations(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def maps(self, q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the two softmax maps, ``(B, heads, N, M)`` each, of queries ``(B, N, C)`` and keys ``(B, M, C)``."""
         q1, q2 = q.unflatten(2, [self.heads, 2, self.map_dim]).transpose(1, 2).unbind(3)  # (2)
         k1, k2 = k.unflatten(2, [self.heads, 2, self.map_dim]).transpose(1, 2).unbind(3)
         a1 = torch.softmax(q1 @ k1.transpose(2, 3) / math.sqrt(self.map_dim), dim=-1)  # (3)
         a2 = torch.softmax(q2 @ k2.transpose(2, 3) / math.sqrt(self.map_dim), dim=-1)
+        return a1, a2
+
+    def maps_of_position(self, x: torch.Tensor, at: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what position ``at`` of ``x`` attends to: two maps ``(B, heads, *grid of keys)``, each of sum 1."""
+        summary = self.summarise(x)
+        for place in at:
+            x = x.select(2, place)
+        a1, a2 = self.maps(self.query(x.unsqueeze(1)), self.key(summary.flatten(2).transpose(1, 2)))
+        return a1.squeeze(2).unflatten(2, summary.shape[2:]), a2.squeeze(2).unflatten(2, summary.shape[2:])
+
+    def attend_by_equations(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        a1, a2 = self.maps(q, k)
         y = (a1 - self.lambda_full() * a2) @ v  # (4), (5)
         return (1 - self.lambda_init) * self.norm(y.to(self.norm.weight))  # (6), in float32 under autocast
 

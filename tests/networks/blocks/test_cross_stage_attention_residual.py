@@ -50,6 +50,17 @@ def test_zero_query_is_the_mean_of_the_aligned_sources(fast):
     torch.testing.assert_close(read([fine, same, coarse], [8, 8]), expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_source_weights_make_the_output(fast):
+    read = use_plain_path(block(), not fast)
+    maps, size = sources(), [8, 8]
+    weights = read.source_weights(maps, size)
+    assert weights.shape == (2, 3, 8, 8) and weights.std() > 0.05
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(2, 8, 8).double())
+    made = sum(weights[:, i : i + 1] * value for i, value in enumerate(read.align(maps, size)))
+    torch.testing.assert_close(made, read(maps, size), rtol=1e-10, atol=1e-12)
+
+
 def test_equations():
     """(4) to (8), position by position."""
     read = block(spatial_dims=2)

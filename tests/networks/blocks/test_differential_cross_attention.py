@@ -174,6 +174,20 @@ def test_without_lambda_the_second_map_has_no_say(fast):
     torch.testing.assert_close(block(x).flatten(2).transpose(1, 2), expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(("size", "at"), [((9, 16), (8, 3)), ((5, 4), (2, 2)), ((4, 3, 9), (1, 2, 8))])
+def test_maps_of_a_position_make_its_output(size, at):
+    block = build(len(size), window_size=4)
+    x = image(12, *size)
+    first, second = block.maps_of_position(x, at)
+    summary = block.summarise(x)
+    assert first.shape == second.shape == (2, 3, *summary.shape[2:])
+    torch.testing.assert_close(first.flatten(2).sum(2), torch.ones(2, 3).double())
+    values = block.value(summary.flatten(2).transpose(1, 2)).unflatten(2, (3, 4))
+    mixed = torch.einsum("bhm,bmhc->bhc", (first - block.lambda_full() * second).flatten(2), values)
+    expected = block.out(((1 - block.lambda_init) * block.norm(mixed)).flatten(1))
+    torch.testing.assert_close(block(x)[(slice(None), slice(None), *at)], expected, rtol=1e-9, atol=1e-10)
+
+
 def test_rows_of_the_difference_sum_to_one_minus_lambda():
     block = use_plain_path(build(lambda_init=0.3))
     # values that are one everywhere leave the sum of each row, which is what the norm gets to see
