@@ -3,7 +3,7 @@
 
 from .colours import RGBToYCrCbd
 from .slice_resize import ResizeSlicesd, resize_slices
-from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality
+from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality, unlike_patient
 
 __all__ = [
     "NOTICE",
@@ -13,4 +13,5 @@ __all__ = [
     "ResizeSlicesd",
     "resize_slices",
     "unlike_modality",
+    "unlike_patient",
 ]

@@ -16,7 +16,7 @@ from pydicom.sr.coding import Code
 
 import monai_ext
 from monai_ext.apps.anatomy import STRUCTURES
-from monai_ext.apps.deploy.series import Volume
+from monai_ext.data.files.dicom import Volume
 from monai_ext.utils import replacing, write_json
 
 __all__ = ["volumes_ml", "write_results"]

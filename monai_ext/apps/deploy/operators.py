@@ -15,7 +15,7 @@ from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, Mo
 from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 
 from monai_ext.apps.deploy.dicom_results import write_results
-from monai_ext.apps.deploy.series import Volume, find_series, read_volume, select_series
+from monai_ext.data.files.dicom import Volume, find_series, read_volume, select_series
 from monai_ext.networks import load_weights
 
 __all__ = ["BundleOperator", "ResultsOperator", "SeriesOperator"]
