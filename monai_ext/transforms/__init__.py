@@ -4,7 +4,7 @@
 from .colours import RGBToYCrCbd
 from .slice_orientation import OrientSlices, OrientSlicesd, slice_orientation
 from .slice_resize import ResizeSlicesd, resize_slices
-from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality
+from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality, unlike_patient
 
 __all__ = [
     "NOTICE",
@@ -17,4 +17,5 @@ __all__ = [
     "resize_slices",
     "slice_orientation",
     "unlike_modality",
+    "unlike_patient",
 ]

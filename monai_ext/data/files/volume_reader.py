@@ -20,7 +20,8 @@ from isal import igzip
 from monai.utils import MetaKeys, SpaceKeys
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
-from monai_ext.data.files.dicom.series import has_series, read_series
+from monai_ext.data.files.affines import flip_lps, from_itk, largest_shift, spacing_of
+from monai_ext.data.files.dicom import image_folders, read_series, series_geometry
 from monai_ext.data.files.file_reader import FileReader, files_at
 from monai_ext.data.files.guards import check_promise, damaged, require_file
 from monai_ext.data.files.memory_order import c_ordered
@@ -33,14 +34,13 @@ NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 ARRAYS = re.compile(r"(?P<file>.+\.(npz|h5))::(?P<array>\w+)$")  # slices of an npz glob, or an array of an h5 file
 SYNAPSE_ARRAYS = re.compile(r"case\d{4}(_slice|\.npy\.h5)")  # scaled by TransUNet; other files keep what they hold
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TRAILING = 1 << 24  # bytes behind the voxels that are read to reach the checksum of an archive
 
 
 class VolumeReader(FileReader):
     """Read one volume as ``(X, Y, Z)`` with its affine (RAS, mm); for ``LoadImaged(reader=VolumeReader)``.
 
-    Reads NIfTI (nibabel), NRRD and MetaImage, a folder with one DICOM series (SimpleITK), and preprocessed arrays as
+    Reads NIfTI (nibabel), NRRD and MetaImage, a folder with one DICOM series (pydicom), and preprocessed arrays as
     TransUNet made them popular, named as ``FILE::ARRAY``: ``test_vol_h5/case0008.npy.h5::image``, or a pattern over the
     slices of a case, ``train_npz/case0005_slice*.npz::label``. These carry no geometry: voxels are taken as 1 mm and
     axes as stored. Images of Synapse, which TransUNet scaled to [0, 1] from [-125, 275] HU, are given back in HU.
@@ -71,11 +71,11 @@ def read_geometry(path: str) -> tuple[tuple[int, ...], np.ndarray]:
     header's. Errors are those of ``VolumeReader``.
     """
     if match := ARRAYS.match(path):
-        return _read_arrays(match["file"], match["array"], shape_only=True), LPS_TO_RAS.copy()
+        return _read_arrays(match["file"], match["array"], shape_only=True), flip_lps(np.eye(4))
     require_file(path, folder=True)
     if Path(path).is_dir():
-        array, affine = _read(path)
-        return array.shape, affine
+        shape, affine = series_geometry(path)
+        return shape, _checked_affine(path, affine)
     if path.lower().endswith(NIFTI):
         image = _nifti_header(path)
         if path.lower().endswith(".gz"):
@@ -99,7 +99,7 @@ def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
     if files := files_at(path, is_volume):
         return files
     root = Path(path).expanduser()
-    series = [d for d in [root, *sorted(p for p in root.iterdir() if p.is_dir())] if has_series(d)]
+    series = image_folders(root)
     if not series:
         raise FileNotFoundError(
             f"monai_ext: {root}: no volume found. Expected files ending in {', '.join(NIFTI + ITK)}, or DICOM series."
@@ -109,7 +109,7 @@ def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
 
 def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
     if match := ARRAYS.match(path):
-        return _read_arrays(match["file"], match["array"]), LPS_TO_RAS.copy()
+        return _read_arrays(match["file"], match["array"]), flip_lps(np.eye(4))
     require_file(path, folder=True)
     if Path(path).is_dir():
         array, affine = read_series(path)
@@ -224,15 +224,14 @@ def _nifti_affine(path: str, image: Any) -> np.ndarray:
         raise damaged(path, f"voxels of {_stored_spacing(path, header).tolist()} mm")
     if len(forms) == 2 and np.isfinite(forms[1]).all() and abs(np.linalg.det(forms[1][:3, :3])) > 1e-6:
         shape = _volume_shape(path, image.shape)
-        corners = np.array(np.meshgrid(*([0, n] for n in shape), [1], indexing="ij")).reshape(4, -1)
-        distance = np.abs((forms[0] - forms[1]) @ corners).max()
+        distance = largest_shift(forms[0], forms[1], shape)
         codes = ["".join(map(str, nibabel.aff2axcodes(form))) for form in forms]
         if codes[0] != codes[1]:
             raise ValueError(
                 f"monai_ext: {path}: its sform says that the axes run {codes[0]}, its qform {codes[1]}. One of them is "
                 "wrong: convert it again from the original DICOM series."
             )
-        if distance > 0.1 * np.linalg.norm(affine[:3, :3], axis=0).min():
+        if distance > 0.1 * spacing_of(affine).min():
             _warn_once(f"monai_ext: {path}: sform and qform differ by up to {distance:.3g} mm; the sform is used.")
     return affine
 
@@ -328,7 +327,7 @@ def _volume_shape(path: str, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _checked_affine(path: str, affine: np.ndarray | None) -> np.ndarray:
-    spacing = np.zeros(3) if affine is None else np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = np.zeros(3) if affine is None else spacing_of(affine)
     # a micrometre to a metre: no scanner's voxel is beyond
     sane = affine is not None and np.isfinite(affine).all() and spacing.min() >= 1e-3 and spacing.max() <= 1e3
     if affine is None or not sane or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
@@ -343,9 +342,4 @@ def _itk_affine(path: str, image: Any, oriented: bool) -> np.ndarray:
     """ITK keeps direction, spacing and origin in LPS; ours is RAS as nibabel's."""
     if not oriented:
         return _assumed_affine(path, np.array(image.GetSpacing())[:3])
-    affine = np.eye(4)
-    if image.GetDimension() >= 3:
-        direction = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3]
-        affine[:3, :3] = direction * np.array(image.GetSpacing())[:3]
-        affine[:3, 3] = image.GetOrigin()[:3]
-    return _checked_affine(path, LPS_TO_RAS @ affine)
+    return _checked_affine(path, from_itk(image))
