@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from monai_ext.data import DATASETS, MaskReader, PictureReader, VolumeReader, check_pair, load_datalist
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.transforms import MapLabelsd, unlike_modality
+from monai_ext.utils import whole_numbers
 
 __all__ = ["DataCheck", "check_dataset"]
 
@@ -124,7 +125,7 @@ def _check_case(
     else:
         image, meta = VolumeReader().get_data([case["image"]])
         codes, _ = VolumeReader().get_data([case["label"]])
-        named = MetaTensor(codes.astype(np.float32), meta={ImageMetaKey.FILENAME_OR_OBJ: case["label"]})
+        named = MetaTensor(whole_numbers(codes, case["label"]).astype(np.int64), meta={ImageMetaKey.FILENAME_OR_OBJ: case["label"]})
         label = MapLabelsd("label", num_classes, cases["label_mapping"])({"label": named})["label"].numpy()
         unit = float(np.prod(affine_to_spacing(meta[MetaKeys.AFFINE]))) / 1000
     values = convert_to_tensor(image)

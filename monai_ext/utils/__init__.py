@@ -4,6 +4,7 @@
 from .errors import end_with_plain_error, plain_cause
 from .files import load_tensors, replacing
 from .json_files import read_json, write_json
+from .labels import whole_numbers
 from .switches import flag
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "plain_cause",
     "read_json",
     "replacing",
+    "whole_numbers",
     "write_json",
 ]

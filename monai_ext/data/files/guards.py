@@ -17,6 +17,8 @@ STRANGERS = {
     b"\0\5\x16\7": "is a note of macOS about the file beside it, no image. Delete it (dot_clean), or leave it out",
     b"version https://git-lfs": "is a pointer of Git LFS, not the file itself. Get that with git lfs pull",
     b"<!DOCTYPE": "is a web page, not the file. Download it again, signed in where that is asked for",
+    b"RIFF": "is a WebP picture by its content. Save it as PNG",
+    b"GIF8": "is a GIF picture by its content. Save it as PNG",
     b"<html": "is a web page, not the file. Download it again, signed in where that is asked for",
 }
 
