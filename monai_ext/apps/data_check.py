@@ -18,6 +18,7 @@ from monai_ext.data import DATASETS, MaskReader, PictureReader, VolumeReader, ch
 from monai_ext.data.files.affines import voxel_ml
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.transforms import MapLabelsd, unlike_modality, unlike_patient
+from monai_ext.utils import whole_numbers
 
 __all__ = ["DataCheck", "check_dataset"]
 
@@ -124,7 +125,9 @@ def _check_case(
     else:
         image, meta = VolumeReader().get_data([case["image"]])
         codes, _ = VolumeReader().get_data([case["label"]])
-        named = MetaTensor(codes.astype(np.float32), meta={ImageMetaKey.FILENAME_OR_OBJ: case["label"]})
+        named = MetaTensor(
+            whole_numbers(codes, case["label"]).astype(np.int64), meta={ImageMetaKey.FILENAME_OR_OBJ: case["label"]}
+        )
         label = MapLabelsd("label", num_classes, cases["label_mapping"])({"label": named})["label"].numpy()
         unit = voxel_ml(meta[MetaKeys.AFFINE])
     values = convert_to_tensor(image)

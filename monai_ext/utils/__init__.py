@@ -4,6 +4,7 @@
 from .errors import end_with_plain_error, plain_cause
 from .files import clear_dead, load_tensors, locked, replacing, scratch_folder
 from .json_files import read_json, write_json
+from .labels import whole_numbers
 from .switches import flag
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "read_json",
     "replacing",
     "scratch_folder",
+    "whole_numbers",
     "write_json",
 ]

@@ -86,7 +86,7 @@ def read_decathlon(file: Path) -> tuple[Pairs, dict[str, str], list[str]]:
 def _files(folder: Path, kind: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"monai_ext: {kind} {folder}: no such folder.")
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and (is_volume(path) or is_picture(path))]
+    files = [path for path in sorted(folder.iterdir()) if _is_image(path)]
     if not files:
         raise FileNotFoundError(f"monai_ext: {kind} {folder}: no NIfTI, NRRD or MetaImage file and no picture in it.")
     found: dict[str, Path] = {}
@@ -99,6 +99,11 @@ def _files(folder: Path, kind: str) -> dict[str, Path]:
             )
         found[case] = path
     return found
+
+
+def _is_image(path: Path) -> bool:
+    hidden = path.name.startswith(".")
+    return not hidden and path.is_file() and (is_volume(path) or is_picture(path))
 
 
 def _case(path: Path) -> str:

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from monai_ext.data import MaskReader, PictureReader, VolumeReader, check_pair
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.transforms import unlike_modality
+from monai_ext.utils import whole_numbers
 
 __all__ = ["Survey", "survey"]
 
@@ -66,7 +67,7 @@ def survey(cases: Mapping[str, Mapping[str, str]], progress: bool = True) -> Sur
             image = image.mean(axis=2)
         else:
             image, meta = VolumeReader().get_data([case["image"]])
-            label, _ = VolumeReader().get_data([case["label"]])
+            label = whole_numbers(VolumeReader().get_data([case["label"]])[0], case["label"])
             found.shapes.append(image.shape)
             found.spacings.append(tuple(affine_to_spacing(meta[MetaKeys.AFFINE]).tolist()))
             values = torch.from_numpy(image.astype(np.float32))
@@ -77,10 +78,8 @@ def survey(cases: Mapping[str, Mapping[str, str]], progress: bool = True) -> Sur
         if image.min() == image.max():
             raise ValueError(f"monai_ext: {case['image']}: every value is {image.min():g}; there is no image.")
         for value in np.unique(label):
-            if value != round(float(value)) or value < 0:
-                raise ValueError(
-                    f"monai_ext: {case['label']}: label value {value:g}, expected whole numbers from 0 on."
-                )
+            if value < 0:
+                raise ValueError(f"monai_ext: {case['label']}: label value {value}, expected whole numbers from 0 on.")
             found.values[int(value)] = found.values.get(int(value), 0) + 1
         whole.append(rng.choice(image.ravel(), SAMPLES))
         if (label > 0).any():

@@ -42,7 +42,7 @@ def find_monuseg(folder: Path) -> Cohort:
     parts: dict[str, list[str]] = {"training": [], "test": []}
     for root in folders(folder):
         images, outlines = subfolder(root, "Tissue Images") or root, subfolder(root, "Annotations") or root
-        files = {path.stem: path for path in sorted(outlines.iterdir()) if path.suffix.lower() == ".xml"}
+        files = {path.stem: path for path in sorted(outlines.glob("[!.]*")) if path.suffix.lower() == ".xml"}
         pictures = pictures_by_stem(images)
         if not files or not pictures:
             continue

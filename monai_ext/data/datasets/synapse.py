@@ -98,7 +98,7 @@ def _preprocessed_mapping(cases: dict[str, dict[str, str]]) -> dict[int, int] | 
 
 def _by_id(folder: Path) -> dict[str, Path]:
     """Case id -> file; the id is the four digits of ``img0001.nii.gz``, ``label0001.nii`` or ``x_0001_0000.nii.gz``."""
-    matches = ((re.search(r"(\d{4})(_0000)?\.nii(\.gz)?$", p.name), p) for p in sorted(folder.glob("*.nii*")))
+    matches = ((re.search(r"(\d{4})(_0000)?\.nii(\.gz)?$", p.name), p) for p in sorted(folder.glob("[!.]*.nii*")))
     return {match[1]: path for match, path in matches if match}
 
 
