@@ -14,10 +14,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, convert_to_dst_type, convert_to_tensor
 
+from monai_ext.utils import VOLUME_MODALITIES
+
 __all__ = ["NOTICE", "CheckVolumed", "MapLabelsd", "unlike_modality"]
 
 logger = logging.getLogger(__name__)
-MODALITIES = ("CT", "MR")
 NOTICE = "notice"  # key of an image's metadata under which reports find what looked odd about it
 NO_CLASS = 255  # marks codes without a class in the look-up table
 
@@ -55,7 +56,7 @@ class CheckVolumed(MapTransform):
 
     def __init__(self, keys: KeysCollection, modality: str | None = None, strict: bool = False) -> None:
         super().__init__(keys)
-        if modality is not None and modality not in MODALITIES:
+        if modality is not None and modality not in VOLUME_MODALITIES:
             raise ValueError(f"monai_ext: CheckVolumed: modality must be CT or MR, got {modality!r}.")
         self.modality = modality
         self.strict = strict

@@ -13,14 +13,13 @@ from pydicom.errors import InvalidDicomError
 
 from monai_ext.apps.deploy.frames import Frame, frames_of, read_frame
 from monai_ext.apps.deploy.geometry import affine_of, sorted_frames
+from monai_ext.utils import MODALITIES as MODALITY_TABLE
+from monai_ext.utils import VOLUME_MODALITIES
 
 __all__ = ["MODALITIES", "Series", "Volume", "find_series", "read_volume", "select_series"]
 
 #: modality -> SOP classes of its images; one file an image, or all images in one
-MODALITIES: dict[str, tuple[str, ...]] = {
-    "CT": ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"),
-    "MR": ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"),
-}
+MODALITIES = {code: MODALITY_TABLE[code].sop_classes for code in VOLUME_MODALITIES}
 LEFT_OUT = {"LOCALIZER", "SCOUT", "MPR", "PROJECTION IMAGE", "SCREEN SAVE"}  # values of Image Type
 FEWEST = 3
 
