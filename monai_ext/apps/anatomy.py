@@ -11,9 +11,7 @@ __all__ = ["STRUCTURES", "Structure", "colour_of"]
 
 #: class name in a bundle's metadata -> structure, as the datasets say it
 STRUCTURES: dict[str, Structure] = {
-    name: structure
-    for dataset in DATASETS.values()
-    for name, structure in zip(dataset.class_names, dataset.structures)
+    name: structure for dataset in DATASETS.values() for name, structure in zip(dataset.class_names, dataset.structures)
 }
 
 
