@@ -74,8 +74,8 @@ def readme(
     lines.append(f"* label values {', '.join(map(str, found.values))}")
     network = configs["train"]["network_def"]["_target_"].rpartition(".")[2]
     summary = (
-        f"Segments {plain_text(', '.join(classes))}. Network and recipe: `{network}`, as in the bundle `{template}`, whose README "
-        "has the paper and what is inferred."
+        f"Segments {plain_text(', '.join(classes))}. Network and recipe: `{network}`, as in the bundle `{template}`, "
+        "whose README has the paper and what is inferred."
     )
     return TEXT.format(
         name=name,
@@ -87,15 +87,15 @@ def readme(
 
 
 def plain_text(text: str) -> str:
-    """What Markdown shows as ``text``, whatever is in it.
+    r"""What Markdown shows as ``text``, whatever is in it.
 
     Examples::
 
-        >>> plain_text("<b>*cyst*</b>")
-        '\\\\<b\\\\>\\\\*cyst\\\\*\\\\</b\\\\>'
+        >>> print(plain_text("<b>cyst</b>"))
+        \<b\>cyst\</b\>
     """
-    # an underscore inside a word, as in image_size, is one in Markdown too
-    return re.sub(r"([\\`*\[\]<>#|&~])|(?<!\w)(_)|(_)(?!\w)", r"\\\g<0>", text)
+    # an underscore inside a word, as in image_size, is one in Markdown too; a dash before a space may begin a list
+    return re.sub(r"[\\`*\[\]<>#|&~]|(?<!\w)_|_(?!\w)|(?<!\S)[-+](?=\s)", r"\\\g<0>", text)
 
 
 def _range(rows: np.ndarray) -> str:
