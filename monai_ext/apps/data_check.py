@@ -28,7 +28,7 @@ from monai_ext.data import (
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.lists import PARTS
 from monai_ext.transforms import MapLabelsd, unlike_modality
-from monai_ext.utils import VOLUME_MODALITIES, modality_of, whole_number
+from monai_ext.utils import VOLUME_MODALITIES, modality_of, whole_numbers, whole_option
 
 __all__ = ["DataCheck", "check_dataset"]
 
@@ -88,7 +88,7 @@ def check_dataset(
         >>> check_dataset("synapse", "/data/Synapse").errors
         []
     """
-    count = None if num_classes is None else whole_number(num_classes, "num_classes", 2, 256)
+    count = None if num_classes is None else whole_option(num_classes, "num_classes", 2, 256)
     own = count is not None and name in DATASETS and count != len(DATASETS[name].class_names) + 1
     # with a number of classes of its own a list has names of its own, too
     cases = load_datalist(None if own else name, folder, datalist, check=False, **split)
@@ -159,7 +159,9 @@ def _check_case(
     else:
         image, meta = VolumeReader().get_data([case["image"]])
         codes, _ = VolumeReader().get_data([case["label"]])
-        named = MetaTensor(codes.astype(np.float32), meta={ImageMetaKey.FILENAME_OR_OBJ: case["label"]})
+        named = MetaTensor(
+            whole_numbers(codes, case["label"]).astype(np.int64), meta={ImageMetaKey.FILENAME_OR_OBJ: case["label"]}
+        )
         label = MapLabelsd("label", num_classes, cases["label_mapping"])({"label": named})["label"].numpy()
         unit = float(np.prod(affine_to_spacing(meta[MetaKeys.AFFINE]))) / 1000
     values = convert_to_tensor(image)

@@ -20,7 +20,7 @@ from monai_ext.data.files.volume_reader import read_geometry
 from monai_ext.data.lists import PARTS, CaseList, read_list
 from monai_ext.data.splits import fold_parts, hold_out, random_parts
 from monai_ext.phantoms import PHANTOM_NOTE, read_marker
-from monai_ext.utils import flag, path_text, texts, whole_number
+from monai_ext.utils import flag, path_option, text_options, whole_option
 
 __all__ = ["check_pair", "is_phantom", "load_datalist", "phantom_dir", "phantom_image", "write_phantom"]
 
@@ -113,9 +113,9 @@ def load_datalist(
     """
     if split not in ("holdout", "paper"):
         raise ValueError(f"monai_ext: split must be 'holdout' or 'paper', got {split!r}.")
-    list_file, folder = path_text(datalist, "datalist"), path_text(dataset_dir, "dataset_dir")
-    fold = None if fold is None or str(fold).lower() in ("none", "null") else whole_number(fold, "fold", 0)
-    num_folds = None if num_folds is None else whole_number(num_folds, "num_folds", 2)
+    list_file, folder = path_option(datalist, "datalist"), path_option(dataset_dir, "dataset_dir")
+    fold = None if fold is None or str(fold).lower() in ("none", "null") else whole_option(fold, "fold", 0)
+    num_folds = None if num_folds is None else whole_option(num_folds, "num_folds", 2)
     known = _dataset("synapse" if dataset_name is None else dataset_name)
     mapping: dict[int, int] | None
     notes: list[str] = []
@@ -141,7 +141,7 @@ def load_datalist(
         cohort = known.find(Path(folder))
         where, mapping = f"{folder}: {cohort.layout}", cohort.label_mapping
         coding, patient, names = known.label_coding, known.patient, known.class_names
-        kept = path_text(split_file, "split_file")
+        kept = path_option(split_file, "split_file")
         ids = _published_ids(known, cohort, fold, num_folds or FOLDS, Path(kept) if kept else None, where)
         parts = {part: [{**cohort.cases[case], "case_id": case} for case in ids[part]] for part in ids}
     phantom = any(is_phantom(case["image"]) for cases in parts.values() for case in cases[:1])
@@ -187,7 +187,7 @@ def _left_out(exclude: Any, cases: Sequence[str], patient: Callable[[str], str],
             called.setdefault(name, set()).add(case)
     whole = isinstance(exclude, str) and exclude in called  # an id may have a comma in it
     found: set[str] = set()
-    for word in [exclude] if whole else texts(exclude, "exclude"):
+    for word in [exclude] if whole else text_options(exclude, "exclude"):
         same = [name for name in called if word.isdecimal() and name.isdecimal() and int(name) == int(word)]
         if word not in called and len(same) != 1:
             near = same or difflib.get_close_matches(word, called, n=3, cutoff=0.3) or list(called)[:3]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.data.files.picture_reader import is_picture
-from monai_ext.utils import modality_of, read_json, texts, whole_number
+from monai_ext.utils import modality_of, read_json, text_options, whole_option
 
 __all__ = ["PARTS", "CaseList", "case_name", "check_class_names", "listed_class_names", "read_list"]
 
@@ -381,7 +381,7 @@ def _modality(where: str, content: Mapping[str, Any]) -> tuple[str | None, list[
             listed[key] = [str(name) for name in (value if turned else value.values())]
         elif value not in (None, ""):
             try:
-                listed[key] = texts(value, key)
+                listed[key] = text_options(value, key)
             except ValueError as e:
                 raise ValueError(f'{where}: {key} is {value!r:.200}, expected {{"0": "CT"}}.') from e
     channels = max(listed.values(), key=len, default=[])
@@ -393,7 +393,7 @@ def _mapping(where: str, content: Mapping[str, Any]) -> dict[int, int] | None:
     if mapping is None:
         return None
     try:
-        return {whole_number(v, "a value", 0): whole_number(n, "a class", 0, 255) for v, n in mapping.items()}
+        return {whole_option(v, "a value", 0): whole_option(n, "a class", 0, 255) for v, n in mapping.items()}
     except (AttributeError, ValueError) as e:
         raise ValueError(f'{where}: label_mapping is {mapping!r:.200}, expected {{"value": class}}.') from e
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from monai_ext.utils import number, read_json, whole_number, write_json
+from monai_ext.utils import number_option, read_json, whole_option, write_json
 
 __all__ = ["evenly_spread", "fold_parts", "hold_out", "random_parts", "share_of_process"]
 
@@ -37,8 +37,8 @@ def fold_parts(
     Raises:
         ValueError: if there is no such fold, or it would be empty.
     """
-    folds = whole_number(folds, "num_folds", 2)
-    fold = whole_number(fold, "fold", 0, folds - 1)
+    folds = whole_option(folds, "num_folds", 2)
+    fold = whole_option(fold, "fold", 0, folds - 1)
     groups: dict[str, list[str]] = {}
     if stratum is None:
         groups[""] = _shuffled(cases, patient)
@@ -68,7 +68,7 @@ def random_parts(
     Raises:
         ValueError: if ``file`` holds no split, or one of other cases, or the share is none; says what to do.
     """
-    share = number(share, "test_share")
+    share = number_option(share, "test_share")
     if not 0 < share < 1:
         raise ValueError(f"monai_ext: test_share must be between 0 and 1, got {share:g}.")
     if file is not None and file.is_file():

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, convert_to_dst_type, convert_to_tensor
 
-from monai_ext.utils import VOLUME_MODALITIES
+from monai_ext.utils import VOLUME_MODALITIES, whole_numbers
 
 __all__ = ["NOTICE", "CheckVolumed", "MapLabelsd", "unlike_modality"]
 
@@ -80,7 +80,7 @@ class CheckVolumed(MapTransform):
 
 
 class MapLabelsd(MapTransform):
-    """Turn the codes of label files into classes, strictly.
+    """Turn the codes of label files into classes, strictly; what is within 0.001 of a whole number is that code.
 
     Args:
         keys: label maps.
@@ -105,12 +105,12 @@ class MapLabelsd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             values = convert_to_tensor(data[key], track_meta=False)
-            codes = values.to(torch.int64)
-            unknown = (codes != values) | (codes < 0) | (codes >= len(self.table))
+            codes = torch.from_numpy(whole_numbers(values.cpu().numpy(), _name(data, key)).astype(np.int64, copy=False))
+            unknown = (codes < 0) | (codes >= len(self.table))
             classes = torch.from_numpy(self.table)[codes.masked_fill(unknown, 0)]
             unknown |= classes == NO_CLASS
             if unknown.any():
-                found = values[unknown].unique().tolist()[:8]
+                found = codes[unknown].unique().tolist()[:8]
                 raise ValueError(
                     f"monai_ext: {_name(data, key)}: label values {found}, expected only {sorted(self.mapping)}."
                 )

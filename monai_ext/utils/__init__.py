@@ -4,8 +4,9 @@
 from .errors import end_with_plain_error, plain_cause
 from .files import load_tensors, replacing
 from .json_files import read_json, write_json
-from .knobs import number, path_text, texts, whole_number
+from .labels import whole_numbers
 from .modalities import MODALITIES, VOLUME_MODALITIES, Modality, modality_of
+from .options import number_option, path_option, text_options, whole_option
 from .switches import flag
 
 __all__ = [
@@ -16,12 +17,13 @@ __all__ = [
     "flag",
     "load_tensors",
     "modality_of",
-    "number",
-    "path_text",
+    "number_option",
+    "path_option",
     "plain_cause",
     "read_json",
     "replacing",
-    "texts",
-    "whole_number",
+    "text_options",
+    "whole_numbers",
+    "whole_option",
     "write_json",
 ]

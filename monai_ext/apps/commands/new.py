@@ -29,17 +29,17 @@ def new(
         where: the folder that has, or gets, bundles.
     """
     from monai_ext.apps.new_bundle import new_bundle
-    from monai_ext.utils import path_text
+    from monai_ext.utils import path_option
 
     made, choices = new_bundle(
         str(name),
-        path_text(bundle, "bundle"),
-        path_text(images, "images"),
-        path_text(labels, "labels"),
-        path_text(datalist, "datalist"),
+        path_option(bundle, "bundle"),
+        path_option(images, "images"),
+        path_option(labels, "labels"),
+        path_option(datalist, "datalist"),
         class_names,
         test_share,
-        path_text(where, "where") or ".",
+        path_option(where, "where") or ".",
     )
     print(f"{made}\n" + "\n".join(f"  {choice}" for choice in choices))
     print(f"Train it: python -m monai.bundle run --config_file {made}/configs/train.json")

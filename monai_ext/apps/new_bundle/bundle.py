@@ -18,7 +18,7 @@ from monai.utils import ensure_tuple
 from monai_ext.bundle import find_bundle
 from monai_ext.data.lists import PARTS, CaseList, check_class_names, read_list
 from monai_ext.data.splits import hold_out, random_parts
-from monai_ext.utils import MODALITIES, VOLUME_MODALITIES, number, texts
+from monai_ext.utils import MODALITIES, VOLUME_MODALITIES, number_option, text_options
 
 from .pairs import pair_files, short_ids
 from .readme import readme
@@ -80,7 +80,7 @@ def new_bundle(
     target = Path(where) / "bundles" / name
     if target.exists():
         raise FileExistsError(f"monai_ext: {target}: is there already. Choose another name, or remove it.")
-    given_names = texts(class_names, "class_names")
+    given_names = text_options(class_names, "class_names")
     check_class_names(given_names, "class_names")
     if datalist is not None:
         listed = read_list(datalist)
@@ -143,7 +143,7 @@ def _parts(given: Mapping[str, list[str]], test_share: float | str, where: str) 
     count = sum(map(len, given.values()))
     if count < 3:
         raise ValueError(f"monai_ext: {where}: {count} case(s), at least 3 are needed: train, validate, test.")
-    share = number(test_share, "test_share")
+    share = number_option(test_share, "test_share")
     if not 0 < share < 1:
         raise ValueError(f"monai_ext: test_share must be between 0 and 1, got {share:g}.")
     parts = {part: list(given[part]) for part in PARTS}

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from monai_ext.data import MaskReader, PictureReader, VolumeReader, check_pair
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.transforms import unlike_modality
-from monai_ext.utils import VOLUME_MODALITIES
+from monai_ext.utils import VOLUME_MODALITIES, whole_numbers
 
 __all__ = ["Survey", "survey"]
 
@@ -78,7 +78,7 @@ def survey(cases: Mapping[str, Mapping[str, Any]], progress: bool = True, modali
             image = image.mean(axis=2)
         else:
             image, meta = VolumeReader().get_data([case["image"]])
-            label, _ = VolumeReader().get_data([case["label"]])
+            label = whole_numbers(VolumeReader().get_data([case["label"]])[0], case["label"])
             found.shapes.append(image.shape)
             found.spacings.append(tuple(affine_to_spacing(meta[MetaKeys.AFFINE]).tolist()))
             values = torch.from_numpy(image.astype(np.float32))
@@ -88,9 +88,9 @@ def survey(cases: Mapping[str, Mapping[str, Any]], progress: bool = True, modali
                 odd[kind] += unlike_modality(values, kind) is not None
         if image.min() == image.max():
             raise ValueError(f"monai_ext: {case['image']}: every value is {image.min():g}; there is no image.")
-        found.of_case[name] = _whole_values(case["label"], label)
+        found.of_case[name] = _values(case["label"], label)
         whole.append(rng.choice(image.ravel(), SAMPLES))
-        if (labelled := label > 0.5).any():
+        if (labelled := label > 0).any():
             inside.append(rng.choice(image[labelled], SAMPLES))
     if not inside:
         where = Path(ensure_tuple(case["label"])[0]).parent
@@ -105,15 +105,11 @@ def survey(cases: Mapping[str, Mapping[str, Any]], progress: bool = True, modali
     return found
 
 
-def _whole_values(path: Any, label: np.ndarray) -> set[int]:
+def _values(path: Any, label: np.ndarray) -> set[int]:
     values = np.unique(label)
-    if not np.isfinite(values).all():
-        raise ValueError(f"monai_ext: {path}: has label values that are not finite (NaN or infinity).")
-    # arithmetic on a label file leaves 0.9999999
-    odd = values[(np.abs(values - np.rint(values)) > 1e-3) | (values < 0)]
-    if odd.size:
-        raise ValueError(f"monai_ext: {path}: label value {float(odd[0])!r}, expected whole numbers from 0 on.")
-    return set(np.rint(values).astype(np.int64).tolist())
+    if values[0] < 0:
+        raise ValueError(f"monai_ext: {path}: label value {values[0]}, expected whole numbers from 0 on.")
+    return set(values.tolist())
 
 
 def _percentiles(parts: list[np.ndarray]) -> tuple[float, float]:

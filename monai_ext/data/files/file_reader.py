@@ -34,6 +34,8 @@ class FileReader(ImageReader):
 def files_at(path: str | os.PathLike, accepts: Callable[[str], bool]) -> list[dict[str, str]]:
     """One file, whatever its name, or the files of a folder whose names are accepted, as ``[{"image": ...}]``.
 
+    Hidden files are passed over.
+
     Raises:
         FileNotFoundError: if there is no such path.
     """
@@ -42,4 +44,4 @@ def files_at(path: str | os.PathLike, accepts: Callable[[str], bool]) -> list[di
         return [{"image": str(root)}]
     if not root.is_dir():
         raise FileNotFoundError(f"monai_ext: {root}: no such file or folder.")
-    return [{"image": str(p)} for p in sorted(root.iterdir()) if p.is_file() and accepts(p.name)]
+    return [{"image": str(p)} for p in sorted(root.iterdir()) if not p.name.startswith(".") and accepts(p.name) and p.is_file()]

@@ -7,10 +7,10 @@ import math
 import os
 from typing import Any
 
-__all__ = ["number", "path_text", "texts", "whole_number"]
+__all__ = ["number_option", "path_option", "text_options", "whole_option"]
 
 
-def whole_number(value: Any, name: str, low: int, high: int | None = None) -> int:
+def whole_option(value: Any, name: str, low: int, high: int | None = None) -> int:
     """A whole number from ``low`` to ``high`` (None: as large as one likes), given as a number or as its text.
 
     Raises:
@@ -18,7 +18,7 @@ def whole_number(value: Any, name: str, low: int, high: int | None = None) -> in
 
     Examples::
 
-        >>> whole_number("3", "fold", 0, 4)
+        >>> whole_option("3", "fold", 0, 4)
         3
     """
     found: int | None = None
@@ -36,7 +36,7 @@ def whole_number(value: Any, name: str, low: int, high: int | None = None) -> in
     return found
 
 
-def number(value: Any, name: str) -> float:
+def number_option(value: Any, name: str) -> float:
     """A finite number, given as one or as its text.
 
     Raises:
@@ -44,7 +44,7 @@ def number(value: Any, name: str) -> float:
 
     Examples::
 
-        >>> number("0.2", "test_share")
+        >>> number_option("0.2", "test_share")
         0.2
     """
     try:
@@ -56,7 +56,7 @@ def number(value: Any, name: str) -> float:
     return found
 
 
-def texts(value: Any, name: str) -> list[str]:
+def text_options(value: Any, name: str) -> list[str]:
     """Words given as a list, as one word or number, or as a text with commas, with or without brackets; None is none.
 
     Raises:
@@ -64,9 +64,9 @@ def texts(value: Any, name: str) -> list[str]:
 
     Examples::
 
-        >>> texts("0001,0002", "exclude")
+        >>> text_options("0001,0002", "exclude")
         ['0001', '0002']
-        >>> texts([1, "0002"], "exclude")
+        >>> text_options([1, "0002"], "exclude")
         ['1', '0002']
     """
     if value is None:
@@ -83,7 +83,7 @@ def texts(value: Any, name: str) -> list[str]:
     return [str(word).strip() for word in found]
 
 
-def path_text(value: Any, name: str) -> str | None:
+def path_option(value: Any, name: str) -> str | None:
     """A file or folder; a folder called 2024 arrives as a number, and no option at all as None.
 
     Raises:
@@ -91,7 +91,7 @@ def path_text(value: Any, name: str) -> str | None:
 
     Examples::
 
-        >>> path_text(2024, "dataset_dir")
+        >>> path_option(2024, "dataset_dir")
         '2024'
     """
     if value is None or isinstance(value, str):
