@@ -14,12 +14,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, convert_to_dst_type, convert_to_tensor
 
-from monai_ext.utils import whole_numbers
+from monai_ext.utils import VOLUME_MODALITIES, whole_numbers
 
 __all__ = ["NOTICE", "CheckVolumed", "MapLabelsd", "unlike_modality", "unlike_patient"]
 
 logger = logging.getLogger(__name__)
-MODALITIES = ("CT", "MR")
 NOTICE = "notice"  # key of an image's metadata under which reports find what looked odd about it
 LOWEST = -9000  # padding is written as low as -8192
 SPACING = (0.05, 50)  # mm
@@ -85,7 +84,7 @@ class CheckVolumed(MapTransform):
 
     def __init__(self, keys: KeysCollection, modality: str | None = None, strict: bool = False) -> None:
         super().__init__(keys)
-        if modality is not None and modality not in MODALITIES:
+        if modality is not None and modality not in VOLUME_MODALITIES:
             raise ValueError(f"monai_ext: CheckVolumed: modality must be CT or MR, got {modality!r}.")
         self.modality = modality
         self.strict = strict

@@ -138,7 +138,7 @@ def _draw_reads(reads: list[SourceWeights], x: torch.Tensor, label: torch.Tensor
             axes.axis("on")
         row[1].set_ylabel(f"{read.name}\n{'x'.join(map(str, read.weights.shape[1:]))}", fontsize=6)
     figure.colorbar(shown, ax=grid.ravel().tolist(), shrink=0.4, label="weight of the source; its mean above")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title, fontsize=9, parse_math=False)
     return figure
 
 
@@ -162,7 +162,7 @@ def _draw_attention(
             axes.set_title(f"{text}, {'x'.join(map(str, values.shape))} keys", fontsize=6)
             axes.axis("on")
         row[1].set_ylabel(layer.name, fontsize=5)
-    figure.suptitle(f"{title}: what + attends to, mean over heads", fontsize=9)
+    figure.suptitle(f"{title}: what + attends to, mean over heads", fontsize=9, parse_math=False)
     return figure
 
 

@@ -233,7 +233,7 @@ def box_plots(dice: np.ndarray, hd95: np.ndarray, class_names: Sequence[str], un
         for place, column in zip(places, columns):
             spread = np.linspace(-0.16, 0.16, len(column)) if len(column) > 1 else np.zeros(len(column))
             axes.scatter(column, place + spread, s=11, color="#0072b2", alpha=0.6, linewidths=0, zorder=3)
-        axes.set_yticks(list(places), list(class_names))
+        axes.set_yticks(list(places), list(class_names), parse_math=False)
         axes.set_xlabel(label)
         axes.grid(axis="x", color="#e3e5e8")
         axes.set_axisbelow(True)
