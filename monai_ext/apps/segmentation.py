@@ -14,7 +14,6 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 from monai.data import create_file_basename
 
-from monai_ext.apps.config_errors import config_errors
 from monai_ext.bundle import find_bundle
 from monai_ext.data import (
     AtomicItkWriter,
@@ -26,7 +25,7 @@ from monai_ext.data import (
 )
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.files.volume_reader import is_volume
-from monai_ext.utils import read_json, write_json
+from monai_ext.utils import config_errors, read_json, write_json
 
 __all__ = ["segment"]
 
