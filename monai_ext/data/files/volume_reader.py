@@ -21,7 +21,8 @@ from monai.utils import MetaKeys, SpaceKeys
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
 from monai_ext.data.files.dicom.series import has_series, read_series
-from monai_ext.data.files.file_reader import FileReader, files_at
+from monai_ext.data.files.file_reader import FileReader
+from monai_ext.data.files.finding import find_cases
 from monai_ext.data.files.guards import check_promise, damaged, require_file
 from monai_ext.data.files.memory_order import c_ordered
 from monai_ext.data.files.text_headers import read_text_header
@@ -91,20 +92,27 @@ def is_volume(path: str | os.PathLike) -> bool:
 
 
 def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The volumes under ``path`` as ``[{"image": ...}]``: one file, a folder of files, or DICOM series folders.
+    """One volume, or all below a folder: files, and folders with a DICOM series; labels of ours are passed over.
+
+    Returns:
+        cases with ``image``, the path, and ``case_id``, the name of its label: see ``data.files.finding.find_cases``.
 
     Raises:
         FileNotFoundError: if there is no such path, or no volume in it.
+        ValueError: if two would have one name.
     """
-    if files := files_at(path, is_volume):
-        return files
-    root = Path(path).expanduser()
-    series = [d for d in [root, *sorted(p for p in root.iterdir() if p.is_dir())] if has_series(d)]
-    if not series:
-        raise FileNotFoundError(
-            f"monai_ext: {root}: no volume found. Expected files ending in {', '.join(NIFTI + ITK)}, or DICOM series."
-        )
-    return [{"image": str(d)} for d in series]
+    if cases := find_cases(path, is_volume, _is_series):
+        return cases
+    raise FileNotFoundError(
+        f"monai_ext: {path}: no volume found. Expected files ending in {', '.join(NIFTI + ITK)}, or DICOM series."
+    )
+
+
+def _is_series(folder: Path) -> bool:
+    try:
+        return has_series(folder)
+    except OSError:  # a file that may be one of it cannot be read: whoever reads the series tells of it
+        return not all(is_volume(name) for name in os.listdir(folder))
 
 
 def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
