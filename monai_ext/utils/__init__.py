@@ -2,17 +2,20 @@
 """What every part of the library may use."""
 
 from .errors import config_errors, end_with_plain_error, plain_cause
-from .files import load_tensors, replacing
+from .files import clear_dead, load_tensors, locked, replacing, scratch_folder
 from .json_files import read_json, write_json
 from .switches import flag
 
 __all__ = [
+    "clear_dead",
     "config_errors",
     "end_with_plain_error",
     "flag",
     "load_tensors",
+    "locked",
     "plain_cause",
     "read_json",
     "replacing",
+    "scratch_folder",
     "write_json",
 ]
