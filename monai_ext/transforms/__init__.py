@@ -2,6 +2,7 @@
 """Transforms beside MONAI's: checks of volumes, label codes as classes, slices of one size, colours."""
 
 from .colours import RGBToYCrCbd
+from .saving import SaveImageByCased
 from .slice_resize import ResizeSlicesd, resize_slices
 from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality
 
@@ -11,6 +12,7 @@ __all__ = [
     "MapLabelsd",
     "RGBToYCrCbd",
     "ResizeSlicesd",
+    "SaveImageByCased",
     "resize_slices",
     "unlike_modality",
 ]
