@@ -71,8 +71,9 @@ class CaseLoader(DataLoader):
         """Those of the workers; where these die, the rest of them from here."""
         count = 0
         try:
-            for count, batch in enumerate(super().__iter__(), start=1):
+            for batch in super().__iter__():
                 yield batch
+                count += 1
             return
         except (RuntimeError, OSError) as e:
             if not self.num_workers:

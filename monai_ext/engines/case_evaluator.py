@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import errno
 from typing import Any
 
 from monai.engines import SupervisedEvaluator
 
-__all__ = ["CaseEvaluator"]
+from monai_ext.utils import ends_all
 
-HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}  # as it is with the next case
+__all__ = ["CaseEvaluator"]
 
 
 class CaseEvaluator(SupervisedEvaluator):
@@ -33,10 +32,7 @@ class CaseEvaluator(SupervisedEvaluator):
         try:
             return super()._iteration(engine, batchdata)
         except Exception as e:  # networks, transforms and writers may raise anything
-            link: BaseException | None = e
-            while link is not None:
-                if isinstance(link, OSError) and link.errno in HOPELESS:
-                    raise
-                link = link.__cause__ or link.__context__
+            if ends_all(e):
+                raise
             engine.data_loader.fail_current(e)
         return {}

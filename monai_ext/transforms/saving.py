@@ -14,8 +14,7 @@ class SaveImageByCased(SaveImaged):
     """MONAI's ``SaveImaged``, with files named by their case: ``<output_dir>/<case_id>_<output_postfix><output_ext>``.
 
     ``SaveImaged`` names a file after its image alone, so that ``patient1/ct`` and ``patient2/ct`` overwrite each other;
-    of a folder called ``1.2.840.7`` it takes the ``.7`` for a suffix. Cases without ``case_id`` are named as it does. An
-    error in writing is that of the writer, without those of other writers around it.
+    of a folder called ``1.2.840.7`` it takes the ``.7`` for a suffix. Cases without ``case_id`` are named as it does.
 
     Examples::
 

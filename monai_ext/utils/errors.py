@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-__all__ = ["config_errors", "end_with_plain_error", "plain_cause"]
+__all__ = ["config_errors", "end_with_plain_error", "ends_all", "plain_cause"]
 
 OURS = re.compile(r"^[\w.]*(?:Error|Exception): (monai_ext: .*)$", re.MULTILINE)
 # as Python prints an OSError, in a worker process too: number, words, and mostly a path
@@ -88,6 +88,8 @@ _SAID = {
     r"Stale file handle": "the folder of the data went away (a network share?). Bring it back, {again}.",
 }
 
+_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
+
 _command: str | None = None  # that end_with_plain_error was told of
 
 
@@ -132,6 +134,12 @@ def plain_cause(error: BaseException, command: str | None = None) -> str | None:
     return next(
         (f"monai_ext: {advice.format(**words)}" for sign, advice in _SAID.items() if re.search(sign, lines)), None
     )
+
+
+def ends_all(error: BaseException) -> bool:
+    """Whether an error in writing is one that each next file would meet too: a full disk, one that went away."""
+    lines = "".join(traceback.format_exception(error))
+    return any(int(number) in _HOPELESS for number, _, _ in SYSTEM.findall(lines))
 
 
 @contextmanager

@@ -48,7 +48,8 @@ def noted_labels(folder: str | os.PathLike) -> dict[str, LabelNote]:
     for line in lines:
         try:
             fields = json.loads(line)
-            notes[str(fields.pop("name"))] = LabelNote(**{key: str(value) for key, value in fields.items()})
+            name = str(fields.pop("name"))
+            notes[name] = LabelNote(**{key: str(value) for key, value in fields.items()})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # cut off, or no line of ours
             continue
     return {name: note for name, note in notes.items() if _hash(Path(folder) / Path(name).name) == note.label}
