@@ -110,8 +110,10 @@ class RunRecord:
             if not cases_file(path).is_file():
                 logger.info("monai_ext: %s: not noted which cases it was trained on.", path)
                 continue
-            seen.update({case["image"]: f"{case['part']} case {case['case']}" for case in _noted(path)})
-        same = [(case["case"], seen[case["image"]]) for case in fingerprint(self.cases) if case["image"] in seen]
+            seen.update(
+                {case["image"]: f"{case['part']} case {case['case']}" for case in _noted(path) if "image" in case}
+            )
+        same = [(case["case"], seen[case["image"]]) for case in fingerprint(self.cases) if case.get("image") in seen]
         if not same:
             return
         told = ", ".join(f"{case} ({was})" for case, was in same[:5]) + (", ..." if len(same) > 5 else "")
@@ -182,7 +184,7 @@ def _commit() -> str | None:
 def _noted(weights: Path) -> list[dict[str, Any]]:
     content = read_json(cases_file(weights), "training cases")
     cases = content.get("cases") if isinstance(content, dict) else None
-    keys = {"image", "part", "case"}
+    keys = {"part", "case"}
     if not isinstance(cases, list) or not all(isinstance(case, dict) and keys <= case.keys() for case in cases):
         raise ValueError(f"monai_ext: {cases_file(weights)}: no list of training cases. Remove it, or train again.")
     return cases

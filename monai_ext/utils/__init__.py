@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every part of the library may use."""
 
-from .errors import end_with_plain_error, plain_cause
+from .errors import config_errors, end_with_plain_error, ends_all, plain_cause
 from .files import clear_dead, load_tensors, locked, replacing, scratch_folder
 from .json_files import read_json, write_json
 from .labels import whole_numbers
@@ -14,7 +14,9 @@ __all__ = [
     "VOLUME_MODALITIES",
     "Modality",
     "clear_dead",
+    "config_errors",
     "end_with_plain_error",
+    "ends_all",
     "flag",
     "load_tensors",
     "locked",

@@ -198,7 +198,12 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     with scratch_folder(path.parent) as folder:
         temporary = folder / f".{path.name}"
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as e:
+            if e.errno and (e.filename is None or str(e.filename) == str(temporary)):
+                e.filename, e.filename2 = str(path), None  # the user's file: writing often names none at all
+            raise

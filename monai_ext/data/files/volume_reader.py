@@ -21,8 +21,9 @@ from monai.utils import MetaKeys, SpaceKeys
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
 from monai_ext.data.files.affines import flip_lps, from_itk, largest_shift, spacing_of
-from monai_ext.data.files.dicom import image_folders, read_series, series_geometry
-from monai_ext.data.files.file_reader import FileReader, files_at
+from monai_ext.data.files.dicom import holds_series, read_series, series_geometry
+from monai_ext.data.files.file_reader import FileReader
+from monai_ext.data.files.finding import find_cases
 from monai_ext.data.files.guards import check_promise, damaged, is_note, require_file, unusable
 from monai_ext.data.files.memory_order import c_ordered
 from monai_ext.data.files.text_headers import read_text_header
@@ -107,20 +108,20 @@ def is_volume(path: str | os.PathLike) -> bool:
 
 
 def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The volumes under ``path`` as ``[{"image": ...}]``: one file, a folder of files, or DICOM series folders.
+    """One volume, or all below a folder: files, and folders with a DICOM series; labels of ours are passed over.
+
+    Returns:
+        cases with ``image``, the path, and ``case_id``, the name of its label: see ``data.files.finding.find_cases``.
 
     Raises:
         FileNotFoundError: if there is no such path, or no volume in it.
+        ValueError: if two would have one name.
     """
-    if files := files_at(path, is_volume):
-        return files
-    root = Path(path).expanduser()
-    series = image_folders(root)
-    if not series:
-        raise FileNotFoundError(
-            f"monai_ext: {root}: no volume found. Expected files ending in {', '.join(NIFTI + ITK)}, or DICOM series."
-        )
-    return [{"image": str(d)} for d in series]
+    if cases := find_cases(path, is_volume, holds_series):
+        return cases
+    raise FileNotFoundError(
+        f"monai_ext: {path}: no volume found. Expected files ending in {', '.join(NIFTI + ITK)}, or DICOM series."
+    )
 
 
 def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
