@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.bundle import find_bundle
+from monai_ext.bundle import Bundle, literal
 from monai_ext.data.splits import hold_out, random_parts
 
 from .pairs import pair_files, read_decathlon
@@ -85,9 +85,11 @@ def new_bundle(
     else:
         cases = pair_files(Path(images), Path(labels))
     found = survey(cases, progress)
-    template = find_bundle(bundle or ("qtseg_busi" if found.pictures else "dcaunet_synapse"))
-    configs = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in template.glob("configs/*.json")}
-    if ("PictureReader" in str(configs["train"])) != found.pictures:
+    template = Bundle.find(bundle or ("qtseg_busi" if found.pictures else "dcaunet_synapse"))
+    if template.exported:
+        raise ValueError(f"monai_ext: {template.exported}: is an exported model. Give a bundle's name or folder.")
+    configs = {path.stem: template.config(path.stem) for path in template.folder.glob("configs/*.json")}
+    if template.pictures != found.pictures:
         kind, other = ("2D pictures", "volumes") if found.pictures else ("volumes", "2D pictures")
         raise ValueError(f"monai_ext: {template.name} is for {other}, the data are {kind}. Choose another --bundle.")
     values = [value for value in found.values if value]
@@ -101,7 +103,7 @@ def new_bundle(
         )
     parts = _parts(list(cases), tests, test_share, str(images or datalist))
     base = Path(os.path.commonpath([Path(path).resolve().parent for case in cases.values() for path in case.values()]))
-    size, size_reason = _image_size(configs["train"]["image_size"], found)
+    size, size_reason = _image_size(template.default("image_size"), found)
     choices = [size_reason, *_intensity(configs, found), *_what_else(parts, values, classes, found)]
     _fill_in(configs, name, template.name, base, classes, size, found)
     mapping = {} if found.pictures or values == list(range(1, len(values) + 1)) else _mapping(values)
@@ -122,8 +124,8 @@ def new_bundle(
         for file, content in configs.items():
             (made / "configs" / f"{file}.json").write_text(_json(content), encoding="utf-8")
         (made / "datalist.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
-        shutil.copy(template / "configs" / "logging.conf", made / "configs")
-        shutil.copy(template / "LICENSE", made)
+        shutil.copy(template.folder / "configs" / "logging.conf", made / "configs")
+        shutil.copy(template.folder / "LICENSE", made)
         text = readme(name, template.name, configs, classes, parts, found, choices)
         (made / "docs" / "README.md").write_text(text, encoding="utf-8")
         (made / "docs" / "data_license.txt").write_text(
@@ -183,8 +185,12 @@ def _intensity(configs: dict[str, Any], found: Survey) -> list[str]:
                 else:
                     step |= {"_target_": "ScaleIntensityRangePercentilesd", "keys": "image", **PERCENTILES, **common}
         config.pop("intensity_window", None)
+        for handler in _handlers(config, "monai_ext.handlers.SaveWeights"):
+            handler["trained_with"] = {"image_size": "@image_size"}
+            if found.modality == "CT":
+                handler["trained_with"]["intensity_window"] = "@intensity_window"
         if found.modality == "CT":
-            _insert_after(config, "image_size", "intensity_window", window)
+            _insert_after(config, "image_size", "intensity_window", _as_trained("intensity_window", window))
     if found.modality == "CT":
         low, high = found.foreground
         return [
@@ -232,14 +238,17 @@ def _fill_in(
     """Names, numbers of classes and sizes, wherever a config or the metadata has them."""
     number = len(classes) + 1
     for config in (configs["train"], configs["inference"]):
-        config["image_size"] = size
+        config["image_size"] = _as_trained("image_size", size)
         config["network_def"]["out_channels"] = number
         if "img_size" in config["network_def"]:
             config["network_def"]["img_size"] = size
     configs["train"]["num_classes"] = number
-    report = configs["evaluate"]["validate#handlers"][-1]
+    configs["train"].setdefault("as_trained", {})
+    for config in (configs["evaluate"], configs["inference"]):
+        config["as_trained"] = "$monai_ext.bundle.trained_with(@ckpt_path)"
     method = configs["train"]["network_def"]["_target_"].rpartition(".")[2]
-    report |= {"class_names": classes, "title": f"{method} on {name}", "published": [], "notes": []}
+    for report in _handlers(configs["evaluate"], "monai_ext.apps.SegmentationReport"):
+        report |= {"class_names": literal(classes), "title": f"{method} on {name}", "published": [], "notes": []}
     metadata = configs["metadata"]
     listed = ", ".join(f"{i} {text}" for i, text in enumerate(["background", *classes]))
     modality = "colour picture" if found.pictures else found.modality or "other"
@@ -282,6 +291,18 @@ def _point_to_data(configs: dict[str, Any], name: str, base: Path, test_image: s
 
 def _mapping(values: list[int]) -> dict[str, int]:
     return {"0": 0} | {str(value): i for i, value in enumerate(values, start=1)}
+
+
+def _as_trained(knob: str, value: Any) -> str:
+    """The recipe's value where the weights bring none."""
+    return f"$@as_trained.get({knob!r}, {value!r})"
+
+
+def _handlers(config: Any, target: str) -> list[dict[str, Any]]:
+    """Those of one class, wherever in the config they are."""
+    parts = config.values() if isinstance(config, dict) else config if isinstance(config, list) else ()
+    own = [config] if isinstance(config, dict) and config.get("_target_") == target else []
+    return own + [handler for part in parts for handler in _handlers(part, target)]
 
 
 def _insert_after(config: dict[str, Any], key: str, new: str, value: Any) -> None:
