@@ -201,9 +201,9 @@ def _unsuitable(series: Series, modality: str | None) -> str | None:
             return f"images of {len(several)} patients (their {words}: {', '.join(several[:3])})"
     try:
         frames = [frame for frame in frames_of(objects) if not frame.kind & LEFT_OUT]
-    except ValueError:  # who reads it is told
+        return next(filter(None, map(_no_hounsfield_units, frames)), None) if series.modality == "CT" else None
+    except Exception:  # who reads it is told
         return None
-    return next(filter(None, map(_no_hounsfield_units, frames)), None) if series.modality == "CT" else None
 
 
 def _no_hounsfield_units(frame: Frame) -> str | None:

@@ -34,6 +34,8 @@ RAW = (b"\x08\x00", b"\x02\x00", b"\x00\x08")
 SCANS = ("CT", "MR", "PT", "NM")
 # their pixels are no scan's; the other objects without images (RTSTRUCT, SR, PR, ...) have none
 NO_SCANS = ("SEG", "RTDOSE", "RTIMAGE", "PR", "SR", "KO", "DOC", "REG", "RTPLAN", "RTSTRUCT")
+USED = ("SOPInstanceUID", "SeriesInstanceUID", "ImageType", "BitsStored", "HighBit", "PixelRepresentation")
+USED += ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "FrameOfReferenceUID")
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,12 @@ def _header(path: str, file: BinaryIO, deflated: bool) -> Header | None:
     an_image = "Image Storage" in UID(kind).name or (modality in SCANS and "Rows" in tags)
     if stored is None and an_image and modality not in NO_SCANS:
         raise ValueError("an image without pixels")
-    if header.is_image and not header.syntax.is_encapsulated:
+    for name in USED:  # whoever asks for it later is given it
+        tags.get(name)
+    if header.is_image:
         size, frames = (int(tags.Rows), int(tags.Columns)), number_of_frames(tags)
         bits = size[0] * size[1] * frames * int(tags.get("SamplesPerPixel") or 1) * int(tags.BitsAllocated)
-        if bits // 8 > (stored or 0):
+        if not header.syntax.is_encapsulated and bits // 8 > (stored or 0):
             raise ValueError(f"{size[0]}x{size[1]} pixels promised, its {stored} bytes cannot hold them")
     return header
 
