@@ -14,10 +14,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, convert_to_dst_type, convert_to_tensor
 
+from monai_ext.utils import VOLUME_MODALITIES, whole_numbers
+
 __all__ = ["NOTICE", "CheckVolumed", "MapLabelsd", "unlike_modality", "unlike_patient"]
 
 logger = logging.getLogger(__name__)
-MODALITIES = ("CT", "MR")
 NOTICE = "notice"  # key of an image's metadata under which reports find what looked odd about it
 LOWEST = -9000  # padding is written as low as -8192
 SPACING = (0.05, 50)  # mm
@@ -83,7 +84,7 @@ class CheckVolumed(MapTransform):
 
     def __init__(self, keys: KeysCollection, modality: str | None = None, strict: bool = False) -> None:
         super().__init__(keys)
-        if modality is not None and modality not in MODALITIES:
+        if modality is not None and modality not in VOLUME_MODALITIES:
             raise ValueError(f"monai_ext: CheckVolumed: modality must be CT or MR, got {modality!r}.")
         self.modality = modality
         self.strict = strict
@@ -112,7 +113,7 @@ class CheckVolumed(MapTransform):
 
 
 class MapLabelsd(MapTransform):
-    """Turn the codes of label files into classes, strictly.
+    """Turn the codes of label files into classes, strictly; what is within 0.001 of a whole number is that code.
 
     Args:
         keys: label maps.
@@ -137,12 +138,12 @@ class MapLabelsd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             values = convert_to_tensor(data[key], track_meta=False)
-            codes = values.to(torch.int64)
-            unknown = (codes != values) | (codes < 0) | (codes >= len(self.table))
+            codes = torch.from_numpy(whole_numbers(values.cpu().numpy(), _name(data, key)).astype(np.int64, copy=False))
+            unknown = (codes < 0) | (codes >= len(self.table))
             classes = torch.from_numpy(self.table)[codes.masked_fill(unknown, 0)]
             unknown |= classes == NO_CLASS
             if unknown.any():
-                found = values[unknown].unique().tolist()[:8]
+                found = codes[unknown].unique().tolist()[:8]
                 raise ValueError(
                     f"monai_ext: {_name(data, key)}: label values {found}, expected only {sorted(self.mapping)}."
                 )

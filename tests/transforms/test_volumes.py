@@ -41,11 +41,26 @@ def test_codes_become_classes():
 
 @pytest.mark.parametrize(
     ("values", "found"),
-    [([[0, 5]], r"\[5\.0\]"), ([[0, -1]], r"\[-1\.0\]"), ([[0.5, 1]], r"\[0\.5\]"), ([[900, 1]], r"\[900\.0\]")],
+    [
+        ([[0, 5]], r"\[5\], expected only \[0, 1, 2\]"),
+        ([[0, -1]], r"\[-1\], expected only \[0, 1, 2\]"),
+        ([[900, 1]], r"\[900\], expected only \[0, 1, 2\]"),
+        ([[0.5, 1]], r"0\.5 \(1 of 2\), expected whole numbers\. If the label was resampled"),
+        ([[0.998, 0.9985]], r"0\.998, 0\.9985 \(2 of 2\), expected whole numbers"),
+        ([[float("nan"), 1]], r"NaN \(1 of 2\), expected whole numbers\. Set them to 0"),
+        ([[float("inf"), 1]], r"inf \(1 of 2\), expected whole numbers"),
+        ([[1e30, 1]], r"1e\+30 \(1 of 2\), expected whole numbers"),
+    ],
 )
 def test_unknown_values_are_named(values, found):
-    with pytest.raises(ValueError, match=rf"a\.nii\.gz: label values {found}, expected only \[0, 1, 2\]"):
+    with pytest.raises(ValueError, match=rf"a\.nii\.gz: label values {found}"):
         MapLabelsd("label", 3)({"label": loaded(values)})
+
+
+def test_what_is_within_a_thousandth_of_a_number_is_that_number():
+    values = [[0.9999999, 1.0009, 1.9991, -0.0009]]
+    assert MapLabelsd("label", 3)({"label": loaded(values)})["label"].tolist() == [[[1, 1, 2, 0]]]
+    assert MapLabelsd("label", 3)({"label": loaded(values, torch.float64)})["label"].tolist() == [[[1, 1, 2, 0]]]
 
 
 def test_a_mapping_beyond_the_classes():

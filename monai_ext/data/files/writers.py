@@ -17,6 +17,8 @@ from monai_ext.utils import replacing
 
 __all__ = ["AtomicItkWriter", "AtomicNibabelWriter", "AtomicPictureWriter"]
 
+RIGHT_ANGLE = 1e-3  # cosine between axes up to which an angle is taken for a right one, as rounding leaves it
+
 
 class _Nifti(nibabel.Nifti1Image):
     """Packed by ISA-L: a tenth of the time, the size of gzip's level 1. Equal images give equal files."""
@@ -56,9 +58,21 @@ class AtomicNibabelWriter(NibabelWriter):
 
 
 class AtomicItkWriter(AtomicNibabelWriter):
-    """The same for NRRD and MetaImage (``.nrrd``, ``.mha``); ITK keeps geometry in LPS."""
+    """The same for NRRD and MetaImage (``.nrrd``, ``.mha``); ITK keeps geometry in LPS.
+
+    Raises:
+        ValueError: if the axes are not at right angles, as those of a CT with a tilted gantry: viewers that read these
+            formats put the voxels elsewhere.
+    """
 
     def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:
+        axes = np.asarray(self.affine, dtype=float)[:3, :3]
+        axes = axes / np.linalg.norm(axes, axis=0)
+        if np.abs(axes.T @ axes - np.eye(3)).max() > RIGHT_ANGLE:
+            raise ValueError(
+                f"monai_ext: {filename}: the axes of this scan are not at right angles (a tilted gantry?), which NRRD "
+                "and MetaImage have no place for in most viewers. Write it as .nii.gz."
+            )
         image = to_itk(np.asarray(self.data_obj, dtype=self.output_dtype), np.asarray(self.affine))
         with replacing(filename) as temporary:
             sitk.WriteImage(image, str(temporary), useCompression=True)
@@ -71,7 +85,8 @@ PALETTE = (0, 0, 0, 255, 255, 255, 214, 39, 40, 44, 160, 44, 31, 119, 180, 255, 
 class AtomicPictureWriter(PILWriter):
     """Write a label map ``(H, W)`` as a palette PNG: pixels hold the classes, viewers show colours.
 
-    For ``SaveImaged(writer=...)`` and arrays as ``PictureReader`` lays them out. Leaves no half-written file.
+    For ``SaveImaged(writer=...)`` and arrays as ``PictureReader`` lays them out: upright, as viewers show the image, and
+    without an orientation of its own, so that both fit wherever a viewer turns the image. Leaves no half-written file.
     """
 
     def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:

@@ -6,7 +6,7 @@ decoder. Each slice is rescaled by its own slope and intercept to float32. Slice
 volume, as its affine says. What is no regular volume is refused, with the reason.
 """
 
-from .finding import MODALITIES, Series, find_series, image_folders, select_series
+from .finding import MODALITIES, Series, find_series, holds_series, image_folders, select_series
 from .frames import Frame
 from .volume import Volume, read_series, read_volume, series_geometry
 
@@ -16,6 +16,7 @@ __all__ = [
     "Series",
     "Volume",
     "find_series",
+    "holds_series",
     "image_folders",
     "read_series",
     "read_volume",

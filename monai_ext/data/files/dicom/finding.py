@@ -13,16 +13,15 @@ from pathlib import Path
 
 from monai_ext.data.files.dicom.frames import Frame, frames_of
 from monai_ext.data.files.dicom.headers import Header, number_of_frames, read_header, text, values
+from monai_ext.utils import MODALITIES as MODALITY_TABLE
+from monai_ext.utils import VOLUME_MODALITIES
 
-__all__ = ["LEFT_OUT", "MODALITIES", "Series", "find_series", "image_folders", "select_series", "tell"]
+__all__ = ["LEFT_OUT", "MODALITIES", "Series", "find_series", "holds_series", "image_folders", "select_series", "tell"]
 
 logger = logging.getLogger(__name__)
 
 #: modality -> SOP classes of its images; one file an image, or all images in one
-MODALITIES: dict[str, tuple[str, ...]] = {
-    "CT": ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"),
-    "MR": ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"),
-}
+MODALITIES = {code: MODALITY_TABLE[code].sop_classes for code in VOLUME_MODALITIES}
 #: values of Image Type: overviews, and images computed from a volume that is to be read instead
 LEFT_OUT = frozenset(
     (
@@ -76,6 +75,11 @@ def image_folders(root: Path, without: Sequence[str] = ()) -> list[Path]:
     """
     walked = _walk(root, below=True, without=without)
     return [folder for folder, files in walked if any(_is_image(file) for file in files)]
+
+
+def holds_series(folder: Path) -> bool:
+    """Whether an image of a DICOM series lies in ``folder`` itself."""
+    return any(_is_image(file) for _, files in _walk(folder, below=False) for file in files)
 
 
 def find_series(folder: Path, below: bool = True) -> list[Series]:
