@@ -23,8 +23,9 @@ from pydicom.uid import (
 
 from monai_ext.data.files.guards import damaged, require_file
 
-__all__ = ["Header", "data_set", "number_of_frames", "read_header", "text", "values"]
+__all__ = ["SUFFIXES", "Header", "data_set", "number_of_frames", "read_header", "text", "values"]
 
+SUFFIXES = (".dcm", ".ima")
 STARTS = (1 << 16, 1 << 20, 1 << 26)  # bytes in which a header ends; read from memory, a senseless length ends there
 PIXELS = {(0x7FE0, 0x0010), (0x7FE0, 0x0009), (0x7FE0, 0x0008)}  # whole numbers, doubles, floats
 ITEM, SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
@@ -63,9 +64,13 @@ def read_header(path: str | os.PathLike) -> Header | None:
     """
     path = str(path)
     require_file(path)
-    with open(path, "rb") as file:
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except OSError as e:
+        raise OSError(f"monai_ext: {path}: cannot be read ({e.strerror}).") from e
+    with file:
         start = file.read(1024)
-        sure = start[128:132] == b"DICM" or Path(path).suffix.lower() in (".dcm", ".ima")
+        sure = start[128:132] == b"DICM" or Path(path).suffix.lower() in SUFFIXES
         if not sure and not start.startswith(RAW):
             return None
         try:
