@@ -208,8 +208,8 @@ def _unsuitable(series: Series, modality: str | None) -> str | None:
 
 def _computed(types: Sequence[frozenset[str]]) -> str:
     return (
-        f"image type {', '.join(sorted(frozenset.union(*types)))}; take the series that it was made from, or convert it "
-        "to NIfTI if it is to be used as it is"
+        f"image type {', '.join(sorted(frozenset.union(*types)))}; take the series that it was made from, or convert "
+        "it to NIfTI if it is to be used as it is"
     )
 
 
