@@ -213,7 +213,7 @@ def test_weights_of_another_network_are_refused(bundles, tmp_path):
 
 
 def test_unknown_bundle(tmp_path):
-    with pytest.raises(FileNotFoundError, match="bundle 'dcaunet_sinapse' found neither in"):
+    with pytest.raises(FileNotFoundError, match="no bundle 'dcaunet_sinapse': neither"):
         deploy("dcaunet_sinapse", str(tmp_path), str(tmp_path / "out"))
 
 
