@@ -269,17 +269,17 @@ def _class_numbers(listed: CaseList, names: Sequence[str] | None, notes: list[st
                     f"({', '.join(names)}), and {', '.join(others.values())} is none of them. Say which class each "
                     'value is: "label_mapping": {"0": 0, ...}.'
                 )
+            image = next((case["image"] for part in PARTS for case in listed.parts[part]), "")
+            if is_picture(image):
+                raise ValueError(
+                    f"monai_ext: datalist {listed.file}: its labels number the classes otherwise than the model does "
+                    f"({', '.join(names)}), and masks of pictures are not mapped. Write the classes into the masks."
+                )
             mapping = {0: 0, **same}
             notes.append("label values are matched to the model's classes by the names in the list.")
         elif others:
             told = ", ".join(f"{value} {name!r}" for value, name in others.items())
             notes.append(f"the list's labels have {told:.300}, the model's classes are {', '.join(names)}.")
-    image = next((case["image"] for part in PARTS for case in listed.parts[part]), "")
-    if mapping and is_picture(image) and any(value != number for value, number in mapping.items()):
-        raise ValueError(
-            f"monai_ext: datalist {listed.file}: masks of pictures are not mapped to other classes "
-            f"({ {v: n for v, n in mapping.items() if v != n}!r:.100}). Write the classes into the masks."
-        )
     return mapping
 
 

@@ -33,6 +33,7 @@ EXPECTED = (
     "folders imagesTr and labelsTr"
 )
 MAX_NAME = 64
+WHITE = (255, 65535)  # what masks of one class have for class 1
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,10 @@ def read_list(file: str | os.PathLike, folder: str | os.PathLike | None = None) 
     else:
         parts, unlabelled = _listed_parts(where, content, listed, base)
     first = next((case for cases in parts.values() for case in cases), None)
-    if len(channels) > 1 and not (first and is_picture(first["image"]) and len(channels) in (3, 4)):
+    pictures = first is not None and is_picture(first["image"])
+    if pictures and len(names) == 1:
+        names = {1 if number in WHITE else number: name for number, name in names.items()}
+    if len(channels) > 1 and not (pictures and len(channels) in (3, 4)):
         raise ValueError(
             f"{where}: {len(channels)} channels ({', '.join(channels)}); a network here takes one. Make a list of the "
             "files of one of them."
@@ -107,7 +111,8 @@ def read_list(file: str | os.PathLike, folder: str | os.PathLike | None = None) 
         notes.append(f"{path.name}: {cases} no label and cannot be evaluated on, left out: {few}.")
     _compare_counts(path, content, parts, len(unlabelled), notes)
     _tell_unused(path, content, listed, notes)
-    return CaseList(path, parts, names, _mapping(where, content), modality, tuple(notes))
+    told = tuple("".join(c if c.isprintable() else "?" for c in note) for note in notes)
+    return CaseList(path, parts, names, _mapping(where, content, pictures), modality, told)
 
 
 def listed_class_names(file: str | os.PathLike) -> list[str]:
@@ -388,14 +393,22 @@ def _modality(where: str, content: Mapping[str, Any]) -> tuple[str | None, list[
     return next((code for names in listed.values() for name in names if (code := modality_of(name))), None), channels
 
 
-def _mapping(where: str, content: Mapping[str, Any]) -> dict[int, int] | None:
+def _mapping(where: str, content: Mapping[str, Any], pictures: bool) -> dict[int, int] | None:
     mapping = content.get("label_mapping")
     if mapping is None:
         return None
     try:
-        return {whole_option(v, "a value", 0): whole_option(n, "a class", 0, 255) for v, n in mapping.items()}
+        found = {whole_option(v, "a value", 0): whole_option(n, "a class", 0, 255) for v, n in mapping.items()}
     except (AttributeError, ValueError) as e:
         raise ValueError(f'{where}: label_mapping is {mapping!r:.200}, expected {{"value": class}}.') from e
+    if not pictures:
+        return found
+    if any(number != (1 if value in WHITE else value) for value, number in found.items()):
+        raise ValueError(
+            f"{where}: label_mapping is {mapping!r:.200}, but masks of pictures are not mapped. Write the classes into "
+            "the masks."
+        )
+    return None
 
 
 def _compare_counts(
