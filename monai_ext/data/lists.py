@@ -166,8 +166,8 @@ def _listed(where: str, content: Mapping[str, Any]) -> dict[str, list[Any]]:
     if content.get("test") and content.get("testing"):
         raise ValueError(f'{where}: has "test" and "testing". Keep one.')
     for key, value in content.items():
-        cases = isinstance(value, list) and any(isinstance(case, dict) and "image" in case for case in value)
-        if cases and key not in (*PARTS, "testing"):
+        has_cases = isinstance(value, list) and any(isinstance(case, dict) and "image" in case for case in value)
+        if has_cases and key not in (*PARTS, "testing"):
             raise ValueError(
                 f"{where}: {key!r} holds cases, expected them in {', '.join(PARTS)}. Rename it, or remove it."
             )
@@ -226,7 +226,7 @@ def _entry(where: str, part: str, i: int, entry: Any) -> dict[str, Any]:
     files = [image, *([] if label in (None, "", []) and part == "test" else labels)]
     if not all(isinstance(name, str) and name and "\0" not in name for name in files):
         raise ValueError(f'{where}: {part}[{i}] is {entry!r:.200}, expected {{"image": "file", "label": "file"}}.')
-    if len(labels) > 1 and not is_picture(labels[0]):
+    if len(labels) > 1 and not is_picture(str(labels[0])):
         raise ValueError(
             f"{where}: {part}[{i}] has {len(labels)} label files; several are united for pictures only. Give "
             "one volume."
@@ -293,9 +293,9 @@ def _nnunet_parts(
     if isinstance(content.get("dataset"), dict):
         for i, (name, files) in enumerate(content["dataset"].items()):
             given = files if isinstance(files, dict) else {}
-            case = _entry(where, "dataset", i, {"image": given.get("images"), "label": given.get("label")})
-            label = str(base / case["label"])
-            parts["training"].append({"image": str(base / case["image"]), "label": label, "case_id": str(name)})
+            pair = _entry(where, "dataset", i, {"image": given.get("images"), "label": given.get("label")})
+            label = str(base / pair["label"])
+            parts["training"].append({"image": str(base / pair["image"]), "label": label, "case_id": str(name)})
         return parts, []
     if not isinstance(ending, str) or not ending.startswith("."):
         raise ValueError(f'{where}: "file_ending" is {ending!r:.100}, expected text such as ".nii.gz".')
