@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.data.utils import affine_to_spacing
 from monai.utils import ImageMetaKey, MetaKeys, convert_to_tensor, ensure_tuple
 from tqdm.auto import tqdm
 
@@ -25,9 +24,10 @@ from monai_ext.data import (
     load_datalist,
     read_list,
 )
+from monai_ext.data.files.affines import voxel_ml
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.lists import PARTS
-from monai_ext.transforms import MapLabelsd, unlike_modality
+from monai_ext.transforms import MapLabelsd, unlike_modality, unlike_patient
 from monai_ext.utils import VOLUME_MODALITIES, modality_of, whole_numbers, whole_option
 
 __all__ = ["DataCheck", "check_dataset"]
@@ -163,14 +163,19 @@ def _check_case(
             whole_numbers(codes, case["label"]).astype(np.int64), meta={ImageMetaKey.FILENAME_OR_OBJ: case["label"]}
         )
         label = MapLabelsd("label", num_classes, cases["label_mapping"])({"label": named})["label"].numpy()
-        unit = float(np.prod(affine_to_spacing(meta[MetaKeys.AFFINE]))) / 1000
+        unit = voxel_ml(meta[MetaKeys.AFFINE])
     values = convert_to_tensor(image)
     low, high = torch.aminmax(values)
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise ValueError(f"{case['image']}: holds values that are not finite (NaN or infinity).")
     if low == high:
         raise ValueError(f"{case['image']}: every value is {low.item():g}; there is no image.")
-    if modality and (reason := unlike_modality(values, modality)):
+    reason = None
+    if modality:
+        if not found.pictures:
+            reason = unlike_patient(meta[MetaKeys.AFFINE], image.shape)
+        reason = reason or unlike_modality(values, modality)
+    if reason:
         found.notes.append(f"{case['image']}: does not look like {modality}: {reason}")
     counts = np.bincount(label.ravel(), minlength=num_classes)[1:].tolist()
     if not any(counts):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch.distributed as dist
 
 from monai_ext.data.datasets import DATASETS, Cohort, DatasetInfo
+from monai_ext.data.files.affines import largest_shift, spacing_of
 from monai_ext.data.files.picture_reader import check_picture_pair, is_picture
 from monai_ext.data.files.volume_reader import read_geometry
 from monai_ext.data.lists import PARTS, CaseList, read_list
@@ -306,9 +306,8 @@ def check_pair(case: dict[str, Any]) -> None:
             f"{'x'.join(map(str, shape))}. Get the pair again, or leave case {case['case_id']} out with --exclude."
         )
     # a shift of a tenth of a voxel anywhere in the volume is beyond rounding
-    corners = np.array(np.meshgrid(*([0, n] for n in shape), [1], indexing="ij")).reshape(4, -1)
-    shift = np.abs((affine - label_affine) @ corners).max()
-    if shift > 0.1 * np.linalg.norm(affine[:3, :3], axis=0).min():
+    shift = largest_shift(affine, label_affine, shape)
+    if shift > 0.1 * spacing_of(affine).min():
         raise ValueError(
             f"monai_ext: {case['label']}: its affine places voxels up to {shift:.3g} mm away from those of "
             f"{Path(case['image']).name}. Get the pair again, or leave case {case['case_id']} out with --exclude."
