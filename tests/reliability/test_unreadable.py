@@ -57,9 +57,7 @@ def test_each_readable_case_comes_once(tmp_path, workers, bad):
         assert [name.rpartition("/")[2] for name in seen] == names
         assert [name.rpartition("/")[2] for name, _ in loader.failed] == [f"scan{k}.nii.gz" for k in bad]
     if bad:
-        with pytest.raises(
-            UnreadableCasesError, match=f"^monai_ext: {len(bad)} of 7 cases failed: .*cut off"
-        ):
+        with pytest.raises(UnreadableCasesError, match=f"^monai_ext: {len(bad)} of 7 cases failed: .*cut off"):
             loader.raise_failed()
     else:
         loader.raise_failed()
