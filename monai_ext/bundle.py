@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 # configs name these here
 from monai_ext.utils.errors import end_with_plain_error, plain_cause
 from monai_ext.utils.json_files import read_json
+from monai_ext.utils.knobs import KNOBS, as_json, knob_value
 from monai_ext.utils.switches import flag
 
 if TYPE_CHECKING:
@@ -30,19 +31,25 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigParser, ConfigWorkflow
 
 __all__ = [
+    "KNOBS",
     "Bundle",
     "Running",
     "bundle_root",
+    "check_knobs",
     "collection",
     "end_with_plain_error",
     "find_bundle",
     "flag",
     "folder_for",
+    "knob_value",
     "known_bundles",
     "literal",
     "mixed_precision",
+    "note_trained_with",
     "plain_cause",
     "running",
+    "stamp",
+    "trained_with",
     "use_device",
 ]
 
@@ -328,6 +335,20 @@ class Bundle:
                 raise ValueError(f"monai_ext: bundle {self.name} has no knob {knob!r}.{hint}")
         return {"bundle_root": literal(str(self.folder)), **{knob: literal(value) for knob, value in knobs.items()}}
 
+    @property
+    def trained_with(self) -> dict[str, Any]:
+        """What the preprocessing of its weights was, see :func:`trained_with`; an export has it in its metadata."""
+        if self.exported and isinstance(noted := self.metadata.get("trained_with"), Mapping):
+            return _checked(noted, self.exported)
+        return trained_with(self.weights)
+
+    def default(self, knob: str, name: str = "train") -> Any:
+        """The recipe's value of a knob, which weights may have another of (``as_trained`` in the config)."""
+        from monai.bundle import ConfigParser
+
+        given = self.config(name).get(knob)
+        return ConfigParser({"as_trained": {}, knob: given}).get_parsed_content(knob)
+
     def mixed_precision(self, device: str | torch.device) -> bool:
         """Whether its inference computes in mixed precision there: on a GPU, unless ``amp`` is false."""
         return mixed_precision(self.config("inference").get("amp", False), device)
@@ -383,10 +404,12 @@ class Running:
     Attributes:
         parser: of its config, overrides included.
         folders: of its config files, the first file's first.
+        exported: the weights that a command of MONAI's exports, if it does.
     """
 
     parser: ConfigParser
     folders: tuple[Path, ...]
+    exported: Path | None = None
 
     @property
     def bundle(self) -> Path | None:
@@ -395,7 +418,7 @@ class Running:
         return next((root for root in roots if root is not None), None)
 
 
-def running() -> Running | None:
+def running(warn: bool = True) -> Running | None:
     """The workflow or command of MONAI's that this code is called from; None, and a warning, if there is none.
 
     MONAI hands neither the name of a config nor its content to what the config calls, so the callers are looked
@@ -404,6 +427,7 @@ def running() -> Running | None:
     monai = sys.modules.get("monai.bundle")  # without it nothing is being run
     parser: ConfigParser | None = None
     folders: list[Path] = []
+    exported: Path | None = None
     for names in _callers() if monai else ():
         owner, candidate = names.get("self"), names.get("parser")
         files = names.get("config_file_", names.get("config_file"))
@@ -414,12 +438,15 @@ def running() -> Running | None:
             candidate = owner
         elif names["__name__"] == "monai.bundle.scripts" and files:
             folders += [Path(file).parent for file in _listed(files)]
+            if isinstance(weights := names.get("ckpt_file_"), (str, os.PathLike)):
+                exported = Path(weights)
         if parser is None and isinstance(candidate, monai.ConfigParser):  # type: ignore[union-attr]
             parser = candidate
     if parser is None:
-        logger.warning("monai_ext: the config that is being run could not be told.")
+        if warn:
+            logger.warning("monai_ext: the config that is being run could not be told.")
         return None
-    return Running(parser, tuple(dict.fromkeys(folders)))
+    return Running(parser, tuple(dict.fromkeys(folders)), exported)
 
 
 def _listed(files: Any) -> list[str]:
@@ -524,3 +551,174 @@ def use_device(device: str | int | torch.device) -> None:
     chosen = torch.device(device)
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
+
+
+# knobs that preprocessing depends on: what weights were trained with is what they are used with
+PREPROCESSING = ("image_size", "intensity_window")
+_STAMP = "monai_ext"  # key in a state_dict's metadata, which PyTorch keeps in the file and loading ignores
+
+
+def stamp(state_dict: Any, trained_with: Mapping[str, Any]) -> Any:
+    """Write into a network's ``state_dict`` what its preprocessing was, so that it travels with the weights.
+
+    It goes where PyTorch keeps the versions of modules: inside the file, and no key of the ``state_dict``.
+
+    Args:
+        state_dict: what ``network.state_dict()`` gave; changed in place.
+        trained_with: knob -> value, plain ones, such as ``{"image_size": [224, 224]}``.
+    """
+    if trained_with and hasattr(state_dict, "_metadata"):
+        plain = {knob: list(v) if isinstance(v, (tuple, list)) else v for knob, v in trained_with.items()}
+        state_dict._metadata.setdefault("", {})[_STAMP] = plain
+    return state_dict
+
+
+def note_trained_with() -> None:
+    """Write what the weights were trained with into the metadata of the model that is being exported.
+
+    The network of an ``inference.json`` requires it, since MONAI's ``ckpt_export`` looks at nothing else. Without an
+    export there is nothing to do.
+    """
+    run = running(warn=False)
+    if run is not None and run.exported is not None and (noted := trained_with(run.exported)):
+        run.parser.get().setdefault("_meta_", {})["trained_with"] = noted
+
+
+def trained_with(weights: str | os.PathLike | Sequence[str | os.PathLike] | None) -> dict[str, Any]:
+    """What the preprocessing of weights was when they were trained: knob -> value.
+
+    It is in the weights file; of files older than that, in ``run_training.json`` beside it, or in the bundle's
+    ``eval`` if that record is of the training that made them. Empty where nothing is known. ``evaluate.json`` and
+    ``inference.json`` take their ``image_size`` and ``intensity_window`` from it.
+
+    Args:
+        weights: a weights file, or those of an ensemble.
+
+    Raises:
+        ValueError: if the members of an ensemble differ, or a file holds values that no knob can have.
+
+    Examples::
+
+        >>> trained_with("runs/first/model.pt")
+        {'image_size': [96, 96], 'intensity_window': [-125, 275]}
+    """
+    paths = [weights] if isinstance(weights, (str, os.PathLike)) else list(weights or [])
+    merged: dict[str, Any] = {}
+    origin: dict[str, Any] = {}
+    for path in paths:
+        for knob, value in _trained_with(Path(path)).items():
+            if merged.setdefault(knob, value) != value:
+                raise ValueError(
+                    f"monai_ext: {path}: trained with {knob} {value}, but {origin[knob]} with {merged[knob]}. Weights "
+                    "of different preprocessing cannot be averaged."
+                )
+            origin.setdefault(knob, path)
+    return merged
+
+
+def _trained_with(path: Path) -> dict[str, Any]:
+    found: Any = None
+    if path.is_file():
+        import torch
+
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        except Exception:  # who loads the weights says what is wrong with them
+            state = None
+        for _ in range(2):  # a state_dict, or one under "model" or "state_dict"
+            found = found or getattr(state, "_metadata", {}).get("", {}).get(_STAMP)
+            state = state.get("model", state.get("state_dict")) if isinstance(state, Mapping) else None
+    if found is None:
+        found = _trained_config(path)
+    return _checked(found, path) if isinstance(found, Mapping) else {}
+
+
+def _checked(found: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    """Of what a file notes, the knobs that preprocessing depends on."""
+    kept = {knob: found[knob] for knob in PREPROCESSING if found.get(knob) is not None}
+    for knob, value in kept.items():
+        try:
+            kept[knob] = KNOBS[knob](value)
+        except ValueError as e:
+            raise ValueError(f"monai_ext: {source}: trained with {knob} {value!r}, expected {e}.") from None
+    return kept
+
+
+def _trained_config(weights: Path) -> dict[str, Any] | None:
+    """The values that the record of the training that made these weights has, of weights older than their stamp."""
+    beside = weights.with_name("run_training.json")
+    in_bundle = weights.parent.parent / "eval" / "run_training.json"
+    cases = weights.with_suffix(".cases.json")
+    try:
+        if beside.is_file():
+            record = read_json(beside, "record")
+        elif in_bundle.is_file() and cases.is_file():
+            record = read_json(in_bundle, "record")
+            if record["cases"] != read_json(cases, "training cases")["cases"]:
+                return None  # of another training
+        else:
+            return None
+        # an expression is the recipe's own
+        return {k: v for k in PREPROCESSING if not isinstance(v := record["config"].get(k), str)}
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        logger.warning("monai_ext: %s: no record of a training (%s).", weights.parent, e)
+        return None
+
+
+def check_knobs(parser: ConfigParser | None = None) -> None:
+    """Make of each knob of a run what it is used as, or refuse it in one line. Configs call it in ``initialize``.
+
+    MONAI hands on what a command line gave: a text for ``true``, a number for a folder called 7. A knob that the
+    weights were trained with another value of is told in the log.
+
+    Args:
+        parser: of the config; by default that of the run.
+
+    Raises:
+        ValueError: for a value that a knob cannot have; knob, value and what is expected are named.
+    """
+    if parser is None:
+        run = running()
+        if run is None:
+            return
+        parser = run.parser
+    changed = False
+    for knob in KNOBS:
+        given = parser.get(knob)
+        if knob not in parser or (isinstance(given, str) and given.startswith(("$", "@", "%"))):
+            continue  # the recipe's own
+        value = knob_value(knob, given)
+        if knob == "image_size":
+            _check_axes(value, parser)
+        if type(value) is not type(given) or value != given:
+            parser[knob] = literal(value)
+            changed = True
+    if changed:
+        parser.parse(reset=True)  # MONAI forgets what it has parsed when a value is set
+    if "as_trained" in parser:
+        for knob, value in parser.get_parsed_content("as_trained").items():
+            used = parser.get_parsed_content(knob) if knob in parser else value
+            if _same_size(used) != _same_size(value):
+                logger.warning(
+                    "monai_ext: --%s %s is given, but the weights were trained with %s.",
+                    knob,
+                    as_json(used),
+                    as_json(value),
+                )
+
+
+def _check_axes(size: int | list[int] | None, parser: ConfigParser) -> None:
+    """One side where the recipe has one, else one for each axis."""
+    axes = parser.get("network_def#spatial_dims", 2)
+    root = Path(parser.get_parsed_content("bundle_root")) if "bundle_root" in parser else None
+    recipe = Bundle(root).default("image_size") if root is not None and _is_bundle(root) else None
+    if isinstance(size, list) and isinstance(recipe, int):
+        raise ValueError(f"monai_ext: --image_size {as_json(size)}: expected one whole number, the longer side.")
+    if isinstance(size, list) and isinstance(axes, int) and len(size) not in (1, axes):
+        raise ValueError(f"monai_ext: --image_size {as_json(size)}: expected one whole number, or {axes}.")
+
+
+def _same_size(value: Any) -> Any:
+    """One number for all axes, or that number for each: the same."""
+    sides = list(value) if isinstance(value, (list, tuple)) else [value]
+    return sides[0] if len(set(sides)) == 1 else sides

@@ -23,7 +23,7 @@ import monai_ext
 from monai_ext.bundle import Bundle, literal
 from monai_ext.data import CaseLoader, find_images, find_pictures
 from monai_ext.data.case_loader import raise_failed
-from monai_ext.data.files.finding import LABEL, walk
+from monai_ext.data.files.case_finder import LABEL, walk
 from monai_ext.data.files.fingerprint import hash_file
 from monai_ext.data.files.label_notes import LabelNote, note_label, noted_labels
 from monai_ext.data.files.picture_reader import is_picture

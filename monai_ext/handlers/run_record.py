@@ -7,19 +7,17 @@ import logging
 import os
 import platform
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigWorkflow
 from monai.utils import ensure_tuple
 
 import monai_ext
-from monai_ext.bundle import known_bundles
+from monai_ext.bundle import literal, running
 from monai_ext.data import is_phantom
 from monai_ext.data.files.fingerprint import fingerprint
 from monai_ext.utils import read_json, write_json
@@ -129,15 +127,16 @@ class RunRecord:
 
     def record(self) -> dict[str, Any]:
         """What ``run_<kind>.json`` holds."""
-        workflow = next(_workflows(), None)
-        if workflow is None:
-            logger.warning("monai_ext: the record of this run holds no config: it was not started by monai.bundle.")
-        config = None if workflow is None else _plain(workflow.parser.config)
+        run = running()
+        config = None if run is None else _plain(run.parser.get())
         name = None
-        if workflow is not None and config is not None:
+        if run is None or config is None:
+            logger.warning("monai_ext: run_%s.json has no config; this run cannot be started again from it.", self.kind)
+        else:
             config.pop("_meta_", None)
-            name = _bundle_name(workflow.parser.get_parsed_content("bundle_root")) if "bundle_root" in config else None
-            if name is not None:
+            root = run.parser.get_parsed_content("bundle_root") if "bundle_root" in config else run.bundle
+            if root is not None and Path(root, "configs", "metadata.json").is_file():
+                name = Path(root).resolve().name
                 config["bundle_root"] = f"$monai_ext.bundle_root({name!r})"
         world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         return {
@@ -163,26 +162,13 @@ class RunRecord:
         return bool(cases) and is_phantom(str(cases[0]["image"]))
 
 
-def _workflows() -> Iterator[ConfigWorkflow]:
-    """The bundle's run that this code is called from: MONAI hands its config to no handler."""
-    frame = sys._getframe()
-    while frame := frame.f_back:  # type: ignore[assignment]
-        if isinstance(workflow := frame.f_locals.get("self"), ConfigWorkflow):
-            yield workflow
-
-
-def _bundle_name(root: str) -> str | None:
-    folder = Path(root).resolve()
-    return next((name for name, known in known_bundles().items() if known.resolve() == folder), None)
-
-
 def _plain(value: Any) -> Any:
     """As JSON has it; what it cannot hold as text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else literal(str(value))
 
 
 def _commit() -> str | None:
