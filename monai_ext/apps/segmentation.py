@@ -197,11 +197,12 @@ class _Keeper:
 
     def run(self, workflow: ConfigWorkflow) -> list[tuple[str, str]]:
         """Run to the end; returns the cases that failed."""
+        workflow.parser["run"] = ["$@evaluator.run()"]  # the config's own raises what failed, which is returned here
         workflow.initialize()
         self.loader: CaseLoader = workflow.parser.get_parsed_content("dataloader")
         evaluator = workflow.parser.get_parsed_content("evaluator")
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, self.keep)
-        evaluator.run()  # the config's own run would raise what failed, which is returned here
+        workflow.run()
         hidden = str(self.folder) + os.sep
         return [(name, reason.replace(hidden, str(self.parent) + os.sep)) for name, reason in self.loader.failed]
 
