@@ -125,7 +125,9 @@ def _check_case(
     else:
         image, meta = VolumeReader().get_data([case["image"]])
         codes, _ = VolumeReader().get_data([case["label"]])
-        named = MetaTensor(whole_numbers(codes, case["label"]).astype(np.int64), meta={ImageMetaKey.FILENAME_OR_OBJ: case["label"]})
+        named = MetaTensor(
+            whole_numbers(codes, case["label"]).astype(np.int64), meta={ImageMetaKey.FILENAME_OR_OBJ: case["label"]}
+        )
         label = MapLabelsd("label", num_classes, cases["label_mapping"])({"label": named})["label"].numpy()
         unit = float(np.prod(affine_to_spacing(meta[MetaKeys.AFFINE]))) / 1000
     values = convert_to_tensor(image)

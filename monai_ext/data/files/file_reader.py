@@ -44,4 +44,8 @@ def files_at(path: str | os.PathLike, accepts: Callable[[str], bool]) -> list[di
         return [{"image": str(root)}]
     if not root.is_dir():
         raise FileNotFoundError(f"monai_ext: {root}: no such file or folder.")
-    return [{"image": str(p)} for p in sorted(root.iterdir()) if not p.name.startswith(".") and accepts(p.name) and p.is_file()]
+    return [
+        {"image": str(p)}
+        for p in sorted(root.iterdir())
+        if not p.name.startswith(".") and accepts(p.name) and p.is_file()
+    ]

@@ -298,7 +298,9 @@ def _check_stored(path: str, picture: Image.Image) -> None:
     if picture.format == "TIFF":
         stored = _tag(path, picture, 277)[0]
         if stored != channels:
-            raise unusable(path, f"{stored} channels, of which {stored - channels} without a meaning", "Save it as RGB.")
+            raise unusable(
+                path, f"{stored} channels, of which {stored - channels} without a meaning", "Save it as RGB."
+            )
         if bits == 8 and 2 in _tag(path, picture, 339):
             raise unusable(path, "signed values of 8 bits, expected unsigned ones", "Save it as 8-bit grey.")
         if bits > 8 and _tag(path, picture, 262)[0] == 0:

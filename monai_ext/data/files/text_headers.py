@@ -41,7 +41,7 @@ IN_MM = "Multiply its spacing and origin so that they are in mm, and say so in i
 AGAIN = "Save it again, as one file packed with gzip (3D Slicer and ITK-SNAP do so)."
 FROM_DICOM = "Convert it again from the original DICOM series."
 ONE_VALUE = "Save the one that is meant as a file of its own."
-NUMBERED = re.compile(r"([^%]*%0?[1-9]?d[^%]*?) +(\d{1,6}) +(\d{1,6}) +(\d{1,6})(?: +\d)?")
+NUMBERED = re.compile(r"([^%\s]*%0?[1-9]?d[^%\s]*) +(\d{1,6}) +(\d{1,6}) +(\d{1,6})(?: +\d)?")
 
 
 @dataclass(frozen=True)
