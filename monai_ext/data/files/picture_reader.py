@@ -437,5 +437,5 @@ def _unreadable(path: str, reason: object) -> ValueError:
     lines = str(reason).strip().splitlines()
     return ValueError(
         f"monai_ext: {path}: cannot be read ({lines[-1] if lines else type(reason).__name__}). The file is damaged, cut "
-        "off, or of a kind that is not read; get it again, or save it as PNG of 8 bits."
+        "off, or no picture of a kind that is read; get it again, or save it as PNG of 8 bits."
     )

@@ -617,9 +617,9 @@ REFUSED = {
     "tiff colour, real": (
         "a.tif",
         tiff(DEEP_COLOUR.astype(np.float32), photometric="rgb"),
-        "of a kind that is not read",
+        "or no picture of a kind that is read",
     ),
-    "tiff 64": ("a.tif", tiff(GREY.astype(np.float64)), "of a kind that is not read"),
+    "tiff 64": ("a.tif", tiff(GREY.astype(np.float64)), "or no picture of a kind that is read"),
     "tiff signed 8": ("a.tif", tiff(GREY.astype(np.int8)), "signed values of 8 bits"),
     "tiff white is zero, 16": ("a.tif", tiff(DEEP, photometric="miniswhite"), "16 bits"),
     "tiff of two greys": (
