@@ -178,7 +178,8 @@ def test_force_and_overwrite(cli, weights, tmp_path):
     image = volume(1)[0]
     source = save(tmp_path / "mr.nii.gz", image - image.min())
     assert segment(cli, "dcaunet_synapse", source, tmp_path / "out", weights, "--force")[0] == 0
-    assert "there already" in segment(cli, "dcaunet_synapse", source, tmp_path / "out", weights, "--force")[0]
+    again = ("dcaunet_synapse", source, tmp_path / "out", weights, "--force", "--mirror", "true")
+    assert "there already" in segment(cli, *again)[0]
     status, _ = segment(cli, "dcaunet_synapse", source, tmp_path / "out", weights, "--force", "--overwrite")
     assert status == 0
 

@@ -207,9 +207,18 @@ class TestCalls:
         assert capsys.readouterr().err == ""
 
     def test_devices_by_name(self):
-        volume, network = make_volume(1, 1, 9, 9, 2), make_network()
-        expected = SliceBatchInferer((8, 8))(volume, network)
-        assert torch.equal(SliceBatchInferer((8, 8), sw_device="cpu", device="cpu")(volume, network), expected)
+        """The meta device stands for one that is not the default: slices go there, and the result is made there."""
+        volume, network, seen = make_volume(1, 1, 9, 9, 2), make_network(), []
+
+        def elsewhere(x: torch.Tensor) -> torch.Tensor:
+            seen.append(x.device.type)
+            return network(torch.zeros(x.shape, dtype=volume.dtype))
+
+        labels = SliceBatchInferer(None, sw_device="meta", device="meta")(volume, elsewhere)
+        assert set(seen) == {"meta"} and labels.device.type == "meta" and labels.shape == (1, 1, 9, 9, 2)
+        seen.clear()
+        assert SliceBatchInferer(None, sw_device="meta")(volume, elsewhere).device.type == "cpu"
+        assert set(seen) == {"meta"}
 
     def test_halves_the_batch_when_memory_is_short(self):
         network, sizes = make_network(), []

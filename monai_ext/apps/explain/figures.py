@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from monai.bundle import ConfigParser
 
-from monai_ext.bundle import find_bundle
+from monai_ext.bundle import Bundle, check_knobs
 from monai_ext.data import is_phantom
 from monai_ext.networks import load_weights
 from monai_ext.networks.blocks import CrossStageAttentionResidual, DifferentialCrossAttention
@@ -37,7 +36,7 @@ def explain(
     at: Sequence[int] | None = None,
     **knobs: Any,
 ) -> Path:
-    """Draw what a bundle's network looked at in one image, or one axial slice of a volume.
+    """Draw what a bundle's network looked at in one image, or one slice of a volume.
 
     XAttnRes networks: what each read took from each source. DCAU-Net: the two attention maps of one position, and their
     difference, in the last layer of each stage (``attention_maps`` gives all).
@@ -47,7 +46,7 @@ def explain(
         input: an image that the bundle segments.
         output: the figure to write: .png, .svg or .pdf.
         checkpoint: weights instead of the bundle's own.
-        slice: of a volume, counted from the feet; by default the one with the largest prediction.
+        slice: of a volume, counted from the feet in axial ones; by default the one with the largest prediction.
         at: row and column of the position, in pixels of the network's input; by default inside the largest prediction.
         knobs: values for the bundle's ``inference.json``.
 
@@ -58,21 +57,20 @@ def explain(
         FileNotFoundError: for a bundle, an image or weights that are not there.
         ValueError: for a network without such blocks, or a slice or position outside the image.
     """
-    folder = find_bundle(bundle)
+    found = Bundle.find(bundle)
     if Path(output).suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"monai_ext: {output}: expected a figure's name, ending in .png, .svg or .pdf.")
-    parser = ConfigParser(ConfigParser.load_config_file(folder / "configs" / "inference.json"))
-    parser["bundle_root"] = str(folder)
-    for name, value in knobs.items():
-        parser[name] = value
+    weights = found.weights if checkpoint is None else checkpoint
+    parser = found.parser("inference", ckpt_path=str(weights), **knobs)
+    check_knobs(parser)
     network = parser.get_parsed_content("network").eval()
     kinds = {type(module) for module in network.modules()}
     if not kinds & {CrossStageAttentionResidual, DifferentialCrossAttention}:
         raise ValueError(
-            f"monai_ext: {folder.name}: {type(network).__name__} has neither XAttnRes reads nor DCAU-Net's "
+            f"monai_ext: {found.name}: {type(network).__name__} has neither XAttnRes reads nor DCAU-Net's "
             "differential attention; explain draws these two."
         )
-    load_weights(network, checkpoint or parser.get_parsed_content("ckpt_path"))
+    load_weights(network, weights if checkpoint is not None else found.require_weights())
     image = parser.get_parsed_content("preprocessing")({"image": str(input)})["image"].as_tensor()
     size = parser.get_parsed_content("image_size")
     stack = image.movedim(-1, 0) if image.dim() == 4 else image[None]  # slices, or the one picture
@@ -87,7 +85,7 @@ def explain(
     x, label = inputs[index : index + 1].to(device), labels[index]
     where = Path(input).name + (f", slice {index}" if image.dim() == 4 else "")
     title = f"{type(network).__name__}, {where}" + (f" ({PHANTOM_NOTE})" if is_phantom(str(input)) else "")
-    # a slice's first axis runs to the patient's left, so it lies across; a picture's runs down
+    # a slice's first axis lies across, see slice_orientation; a picture's runs down
     turn = image.dim() == 4
     if CrossStageAttentionResidual in kinds:
         figure = _draw_reads(source_weights(network, x), x, label, turn, title)
@@ -138,7 +136,7 @@ def _draw_reads(reads: list[SourceWeights], x: torch.Tensor, label: torch.Tensor
             axes.axis("on")
         row[1].set_ylabel(f"{read.name}\n{'x'.join(map(str, read.weights.shape[1:]))}", fontsize=6)
     figure.colorbar(shown, ax=grid.ravel().tolist(), shrink=0.4, label="weight of the source; its mean above")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title, fontsize=9, parse_math=False)
     return figure
 
 
@@ -162,7 +160,7 @@ def _draw_attention(
             axes.set_title(f"{text}, {'x'.join(map(str, values.shape))} keys", fontsize=6)
             axes.axis("on")
         row[1].set_ylabel(layer.name, fontsize=5)
-    figure.suptitle(f"{title}: what + attends to, mean over heads", fontsize=9)
+    figure.suptitle(f"{title}: what + attends to, mean over heads", fontsize=9, parse_math=False)
     return figure
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from monai_ext.data import MaskReader, VolumeReader
 from monai_ext.data.files.guards import damaged, unusable
 from monai_ext.data.files.picture_reader import is_picture
+from monai_ext.data.splits import evenly_spread
 from monai_ext.utils import whole_numbers
 
 __all__ = ["own_cases", "split_cases"]
@@ -62,7 +63,7 @@ def split_cases(cases: Sequence[dict[str, str]], share: float) -> dict[str, list
     if not 0 <= share < 1:
         raise ValueError(f"monai_ext: val_split must be at least 0 and below 1, got {share}.")
     count = min(len(cases) - 1, max(1, round(share * len(cases)))) if share else 0
-    kept = {(2 * k + 1) * len(cases) // (2 * count) for k in range(count)}
+    kept = evenly_spread(len(cases), count)
     return {
         "training": [case for i, case in enumerate(cases) if i not in kept],
         "validation": [case for i, case in enumerate(cases) if i in kept],

@@ -27,9 +27,8 @@ def label(
         port: port to listen on.
         app: folder for what the server keeps, such as fine-tuned weights; by default .monailabel in the studies.
     """
-    from monai_ext.apps.bundle_folders import bundle_folders
     from monai_ext.apps.label.dicom_studies import convert_series
-    from monai_ext.apps.label.folder import prepare_app
+    from monai_ext.apps.label.folder import chosen_bundles, prepare_app
 
     if importlib.util.find_spec("monailabel") is None:
         raise ValueError(
@@ -43,7 +42,7 @@ def label(
     if not remote and not folder.is_dir():
         raise FileNotFoundError(f"monai_ext: {studies}: no such folder of studies.")
     home = Path(app).expanduser() if app is not None else folder / ".monailabel"
-    found = bundle_folders(bundles)
+    found = chosen_bundles(bundles)
     prepare_app(home, found)
     if not remote:
         convert_series(folder)

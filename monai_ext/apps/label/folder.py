@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from monai_ext.bundle import Bundle
 from monai_ext.utils import replacing
 
-__all__ = ["prepare_app"]
+__all__ = ["chosen_bundles", "prepare_app"]
 
 # Label looks for a class in main.py; everything else is in the library
 MAIN = """\
@@ -22,7 +23,39 @@ from monai_ext.apps.label.app import BundleApp  # noqa: E402, F401
 """
 
 
-def prepare_app(app: Path, bundles: Mapping[str, Path]) -> None:
+def chosen_bundles(bundles: str | Sequence[str] | None = None) -> dict[str, Bundle]:
+    """Name -> bundle, every one of them with weights.
+
+    Args:
+        bundles: names or folders, separated by commas or in a list; None means all known ones that have weights.
+
+    Raises:
+        FileNotFoundError: if one is not there, or has no weights.
+        ValueError: if none is named, or two have one name.
+    """
+    if bundles is None:
+        found = {name: bundle for name, bundle in Bundle.known().items() if bundle.weights.is_file()}
+        if not found:
+            raise FileNotFoundError(
+                "monai_ext: no known bundle has weights (models/model.pt). Train one first, or name a folder with "
+                "--bundles."
+            )
+        return found
+    names = bundles.split(",") if isinstance(bundles, str) else [str(part) for part in bundles]
+    found = {}
+    for bundle in (Bundle.find(name.strip()) for name in names if name.strip()):
+        bundle.require_weights()
+        if bundle.name in found:
+            raise ValueError(
+                f"monai_ext: --bundles: {found[bundle.name].folder} and {bundle.folder} have one name. Serve one."
+            )
+        found[bundle.name] = bundle
+    if not found:
+        raise ValueError("monai_ext: --bundles names no bundle.")
+    return found
+
+
+def prepare_app(app: Path, bundles: Mapping[str, Bundle]) -> None:
     """Make, or bring up to date, the folder for ``monailabel start_server --app``.
 
     Configs are links, so a bundle that changes is served as it is. Weights are copied once: fine-tuning changes the
@@ -40,9 +73,9 @@ def prepare_app(app: Path, bundles: Mapping[str, Path]) -> None:
         served = app / "model" / name
         shutil.rmtree(served / "configs", ignore_errors=True)
         (served / "configs").mkdir(parents=True)
-        for config in sorted((bundle / "configs").iterdir()):
+        for config in sorted((bundle.folder / "configs").iterdir()):
             os.symlink(config.resolve(), served / "configs" / config.name)
         weights = served / "models" / "model.pt"
         if not weights.is_file():
             with replacing(weights) as temporary:
-                shutil.copyfile(bundle / "models" / "model.pt", temporary)
+                shutil.copyfile(bundle.require_weights(), temporary)

@@ -19,6 +19,7 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.others.generic import device_list, name_to_device
 
 from monai_ext.apps.label.cases import own_cases, split_cases
+from monai_ext.bundle import Bundle, knob_value, literal, trained_with
 from monai_ext.networks.weights import read_weights
 from monai_ext.utils import replacing
 
@@ -42,6 +43,7 @@ class BundleTraining(BundleTrainTask):
 
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         super().__init__(path, conf, load_strict=True)
+        self.bundle = Bundle(path)
 
     def config(self) -> dict[str, Any]:
         knobs = {name: self.bundle_config.get(name) for name in OPTIONS}
@@ -59,7 +61,9 @@ class BundleTraining(BundleTrainTask):
         work = Path(self.bundle_path, "training")  # beside models, so that a rename is all that is left to do
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        cases = own_cases(_saved(datastore), self._classes(), work)
+        cases = own_cases(
+            _saved(datastore), {name.lower(): value for value, name in self.bundle.channel_def.items()}, work
+        )
         parts = split_cases(cases, float(request["val_split"]))
         # each process takes its share of either part
         processes = max(1, min(self.processes(request), len(parts["training"]), len(parts["validation"])))
@@ -72,29 +76,28 @@ class BundleTraining(BundleTrainTask):
         shutil.rmtree(work)
         return {"studies": len(cases), "epochs": int(request["max_epochs"]), "weights": "model.pt"}
 
-    def _classes(self) -> dict[str, int]:
-        metadata = json.loads(Path(self.bundle_metadata_path).read_text(encoding="utf-8"))
-        channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-        return {name.lower(): int(value) for value, name in channels.items()}
-
     def _overrides(self, request: dict[str, Any], work: Path, validated: bool, processes: int) -> dict[str, Any]:
-        epochs = int(request["max_epochs"])
-        overrides: dict[str, Any] = {name: request[name] for name in OPTIONS if request[name] is not None}
-        overrides |= {
+        # what a request holds is checked before it reaches a config, where a text could be code
+        epochs = knob_value("epochs", request["max_epochs"], "max_epochs")
+        given = {name: knob_value(name, request[name]) for name in OPTIONS if request[name] is not None}
+        overrides: dict[str, Any] = {
+            **trained_with(self.bundle.weights),
+            **given,
             "bundle_root": self.bundle_path,
             "datalist": str(work / "datalist.json"),
             "split": "holdout" if validated else "paper",
             "output_dir": str(work),
             "ckpt_dir": str(work),
             "epochs": epochs,
-            "val_interval": min(epochs, int(overrides["val_interval"])),
+            "val_interval": min(epochs, given.get("val_interval", epochs)),
         }
         if processes == 1:  # of several, each takes a GPU of its own
-            overrides["device"] = f"$torch.device({name_to_device(request['device'])!r})"
+            overrides["device"] = knob_value("device", name_to_device(request["device"]))
         if request["pretrained"]:
-            overrides["first_weights"] = str(Path(self.bundle_path, "models", "model.pt"))
-            source = "train" if processes == 1 else "multi_gpu_train"
-            config = json.loads(Path(self.bundle_path, "configs", f"{source}.json").read_text(encoding="utf-8"))
+            overrides["first_weights"] = str(self.bundle.weights)
+        overrides = {knob: literal(value) for knob, value in overrides.items()}
+        if request["pretrained"]:
+            config = self.bundle.config("train" if processes == 1 else "multi_gpu_train")
             # into what DistributedDataParallel wraps, where it does
             loading = "$monai_ext.networks.load_weights(@network_def, @first_weights)"
             overrides["initialize"] = [*config["initialize"], loading]

@@ -16,7 +16,8 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from PIL import Image, UnidentifiedImageError
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from monai_ext.data.files.file_reader import FileReader, files_at
+from monai_ext.data.files.case_finder import find_cases
+from monai_ext.data.files.file_reader import FileReader
 from monai_ext.data.files.guards import is_note, require_file, stranger, unusable
 from monai_ext.utils import whole_numbers
 
@@ -205,16 +206,18 @@ def is_picture(path: str | os.PathLike) -> bool:
 
 
 def find_pictures(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The pictures at ``path`` as ``[{"image": ...}]``: one file, or a folder of files.
+    """One picture, or all below a folder; labels of ours are passed over.
+
+    Returns:
+        cases with ``image``, the path, and ``case_id``, the name of its label: see ``data.files.finding.find_cases``.
 
     Raises:
         FileNotFoundError: if there is no such path, or no picture in it.
+        ValueError: if two would have one name.
     """
-    files = files_at(path, is_picture)
-    if not files:
-        root = Path(path).expanduser()
-        raise FileNotFoundError(f"monai_ext: {root}: no picture found. Expected files ending in {', '.join(SUFFIXES)}.")
-    return files
+    if cases := find_cases(path, is_picture):
+        return cases
+    raise FileNotFoundError(f"monai_ext: {path}: no picture found. Expected files ending in {', '.join(SUFFIXES)}.")
 
 
 def check_picture_pair(case: dict[str, Any]) -> None:

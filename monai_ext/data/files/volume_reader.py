@@ -20,8 +20,10 @@ from isal import igzip
 from monai.utils import MetaKeys, SpaceKeys
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
-from monai_ext.data.files.dicom.series import has_series, read_series
-from monai_ext.data.files.file_reader import FileReader, files_at
+from monai_ext.data.files.affines import flip_lps, from_itk, largest_shift, spacing_of
+from monai_ext.data.files.case_finder import find_cases
+from monai_ext.data.files.dicom import holds_series, read_series, series_geometry
+from monai_ext.data.files.file_reader import FileReader
 from monai_ext.data.files.guards import check_promise, damaged, is_note, require_file, unusable
 from monai_ext.data.files.memory_order import c_ordered
 from monai_ext.data.files.text_headers import read_text_header
@@ -33,7 +35,6 @@ NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 ARRAYS = re.compile(r"(?P<file>.+\.(npz|h5))::(?P<array>\w+)$")  # slices of an npz glob, or an array of an h5 file
 SYNAPSE_ARRAYS = re.compile(r"case\d{4}(_slice|\.npy\.h5)")  # scaled by TransUNet; other files keep what they hold
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TRAILING = 1 << 24  # bytes behind the voxels that are read to reach the checksum of an archive
 GZIP = b"\x1f\x8b"
 MAGICS = {348: (344, b"n+1\0", nibabel.Nifti1Image), 540: (4, b"n+2\0", nibabel.Nifti2Image)}  # by the header's size
@@ -55,7 +56,7 @@ class VolumeReader(FileReader):
 
     Reads NIfTI (nibabel), versions 1 and 2, plain or packed with gzip whatever its name says; NRRD, 3D Slicer's
     ``.seg.nrrd`` of one layer among them, and MetaImage, raw or packed with gzip, in one file or with the voxels in
-    files beside the header; a folder with one DICOM series (SimpleITK); and preprocessed arrays as
+    files beside the header; a folder with one DICOM series (pydicom); and preprocessed arrays as
     TransUNet made them popular, named as ``FILE::ARRAY``: ``test_vol_h5/case0008.npy.h5::image``, or a pattern over the
     slices of a case, ``train_npz/case0005_slice*.npz::label``. These carry no geometry: voxels are taken as 1 mm and
     axes as stored. Images of Synapse, which TransUNet scaled to [0, 1] from [-125, 275] HU, are given back in HU.
@@ -87,11 +88,11 @@ def read_geometry(path: str) -> tuple[tuple[int, ...], np.ndarray]:
     header's. Errors are those of ``VolumeReader``.
     """
     if match := ARRAYS.match(path):
-        return _read_arrays(match["file"], match["array"], shape_only=True), LPS_TO_RAS.copy()
+        return _read_arrays(match["file"], match["array"], shape_only=True), flip_lps(np.eye(4))
     require_file(path, folder=True)
     if Path(path).is_dir():
-        array, affine = _read(path)
-        return array.shape, affine
+        shape, affine = series_geometry(path)
+        return shape, _checked_affine(path, affine)
     if path.lower().endswith(NIFTI):
         image = _nifti_header(path)
         if _starts_with(path, GZIP):
@@ -107,25 +108,25 @@ def is_volume(path: str | os.PathLike) -> bool:
 
 
 def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The volumes under ``path`` as ``[{"image": ...}]``: one file, a folder of files, or DICOM series folders.
+    """One volume, or all below a folder: files, and folders with a DICOM series; labels of ours are passed over.
+
+    Returns:
+        cases with ``image``, the path, and ``case_id``, the name of its label: see ``data.files.finding.find_cases``.
 
     Raises:
         FileNotFoundError: if there is no such path, or no volume in it.
+        ValueError: if two would have one name.
     """
-    if files := files_at(path, is_volume):
-        return files
-    root = Path(path).expanduser()
-    series = [d for d in [root, *sorted(p for p in root.iterdir() if p.is_dir())] if has_series(d)]
-    if not series:
-        raise FileNotFoundError(
-            f"monai_ext: {root}: no volume found. Expected files ending in {', '.join(NIFTI + ITK)}, or DICOM series."
-        )
-    return [{"image": str(d)} for d in series]
+    if cases := find_cases(path, is_volume, holds_series):
+        return cases
+    raise FileNotFoundError(
+        f"monai_ext: {path}: no volume found. Expected files ending in {', '.join(NIFTI + ITK)}, or DICOM series."
+    )
 
 
 def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
     if match := ARRAYS.match(path):
-        return _read_arrays(match["file"], match["array"]), LPS_TO_RAS.copy()
+        return _read_arrays(match["file"], match["array"]), flip_lps(np.eye(4))
     require_file(path, folder=True)
     if Path(path).is_dir():
         array, affine = read_series(path)
@@ -277,15 +278,14 @@ def _nifti_affine(path: str, image: Any) -> np.ndarray:
         )
     if len(forms) == 2 and np.isfinite(forms[1]).all() and abs(np.linalg.det(forms[1][:3, :3])) > 1e-6:
         shape = _volume_shape(path, image.shape)
-        corners = np.array(np.meshgrid(*([0, n] for n in shape), [1], indexing="ij")).reshape(4, -1)
-        distance = np.abs((forms[0] - forms[1]) @ corners).max()
+        distance = largest_shift(forms[0], forms[1], shape)
         codes = ["".join(map(str, nibabel.aff2axcodes(form))) for form in forms]
         if codes[0] != codes[1]:
             raise ValueError(
                 f"monai_ext: {path}: its sform says that the axes run {codes[0]}, its qform {codes[1]}. One of them is "
                 "wrong: convert it again from the original DICOM series."
             )
-        if distance > 0.1 * np.linalg.norm(affine[:3, :3], axis=0).min():
+        if distance > 0.1 * spacing_of(affine).min():
             _warn_once(f"monai_ext: {path}: sform and qform differ by up to {distance:.3g} mm; the sform is used.")
     return affine
 
@@ -383,7 +383,7 @@ def _volume_shape(path: str, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _checked_affine(path: str, affine: np.ndarray | None) -> np.ndarray:
-    spacing = np.zeros(3) if affine is None else np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = np.zeros(3) if affine is None else spacing_of(affine)
     # a micrometre to a metre: no scanner's voxel is beyond
     sane = affine is not None and np.isfinite(affine).all() and spacing.min() >= 1e-3 and spacing.max() <= 1e3
     if affine is None or not sane or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
@@ -398,9 +398,4 @@ def _itk_affine(path: str, image: Any, oriented: bool) -> np.ndarray:
     """ITK keeps direction, spacing and origin in LPS; ours is RAS as nibabel's."""
     if not oriented:
         return _assumed_affine(path, np.array(image.GetSpacing())[:3])
-    affine = np.eye(4)
-    if image.GetDimension() >= 3:
-        direction = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3]
-        affine[:3, :3] = direction * np.array(image.GetSpacing())[:3]
-        affine[:3, 3] = image.GetOrigin()[:3]
-    return _checked_affine(path, LPS_TO_RAS @ affine)
+    return _checked_affine(path, from_itk(image))
