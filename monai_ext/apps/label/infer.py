@@ -5,7 +5,7 @@ import copy
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from monailabel.utils.others.generic import name_to_device
 
 from monai_ext.apps.anatomy import colour_of
 from monai_ext.apps.label.answers import write_label
+from monai_ext.apps.label.knobs import checked_knobs
 from monai_ext.networks import load_weights
+from monai_ext.transforms import NOTICE
 
 __all__ = ["BundleInference"]
 
@@ -55,11 +57,32 @@ class BundleInference(BundleInferTask):
         weights = sorted((path.name for path in Path(self.bundle_path, "models").glob("*.pt")), key=_model_first)
         return {**self._config, "model_filename": weights}
 
+    def checked(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a request reaches the bundle's config, each a value of its knob's kind.
+
+        Raises:
+            RequestError: names the knob, what was found and what was expected.
+        """
+        suffixes = (".nii.gz", ".nii", ".nrrd", ".seg.nrrd") if self.volumes else (".png", ".nrrd")
+        knobs = {**self.config(), "result_extension": suffixes, "result_compress": False}
+        if request.get("device") == "cuda" and "cuda" not in knobs["device"]:  # what clients send who were told nothing
+            request = {**request, "device": None}
+        return checked_knobs(request, knobs)
+
     def __call__(self, request: dict[str, Any], callbacks: Any = None) -> tuple[str | None, dict[str, Any]]:
+        asked = {"image": request["image"], "description": self.description, **self.checked(request)}
         with self.busy:
-            file, answer = super().__call__({"model_filename": "model.pt", **request}, callbacks)
+            self.notice: str | None = None
+            file, answer = super().__call__(asked, callbacks)
+            if self.notice:
+                answer["warning"] = self.notice
         answer["label_colors"] = self.colours
         return file, answer
+
+    def run_pre_transforms(self, data: dict[str, Any], transforms: Any) -> dict[str, Any]:
+        data = super().run_pre_transforms(data, transforms)
+        self.notice = getattr(data[self.input_key], "meta", {}).get(NOTICE)
+        return data
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
         mixed = device.startswith("cuda") and bool(self.bundle_config.get_parsed_content("amp"))
