@@ -187,14 +187,11 @@ def _run(
     # a tuple, in which MONAI looks for no expressions: a file may be called $... or @...
     override = {**knobs, "output_dir": folder, "dataset#data": tuple({"image": image} for image in images)}
     override["run"] = ["$@evaluator.run()"]
-    for i, step in enumerate(config["preprocessing"]["transforms"]):
-        if step["_target_"] == "monai_ext.transforms.CheckVolumed":
-            override[f"preprocessing#transforms#{i}#strict"] = not force
-    for i, step in enumerate(config["postprocessing"]["transforms"]):
-        if step["_target_"] == "SaveImaged" and suffix != ".png":
-            writer = AtomicItkWriter if suffix in ITK else AtomicNibabelWriter
-            override[f"postprocessing#transforms#{i}#output_ext"] = suffix
-            override[f"postprocessing#transforms#{i}#writer"] = f"$monai_ext.data.{writer.__name__}"
+    if "strict" in config:
+        override["strict"] = not force
+    if suffix != ".png":
+        writer = AtomicItkWriter if suffix in ITK else AtomicNibabelWriter
+        override |= {"output_ext": suffix, "writer": f"monai_ext.data.{writer.__name__}"}
     # an error is told once, in one line, at its end; what else these loggers say is of no use to the user
     for name in ("ignite.engine.engine", "monai.bundle.workflows"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
