@@ -24,7 +24,7 @@ import monai_ext
 from monai_ext.apps.label.infer import BundleInference
 from monai_ext.apps.label.knobs import RequestError
 from monai_ext.apps.label.strategy import MostUncertain
-from monai_ext.apps.label.train import BundleTraining
+from monai_ext.apps.label.train import BundleTraining, end_with_parent
 
 __all__ = ["BundleApp"]
 
@@ -100,6 +100,8 @@ class BundleApp(MONAILabelApp):
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         self._known(self._trainers, "model", request.get("model"))
+        if not self._server_mode:  # MONAI Label trains in a process of its own
+            end_with_parent()
         return _answer(super().train, request)
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -99,9 +98,7 @@ def add_image(background_tasks: Any, image: str | None, params: str, file: Any, 
     return upstream_add(background_tasks, name, json.dumps(_json_object("params", params)), file, user)
 
 
-def save_label(
-    background_tasks: Any, image: str, params: str, tag: str, label: Any, user: str | None = None
-) -> Any:
+def save_label(background_tasks: Any, image: str, params: str, tag: str, label: Any, user: str | None = None) -> Any:
     """Upstream's, of a study that is there."""
     _suffix(label, "label")
     checked_name("tag", tag or "final")

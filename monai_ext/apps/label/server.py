@@ -12,7 +12,8 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
@@ -22,10 +23,11 @@ from monailabel.app import app as upstream
 from monailabel.config import settings
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
 from monailabel.main import Main
+from monailabel.utils.async_tasks.task import AsyncTask
 from starlette.middleware.cors import CORSMiddleware
 
-from monai_ext.apps.label.entrance import Entrance, Rules
 from monai_ext.apps.label.endpoints import replace
+from monai_ext.apps.label.entrance import Entrance, Rules
 from monai_ext.apps.label.knobs import RequestError
 
 __all__ = ["application", "serve"]
@@ -98,10 +100,24 @@ def _in_words(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": text}, 500)
 
 
+def _ending_tasks(lifespan: Callable[[FastAPI], Any]) -> Callable[[FastAPI], Any]:
+    """A server that is asked to end ends what it started first; upstream leaves it running."""
+
+    @asynccontextmanager
+    async def extended(app: FastAPI) -> AsyncIterator[None]:
+        async with lifespan(app):
+            yield
+        for method in ("train", "batch_infer"):
+            AsyncTask.stop(method)
+
+    return extended
+
+
 def application(rules: Rules) -> Entrance:
     """The application to serve, behind ``rules``."""
     replace()
     _keep_routes(upstream, settings.MONAI_LABEL_STUDIES.startswith(("http://", "https://")))
+    upstream.router.lifespan_context = _ending_tasks(upstream.router.lifespan_context)
     for kind in (RequestError, ImageNotFoundException, LabelNotFoundException, MONAILabelException, Exception):
         upstream.add_exception_handler(kind, _in_words)
     return Entrance(upstream, rules)

@@ -8,23 +8,31 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
+from filelock import FileLock, Timeout
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.others.generic import device_list, name_to_device
 
 from monai_ext.apps.label.cases import own_cases, split_cases
+from monai_ext.apps.label.knobs import RequestError, checked_knobs
 from monai_ext.networks.weights import read_weights
-from monai_ext.utils import replacing
+from monai_ext.utils import read_json, replacing, write_json
 
-__all__ = ["BundleTraining"]
+__all__ = ["BundleTraining", "clear_dead_training", "end_with_parent"]
 
 logger = logging.getLogger(__name__)
+WORK, LOCK, STATS = "training", "training.lock", "training.json"  # in a served bundle's folder
 OPTIONS = ("learning_rate", "batch_size", "val_interval")  # knobs of every bundle that a request may set
 
 
@@ -43,6 +51,27 @@ class BundleTraining(BundleTrainTask):
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         super().__init__(path, conf, load_strict=True)
 
+    def checked(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a request reaches the training's config, each a value of its knob's kind.
+
+        Raises:
+            RequestError: names the knob, what was found and what was expected.
+        """
+        if request.get("device") == "cuda" and "cuda" not in self.config()["device"]:  # of clients told nothing
+            request = {**request, "device": None}
+        knobs = checked_knobs(request, self.config())
+        if not 0 <= knobs["val_split"] < 1:
+            raise RequestError(400, f"monai_ext: val_split {knobs['val_split']}: expected at least 0 and below 1.")
+        return knobs
+
+    def stats(self) -> dict[str, Any]:
+        """How far the latest training is, as 3D Slicer shows it: ``epoch``, ``total_epochs``, ``best_metric``."""
+        file = Path(self.bundle_path, STATS)
+        try:
+            return read_json(file, "training's progress") if file.is_file() else {}
+        except ValueError:
+            return {}
+
     def config(self) -> dict[str, Any]:
         knobs = {name: self.bundle_config.get(name) for name in OPTIONS}
         return {
@@ -55,10 +84,18 @@ class BundleTraining(BundleTrainTask):
         }
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
-        request = {**self.config(), **request}
-        work = Path(self.bundle_path, "training")  # beside models, so that a rename is all that is left to do
+        request = self.checked(request)
+        try:
+            with FileLock(Path(self.bundle_path, LOCK), timeout=0):
+                return self._train(request, datastore)
+        except Timeout:
+            raise RequestError(409, f"monai_ext: {Path(self.bundle_path).name} is being trained already.") from None
+
+    def _train(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        work = Path(self.bundle_path, WORK)  # beside models, so that a rename is all that is left to do
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
+        started = time.monotonic()
         cases = own_cases(_saved(datastore), self._classes(), work)
         parts = split_cases(cases, float(request["val_split"]))
         # each process takes its share of either part
@@ -70,6 +107,8 @@ class BundleTraining(BundleTrainTask):
         self._run(work, processes)
         self._publish(work / "model.pt")
         shutil.rmtree(work)
+        took = str(timedelta(seconds=round(time.monotonic() - started)))
+        write_json(Path(self.bundle_path, STATS), {**self.stats(), "total_time": took})
         return {"studies": len(cases), "epochs": int(request["max_epochs"]), "weights": "model.pt"}
 
     def _classes(self) -> dict[str, int]:
@@ -120,6 +159,10 @@ class BundleTraining(BundleTrainTask):
         )
         try:
             for line in process.stdout or ():
+                if progress := _progress(line):
+                    if progress != self.stats():
+                        write_json(Path(self.bundle_path, STATS), progress)
+                    continue
                 logger.info("%s", line.rstrip())
                 lines.append(line.rstrip())
         finally:
@@ -143,6 +186,40 @@ class BundleTraining(BundleTrainTask):
             shutil.copyfile(model, temporary)
         with replacing(model) as temporary:
             shutil.copyfile(trained, temporary)
+
+
+def clear_dead_training(bundle: Path) -> None:
+    """Remove what a training left whose process is no more; one that is at work keeps its lock, and its folder."""
+    with suppress(Timeout), FileLock(bundle / LOCK, timeout=0):
+        shutil.rmtree(bundle / WORK, ignore_errors=True)
+
+
+def end_with_parent(seconds: float = 1.0) -> None:
+    """End this process and those that it started when the one that started it is gone, however that ended.
+
+    A training that outlives its server would replace the model later, with nobody there who asked for it.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+
+
+def _progress(line: str) -> dict[str, Any] | None:
+    """What the progress bar of a training says."""
+    epoch = re.search(r"epoch=(\d+)/(\d+)", line)
+    if epoch is None:
+        return None
+    best = re.search(r"\(best (\d+\.\d+)\)", line)
+    found: dict[str, Any] = {"epoch": int(epoch[1]), "total_epochs": int(epoch[2])}
+    return found | ({"best_metric": float(best[1])} if best else {})
 
 
 def _reason(lines: Iterable[str]) -> str | None:
