@@ -24,7 +24,8 @@ import monai_ext
 from monai_ext.apps.label.infer import BundleInference
 from monai_ext.apps.label.knobs import RequestError
 from monai_ext.apps.label.strategy import MostUncertain
-from monai_ext.apps.label.train import BundleTraining, end_with_parent
+from monai_ext.apps.label.train import BundleTraining
+from monai_ext.apps.label.training_state import end_with_parent
 
 __all__ = ["BundleApp"]
 

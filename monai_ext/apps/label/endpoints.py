@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What MONAI Label 0.8.5's endpoints do with a request, once it is known to be one: a function for each that is too open.
+"""What the endpoints of MONAI Label 0.8.5 do with a request, once it is known to be one: a function for each.
 
 ``replace`` puts them in the place of upstream's; each can go when upstream checks the same.
 """

@@ -44,9 +44,8 @@ def checked_name(what: str, value: object) -> str:
 def checked_knobs(request: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The values of ``request`` for the knobs in ``defaults``; what else a viewer sends is left out.
 
-    A switch takes true and false, a number takes numbers of its kind (whole ones from 1 on; others above 0 or, where the
-    default is below 1, from 0 on), a choice takes one of the list. Nothing else passes: texts and structures would be
-    parsed as a config.
+    A switch takes true and false, a number takes numbers of its kind (whole ones from 1 on, others from 0 on), a choice
+    takes one of the list. Nothing else passes: texts and structures would be parsed as a config.
 
     Args:
         request: as it came.

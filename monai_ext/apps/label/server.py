@@ -18,13 +18,26 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
-from monailabel.app import app as upstream
+from fastapi.staticfiles import StaticFiles
+from monailabel import app as upstream
 from monailabel.config import settings
+from monailabel.endpoints import (
+    activelearning,
+    batch_infer,
+    datastore,
+    infer,
+    info,
+    logs,
+    model,
+    ohif,
+    proxy,
+    scoring,
+    session,
+    train,
+)
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException, MONAILabelException
 from monailabel.main import Main
 from monailabel.utils.async_tasks.task import AsyncTask
-from starlette.middleware.cors import CORSMiddleware
 
 from monai_ext.apps.label.endpoints import replace
 from monai_ext.apps.label.entrance import Entrance, Rules
@@ -34,12 +47,16 @@ __all__ = ["application", "serve"]
 
 logger = logging.getLogger(__name__)
 
-# what viewers use; not the start-again of the server (/reload), whole-slide inference, other people's log-in, the
-# upload and removal of weights, and of the proxy nothing but what an archive's address needs
-SERVED = ("/info/", "/infer/", "/batch/", "/train/", "/activelearning/", "/scoring/", "/datastore/", "/session/")
-SERVED += ("/logs/", "/ohif/", "/proxy/", "/model/")
-PAGES = ("/", "/openapi.json", "/docs", "/favicon.ico")
-LEFT_OUT = {("/train/", "POST"), ("/logs/gpu", "GET")}
+# what viewers use; not whole-slide inference, other people's log-in, or the start-again of the server
+ROUTERS = (info, model, infer, batch_infer, train, activelearning, scoring, datastore, logs, ohif, session)
+# of these not: training of everything at once, the output of a program, and weights from anywhere
+LEFT_OUT = {
+    ("/train/", "POST"),
+    ("/scoring/", "POST"),
+    ("/logs/gpu", "GET"),
+    ("/model/{model}", "PUT"),
+    ("/model/{model}", "DELETE"),
+}
 
 
 def _in_a_thread(endpoint: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,34 +72,24 @@ def _in_a_thread(endpoint: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _keep_routes(app: FastAPI, remote: bool) -> None:
-    kept: list[Any] = []
-    for route in app.router.routes:
-        path = getattr(route, "path", "")
-        if not isinstance(route, APIRoute):
-            kept += [route] if path in (*PAGES, "/static") else []
-            continue
-        methods = {m for m in route.methods if (path, m) not in LEFT_OUT}
-        served = path in PAGES or path.startswith(SERVED)
-        changes_weights = path.startswith("/model/") and methods & {"PUT", "DELETE"}
-        if not served or not methods or changes_weights or (path.startswith("/proxy/") and not remote):
-            continue
-        # the proxy does wait
-        endpoint = route.endpoint if path.startswith("/proxy/") else _in_a_thread(route.endpoint)
-        kept.append(
-            APIRoute(
-                path,
-                endpoint,
-                methods=methods,
-                summary=route.summary,
-                tags=route.tags,
-                responses=route.responses,
-                include_in_schema=route.include_in_schema,
-                response_class=route.response_class,
-            )
-        )
-    app.router.routes[:] = kept
-    app.user_middleware[:] = [m for m in app.user_middleware if m.cls is not CORSMiddleware]
+def _add_routes(app: FastAPI, remote: bool) -> None:
+    for module in ROUTERS:
+        for route in module.router.routes:
+            methods = {method for method in route.methods if (route.path, method) not in LEFT_OUT}
+            if methods:
+                app.add_api_route(
+                    route.path,
+                    _in_a_thread(route.endpoint),
+                    methods=sorted(methods),
+                    summary=route.summary,
+                    tags=route.tags,
+                    include_in_schema=route.include_in_schema,
+                )
+    if remote:  # OHIF reaches the archive through it
+        app.include_router(proxy.router)
+    app.mount("/static", StaticFiles(directory=upstream.static_dir))
+    app.add_api_route("/", upstream.custom_swagger_ui_html, include_in_schema=False)
+    app.add_api_route("/favicon.ico", upstream.favicon, include_in_schema=False)
 
 
 def _in_words(request: Request, error: Exception) -> JSONResponse:
@@ -100,27 +107,23 @@ def _in_words(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": text}, 500)
 
 
-def _ending_tasks(lifespan: Callable[[FastAPI], Any]) -> Callable[[FastAPI], Any]:
-    """A server that is asked to end ends what it started first; upstream leaves it running."""
-
-    @asynccontextmanager
-    async def extended(app: FastAPI) -> AsyncIterator[None]:
-        async with lifespan(app):
-            yield
-        for method in ("train", "batch_infer"):
-            AsyncTask.stop(method)
-
-    return extended
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Upstream's; and a server that is asked to end ends what it started first."""
+    async with upstream.lifespan(app):
+        yield
+    for method in ("train", "batch_infer"):
+        AsyncTask.stop(method)
 
 
 def application(rules: Rules) -> Entrance:
     """The application to serve, behind ``rules``."""
     replace()
-    _keep_routes(upstream, settings.MONAI_LABEL_STUDIES.startswith(("http://", "https://")))
-    upstream.router.lifespan_context = _ending_tasks(upstream.router.lifespan_context)
+    app = FastAPI(title="monai_ext bundles", docs_url=None, redoc_url="/docs", lifespan=_lifespan)
+    _add_routes(app, settings.MONAI_LABEL_STUDIES.startswith(("http://", "https://")))
     for kind in (RequestError, ImageNotFoundException, LabelNotFoundException, MONAILabelException, Exception):
-        upstream.add_exception_handler(kind, _in_words)
-    return Entrance(upstream, rules)
+        app.add_exception_handler(kind, _in_words)
+    return Entrance(app, rules)
 
 
 _rules: list[Rules] = []  # of this process's server: uvicorn asks for the application by name

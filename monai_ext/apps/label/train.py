@@ -8,16 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from filelock import FileLock, Timeout
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
@@ -26,13 +23,13 @@ from monailabel.utils.others.generic import device_list, name_to_device
 
 from monai_ext.apps.label.cases import own_cases, split_cases
 from monai_ext.apps.label.knobs import RequestError, checked_knobs
+from monai_ext.apps.label.training_state import LOCK, STATS, WORK
 from monai_ext.networks.weights import read_weights
 from monai_ext.utils import read_json, replacing, write_json
 
-__all__ = ["BundleTraining", "clear_dead_training", "end_with_parent"]
+__all__ = ["BundleTraining"]
 
 logger = logging.getLogger(__name__)
-WORK, LOCK, STATS = "training", "training.lock", "training.json"  # in a served bundle's folder
 OPTIONS = ("learning_rate", "batch_size", "val_interval")  # knobs of every bundle that a request may set
 
 
@@ -186,30 +183,6 @@ class BundleTraining(BundleTrainTask):
             shutil.copyfile(model, temporary)
         with replacing(model) as temporary:
             shutil.copyfile(trained, temporary)
-
-
-def clear_dead_training(bundle: Path) -> None:
-    """Remove what a training left whose process is no more; one that is at work keeps its lock, and its folder."""
-    with suppress(Timeout), FileLock(bundle / LOCK, timeout=0):
-        shutil.rmtree(bundle / WORK, ignore_errors=True)
-
-
-def end_with_parent(seconds: float = 1.0) -> None:
-    """End this process and those that it started when the one that started it is gone, however that ended.
-
-    A training that outlives its server would replace the model later, with nobody there who asked for it.
-    """
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(seconds)
-        for child in psutil.Process().children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
 
 
 def _progress(line: str) -> dict[str, Any] | None:
