@@ -206,7 +206,7 @@ def test_training_ends_with_its_server(bundle, studies, tmp_path, number):
         assert len(working) >= 2
         server.process.send_signal(number)
         server.process.wait(timeout=60)
-        gone, alive = psutil.wait_procs(working, timeout=30)
+        _, alive = psutil.wait_procs(working, timeout=30)
         assert not alive
         assert weights.read_bytes() == kept and not weights.with_name("previous.pt").exists()
     with Server(studies, [bundle]) as server:
