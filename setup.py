@@ -4,11 +4,11 @@
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["monai_ext*"]), "monai_ext.collection"],
-    package_dir={"monai_ext.collection": "bundles"},
+    packages=[*find_packages(include=["monai_ext*"]), "monai_ext.bundles"],
+    package_dir={"monai_ext.bundles": "bundles"},
     # what a bundle is, and nothing that a run left in it
     package_data={
         "monai_ext": ["py.typed"],
-        "monai_ext.collection": ["*/LICENSE", "*/configs/*", "*/docs/*"],
+        "monai_ext.bundles": ["*/LICENSE", "*/configs/*", "*/docs/*"],
     },
 )

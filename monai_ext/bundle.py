@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigParser, ConfigWorkflow
 
 __all__ = [
+    "KNOBS",
     "Bundle",
     "Running",
     "bundle_root",
+    "check_knobs",
     "collection",
     "end_with_plain_error",
     "find_bundle",
@@ -43,6 +45,8 @@ __all__ = [
     "mixed_precision",
     "plain_cause",
     "running",
+    "stamp",
+    "trained_with",
     "use_device",
 ]
 
@@ -328,6 +332,13 @@ class Bundle:
                 raise ValueError(f"monai_ext: bundle {self.name} has no knob {knob!r}.{hint}")
         return {"bundle_root": literal(str(self.folder)), **{knob: literal(value) for knob, value in knobs.items()}}
 
+    def default(self, knob: str, name: str = "train") -> Any:
+        """The recipe's value of a knob, which weights may have another of (``as_trained`` in the config)."""
+        from monai.bundle import ConfigParser
+
+        given = self.config(name).get(knob)
+        return ConfigParser({"as_trained": {}, knob: given}).get_parsed_content(knob)
+
     def mixed_precision(self, device: str | torch.device) -> bool:
         """Whether its inference computes in mixed precision there: on a GPU, unless ``amp`` is false."""
         return mixed_precision(self.config("inference").get("amp", False), device)
@@ -524,3 +535,300 @@ def use_device(device: str | int | torch.device) -> None:
     chosen = torch.device(device)
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
+
+
+# knobs that preprocessing depends on: what weights were trained with is what they are used with
+PREPROCESSING = ("image_size", "intensity_window")
+_STAMP = "monai_ext"  # key in a state_dict's metadata, which PyTorch keeps in the file and loading ignores
+
+
+def stamp(state_dict: Any, trained_with: Mapping[str, Any]) -> Any:
+    """Write into a network's ``state_dict`` what its preprocessing was, so that it travels with the weights.
+
+    It goes where PyTorch keeps the versions of modules: inside the file, and no key of the ``state_dict``.
+
+    Args:
+        state_dict: what ``network.state_dict()`` gave; changed in place.
+        trained_with: knob -> value, plain ones, such as ``{"image_size": [224, 224]}``.
+    """
+    if trained_with and hasattr(state_dict, "_metadata"):
+        plain = {knob: list(v) if isinstance(v, (tuple, list)) else v for knob, v in trained_with.items()}
+        state_dict._metadata.setdefault("", {})[_STAMP] = plain
+    return state_dict
+
+
+def trained_with(weights: str | os.PathLike | Sequence[str | os.PathLike] | None) -> dict[str, Any]:
+    """What the preprocessing of weights was when they were trained: knob -> value.
+
+    It is in the weights file; of files older than that, in ``run_training.json`` beside it, or in the bundle's
+    ``eval`` if that record is of the training that made them. Empty where nothing is known. ``evaluate.json`` and
+    ``inference.json`` take their ``image_size`` and ``intensity_window`` from it.
+
+    Args:
+        weights: a weights file, or those of an ensemble.
+
+    Raises:
+        ValueError: if the members of an ensemble differ, or a file holds values that no knob can have.
+
+    Examples::
+
+        >>> trained_with("runs/first/model.pt")
+        {'image_size': [96, 96], 'intensity_window': [-125, 275]}
+    """
+    paths = [weights] if isinstance(weights, (str, os.PathLike)) else list(weights or [])
+    merged: dict[str, Any] = {}
+    origin: dict[str, Any] = {}
+    for path in paths:
+        for knob, value in _trained_with(Path(path)).items():
+            if merged.setdefault(knob, value) != value:
+                raise ValueError(
+                    f"monai_ext: {path}: trained with {knob} {value}, but {origin[knob]} with {merged[knob]}. Weights "
+                    "of different preprocessing cannot be averaged."
+                )
+            origin.setdefault(knob, path)
+    return merged
+
+
+def _trained_with(path: Path) -> dict[str, Any]:
+    found: Any = None
+    if path.is_file():
+        import torch
+
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        except Exception:  # who loads the weights says what is wrong with them
+            return {}
+        for _ in range(2):  # a state_dict, or one under "model" or "state_dict"
+            found = found or getattr(state, "_metadata", {}).get("", {}).get(_STAMP)
+            state = state.get("model", state.get("state_dict")) if isinstance(state, Mapping) else None
+    if found is None:
+        found = _trained_config(path)
+    if not isinstance(found, Mapping):
+        return {}
+    kept = {knob: found[knob] for knob in PREPROCESSING if found.get(knob) is not None}
+    for knob, value in kept.items():
+        try:
+            kept[knob] = KNOBS[knob](value)
+        except ValueError as e:
+            raise ValueError(f"monai_ext: {path}: trained with {knob} {value!r}, expected {e}.") from None
+    return kept
+
+
+def _trained_config(weights: Path) -> dict[str, Any] | None:
+    """The values that the record of the training that made these weights has, of weights older than their stamp."""
+    beside = weights.with_name("run_training.json")
+    in_bundle = weights.parent.parent / "eval" / "run_training.json"
+    cases = weights.with_suffix(".cases.json")
+    try:
+        if beside.is_file():
+            record = read_json(beside, "record")
+        elif in_bundle.is_file() and cases.is_file():
+            record = read_json(in_bundle, "record")
+            if record["cases"] != read_json(cases, "training cases")["cases"]:
+                return None  # of another training
+        else:
+            return None
+        # an expression is the recipe's own
+        return {k: v for k in PREPROCESSING if not isinstance(v := record["config"].get(k), str)}
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        logger.warning("monai_ext: %s: no record of a training (%s).", weights.parent, e)
+        return None
+
+
+def _whole(least: int, none: bool = False) -> Callable[[Any], Any]:
+    def convert(value: Any) -> int | None:
+        if none and _is_none(value):
+            return None
+        number = _number(value, f"a whole number of at least {least}")
+        if number != int(number) or number < least:
+            raise ValueError(f"a whole number of at least {least}")
+        return int(number)
+
+    return convert
+
+
+def _between(low: float, high: float = float("inf"), open_below: bool = False) -> Callable[[Any], float]:
+    if high < float("inf"):
+        expected = f"a number from {low:g} to {high:g}"
+    else:
+        expected = f"a number above {low:g}" if open_below else f"a number of at least {low:g}"
+
+    def convert(value: Any) -> float:
+        number = _number(value, expected)
+        if not low <= number <= high or (open_below and number == low):
+            raise ValueError(expected)
+        return number
+
+    return convert
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.lower() in ("none", "null", ""))
+
+
+def _number(value: Any, expected: str) -> float | int:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError(expected) from None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < float("inf"):
+        raise ValueError(expected)
+    return value
+
+
+def _listed_numbers(value: Any, expected: str) -> list[Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value if value.startswith("[") else f"[{value}]")
+        except ValueError:
+            raise ValueError(expected) from None
+    return [_number(part, expected) for part in (value if isinstance(value, (list, tuple)) else [value])]
+
+
+def _sizes(value: Any) -> int | list[int] | None:
+    if _is_none(value):
+        return None
+    expected = "one whole number of at least 1, or one for each axis"
+    sides = _listed_numbers(value, expected)
+    if not 1 <= len(sides) <= 3 or any(side != int(side) or side < 1 for side in sides):
+        raise ValueError(expected)
+    return int(sides[0]) if not isinstance(value, (list, tuple)) and len(sides) == 1 else [int(side) for side in sides]
+
+
+def _window(value: Any) -> list[Any]:
+    expected = "two numbers, the lower first, such as [-125,275]"
+    limits = _listed_numbers(value, expected)
+    if len(limits) != 2 or not limits[0] < limits[1]:
+        raise ValueError(expected)
+    return limits
+
+
+def _axes(value: Any) -> list[int]:
+    expected = "a list of axes, such as [0,1]"
+    axes = _listed_numbers(value, expected) if not (isinstance(value, (list, tuple)) and not value) else []
+    if any(axis not in (0, 1, 2) for axis in axes):
+        raise ValueError(expected)
+    return [int(axis) for axis in axes]
+
+
+def _switch(value: Any) -> bool:
+    try:
+        return flag(value)
+    except ValueError:
+        raise ValueError("true or false") from None
+
+
+def _text(value: Any) -> str | None:
+    """A name or a path; a command line hands on a number where the name is one."""
+    if isinstance(value, (list, tuple, dict)):
+        raise ValueError("one name or path")
+    return None if value is None else str(value)
+
+
+def _texts(value: Any) -> str | list[str]:
+    return [str(part) for part in value] if isinstance(value, (list, tuple)) else str(value)
+
+
+def _device(value: Any) -> str:
+    import torch
+
+    try:
+        device = torch.device(int(value) if str(value).isdecimal() else str(value))
+    except RuntimeError:
+        raise ValueError("cpu, cuda, or a GPU's number such as cuda:0") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"cpu, as PyTorch finds {torch.cuda.device_count()} GPUs here")
+    return str(device)
+
+
+# every knob of every bundle -> what makes a value of it of what a command line gives; ValueError says what is expected
+KNOBS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("epochs", "val_interval", "batch_size", "patches_per_volume"), _whole(1)),
+    **dict.fromkeys(("num_workers", "seed", "warm_up"), _whole(0)),
+    "num_classes": _whole(2),
+    "fold": _whole(0, none=True),
+    "learning_rate": _between(0, open_below=True),
+    **dict.fromkeys(("weight_decay", "rotation", "foreground_weight"), _between(0)),
+    **dict.fromkeys(("flip_prob", "cache_rate"), _between(0, 1)),
+    **dict.fromkeys(("amp", "mirror", "resume", "tta", "strict", "allow_overlap", "silent"), _switch),
+    "image_size": _sizes,
+    "intensity_window": _window,
+    "mirror_axes": _axes,
+    "device": _device,
+    **dict.fromkeys(
+        (
+            "dataset_name",
+            "dataset_dir",
+            "datalist",
+            "split",
+            "output_dir",
+            "ckpt_dir",
+            "pretrained",
+            "output_ext",
+            "writer",
+        ),
+        _text,
+    ),
+    **dict.fromkeys(("ckpt_path", "ckpt_paths", "convention"), _texts),
+}
+
+
+def check_knobs() -> None:
+    """Make of each knob of the run what it is used as, or refuse it in one line. Configs call it in ``initialize``.
+
+    MONAI hands on what a command line gave: a text for ``true``, a number for a folder called 7. A knob that the
+    weights were trained with another value of is told in the log.
+
+    Raises:
+        ValueError: for a value that a knob cannot have; knob, value and what is expected are named.
+    """
+    run = running()
+    if run is None:
+        return
+    parser, changed = run.parser, False
+    for knob, convert in KNOBS.items():
+        given = parser.get(knob)
+        if knob not in parser or (isinstance(given, str) and given.startswith(("$", "@", "%"))):
+            continue  # the recipe's own
+        try:
+            value = convert(given)
+            if knob == "image_size":
+                _check_axes(value, run)
+        except ValueError as e:
+            raise ValueError(f"monai_ext: --{knob} {_shown(given)}: expected {e}.") from None
+        if type(value) is not type(given) or value != given:
+            parser[knob] = literal(value)
+            changed = True
+    if changed:
+        parser.parse(reset=True)  # MONAI forgets what it has parsed when a value is set
+    if "as_trained" in parser:
+        for knob, value in parser.get_parsed_content("as_trained").items():
+            used = parser.get_parsed_content(knob) if knob in parser else value
+            if _same_size(used) != _same_size(value):
+                logger.warning(
+                    "monai_ext: --%s %s is given, but the weights were trained with %s.",
+                    knob,
+                    _shown(used),
+                    _shown(value),
+                )
+
+
+def _check_axes(size: int | list[int] | None, run: Running) -> None:
+    """One side where the recipe has one, else one for each axis."""
+    axes = run.parser.get("network_def#spatial_dims", 2)
+    recipe = Bundle(run.bundle).default("image_size") if run.bundle is not None else None
+    if isinstance(size, list) and isinstance(recipe, int):
+        raise ValueError("one whole number, the longer side")
+    if isinstance(size, list) and isinstance(axes, int) and len(size) not in (1, axes):
+        raise ValueError(f"one whole number, or {axes}")
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (list, tuple, dict, bool)) else str(value)
+
+
+def _same_size(value: Any) -> Any:
+    """One number for all axes, or that number for each: the same."""
+    sides = list(value) if isinstance(value, (list, tuple)) else [value]
+    return sides[0] if len(set(sides)) == 1 else sides

@@ -33,8 +33,7 @@ from monai.bundle import ConfigParser
 
 from monai_ext.apps.commands import COMMANDS
 from monai_ext.data import write_phantom
-from monai_ext.networks.blocks import FPNEncoder
-from monai_ext.networks.nets import DCAUNet, PVTv2, QTSeg, UNetDCA
+from monai_ext.networks.nets import DCAUNet, FPNEncoder, PVTv2, QTSeg, UNetDCA
 from tests.bundles.runs import BUNDLES, ROOT
 from tests.data.parity import golden
 from tests.data.volumes import save, write_acdc, write_preprocessed_synapse, write_raw_synapse

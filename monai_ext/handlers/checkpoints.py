@@ -20,6 +20,7 @@ from ignite.engine import Events
 from monai.engines import Workflow
 from torch.nn.parallel import DistributedDataParallel
 
+from monai_ext.bundle import stamp
 from monai_ext.utils import load_tensors, replacing
 
 __all__ = ["LastCheckpoint", "SaveWeights"]
@@ -223,11 +224,16 @@ class SaveWeights:
     Args:
         path: the weights file, replaced in one step.
         network: the network.
+        trained_with: the knobs that preprocessing depends on; they travel in the file, see
+            :func:`monai_ext.bundle.trained_with`.
     """
 
-    def __init__(self, path: str | os.PathLike, network: torch.nn.Module) -> None:
+    def __init__(
+        self, path: str | os.PathLike, network: torch.nn.Module, trained_with: Mapping[str, Any] | None = None
+    ) -> None:
         self.path = Path(path)
         self.network = network
+        self.trained_with = dict(trained_with or {})
 
     def attach(self, engine: Workflow) -> None:
         if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
@@ -236,7 +242,7 @@ class SaveWeights:
     def __call__(self, engine: Workflow) -> None:
         if engine.state.key_metric_name and engine.state.best_metric_epoch != engine.state.epoch:
             return
-        _write_tensors(_inner(self.network).state_dict(), self.path)
+        _write_tensors(stamp(_inner(self.network).state_dict(), self.trained_with), self.path)
 
 
 def _then_raise(clean_up: Callable[[], None]) -> Callable[[Workflow, BaseException], None]:

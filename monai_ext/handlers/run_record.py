@@ -7,19 +7,17 @@ import logging
 import os
 import platform
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigWorkflow
 from monai.utils import ensure_tuple
 
 import monai_ext
-from monai_ext.bundle import known_bundles
+from monai_ext.bundle import literal, running
 from monai_ext.data import is_phantom
 from monai_ext.data.files.fingerprint import fingerprint
 from monai_ext.utils import read_json, write_json
@@ -112,8 +110,10 @@ class RunRecord:
             if not cases_file(path).is_file():
                 logger.info("monai_ext: %s: not noted which cases it was trained on.", path)
                 continue
-            seen.update({case["image"]: f"{case['part']} case {case['case']}" for case in _noted(path)})
-        same = [(case["case"], seen[case["image"]]) for case in fingerprint(self.cases) if case["image"] in seen]
+            seen.update(
+                {case["image"]: f"{case['part']} case {case['case']}" for case in _noted(path) if "image" in case}
+            )
+        same = [(case["case"], seen[case["image"]]) for case in fingerprint(self.cases) if case.get("image") in seen]
         if not same:
             return
         told = ", ".join(f"{case} ({was})" for case, was in same[:5]) + (", ..." if len(same) > 5 else "")
@@ -127,13 +127,16 @@ class RunRecord:
 
     def record(self) -> dict[str, Any]:
         """What ``run_<kind>.json`` holds."""
-        workflow = next(_workflows(), None)
-        config = None if workflow is None else _plain(workflow.parser.config)
+        run = running()
+        config = None if run is None else _plain(run.parser.get())
         name = None
-        if workflow is not None and config is not None:
+        if run is None or config is None:
+            logger.warning("monai_ext: run_%s.json has no config; this run cannot be started again from it.", self.kind)
+        else:
             config.pop("_meta_", None)
-            name = _bundle_name(workflow.parser.get_parsed_content("bundle_root")) if "bundle_root" in config else None
-            if name is not None:
+            root = run.parser.get_parsed_content("bundle_root") if "bundle_root" in config else run.bundle
+            if root is not None and Path(root, "configs", "metadata.json").is_file():
+                name = Path(root).resolve().name
                 config["bundle_root"] = f"$monai_ext.bundle_root({name!r})"
         world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         return {
@@ -159,26 +162,13 @@ class RunRecord:
         return bool(cases) and is_phantom(str(cases[0]["image"]))
 
 
-def _workflows() -> Iterator[ConfigWorkflow]:
-    """The bundle's run that this code is called from: MONAI hands its config to no handler."""
-    frame = sys._getframe()
-    while frame := frame.f_back:  # type: ignore[assignment]
-        if isinstance(workflow := frame.f_locals.get("self"), ConfigWorkflow):
-            yield workflow
-
-
-def _bundle_name(root: str) -> str | None:
-    folder = Path(root).resolve()
-    return next((name for name, known in known_bundles().items() if known.resolve() == folder), None)
-
-
 def _plain(value: Any) -> Any:
     """As JSON has it; what it cannot hold as text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else literal(str(value))
 
 
 def _commit() -> str | None:
@@ -194,7 +184,7 @@ def _commit() -> str | None:
 def _noted(weights: Path) -> list[dict[str, Any]]:
     content = read_json(cases_file(weights), "training cases")
     cases = content.get("cases") if isinstance(content, dict) else None
-    keys = {"image", "part", "case"}
+    keys = {"part", "case"}
     if not isinstance(cases, list) or not all(isinstance(case, dict) and keys <= case.keys() for case in cases):
         raise ValueError(f"monai_ext: {cases_file(weights)}: no list of training cases. Remove it, or train again.")
     return cases

@@ -12,6 +12,7 @@ from PIL import Image
 
 from monai_ext.apps.explain import attention_maps, explain, source_weights
 from monai_ext.data import write_phantom
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.nets import DCAUNet, UNetDCA, XAttnResEMCAD, XAttnResUNet
 from monai_ext.phantoms import PHANTOM_NOTE
 from tests.data.volumes import save, volume
@@ -28,7 +29,7 @@ def random_network(network: torch.nn.Module) -> torch.nn.Module:
 @pytest.mark.parametrize("fast", [True, False])
 def test_source_weights_make_the_reads(fast):
     """Weighing the aligned sources with them gives what the read gave."""
-    network = random_network(XAttnResUNet(2, 1, 3, features=(4, 8, 8, 16), fast=fast))
+    network = random_network(use_plain_path(XAttnResUNet(2, 1, 3, features=(4, 8, 8, 16)), not fast))
     given = {}
     for name, module in network.named_modules():
         if name.startswith("decoder_reads.") and name.count(".") == 1:

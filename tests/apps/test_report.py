@@ -318,6 +318,19 @@ def test_slices_are_those_of_largest_error_and_area_and_small():
     assert len(choose_slices(image, truth, truth, None, (1.0,) * 3, (0.0, 1.0), False)) == 1
 
 
+def test_a_sagittal_stack_is_shown_in_its_own_plane():
+    """Stored with feet first, back first, left first: shown with the front on the left and the head on top."""
+    affine = np.array([[0, 0, 4.0, 0], [0, 0.6, 0, 0], [0.6, 0, 0, 0], [0, 0, 0, 1]])
+    truth = torch.zeros(20, 30, 5, dtype=torch.uint8)
+    truth[15:, 24:28, 3] = 1  # at the head, near the front
+    (picture,) = choose_slices(None, truth, truth, affine, (0.6, 0.6, 4.0), (0, 1), False)
+    assert picture.caption == "largest organ area: sagittal slice, index 3 of axis 2"
+    assert picture.sides == ("A", "P") and picture.aspect == 1
+    expected = np.zeros((20, 30), dtype=np.uint8)
+    expected[:5, 2:6] = 1
+    np.testing.assert_array_equal(picture.truth, expected)
+
+
 def test_outline_follows_pixel_edges():
     truth = torch.zeros(8, 10, dtype=torch.uint8)
     truth[2:5, 3:7] = 1

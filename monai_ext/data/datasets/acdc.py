@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
 from monai_ext.data.datasets.folders import folders, not_found
 from monai_ext.phantoms import write_mr_phantom
 
@@ -189,5 +189,11 @@ ACDC = DatasetInfo(
     find=find_acdc,
     write_phantom=write_mr_phantom,
     phantom_cases=20,
+    modality="MR",
+    structures=(
+        Structure("53085002", "Right ventricle", (88, 140, 196)),
+        Structure("49848007", "Left ventricle myocardium", (192, 104, 88)),
+        Structure("87878005", "Left ventricle", (216, 60, 60)),
+    ),
     patient=acdc_patient,
 )

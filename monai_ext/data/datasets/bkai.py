@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
 from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
 from monai_ext.phantoms.drawing import PictureCase
 from monai_ext.phantoms.picture_cohort import save_picture, write_picture_cohort
@@ -55,6 +55,8 @@ BKAI = DatasetInfo(
     find=find_bkai,
     write_phantom=_write_phantom,
     phantom_cases=60,
+    modality="ES",
+    structures=(Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),),
     label_coding="neopolyp",
     sorted_folds=True,
 )
@@ -64,6 +66,11 @@ BKAI_TYPES = DatasetInfo(
     find=find_bkai,
     write_phantom=_write_phantom,
     phantom_cases=60,
+    modality="ES",
+    structures=(
+        Structure("41329004", "Polyp", (122, 193, 214), abnormal=True),
+        Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),
+    ),
     label_coding="neopolyp",
     sorted_folds=True,
 )

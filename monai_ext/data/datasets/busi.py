@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
 from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
 from monai_ext.phantoms.drawing import PictureCase
 from monai_ext.phantoms.picture_cohort import save_picture, write_picture_cohort
@@ -83,6 +83,8 @@ BUSI = DatasetInfo(
     find=find_busi,
     write_phantom=_write_phantom,
     phantom_cases=80,
+    modality="US",
+    structures=(Structure("27925004", "Nodule", (144, 238, 144), abnormal=True),),
     label_coding="classes",
     sorted_folds=True,
     stratum=_kind,

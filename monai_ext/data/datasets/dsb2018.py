@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
 from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
 from monai_ext.phantoms.drawing import PictureCase
 from monai_ext.phantoms.nuclei import nuclei_case
@@ -75,6 +75,8 @@ DSB2018 = DatasetInfo(
     find=find_dsb2018,
     write_phantom=_write_phantom,
     phantom_cases=24,
+    modality="GM",
+    structures=(Structure("84640000", "Nucleus", (97, 113, 158)),),
     label_coding="classes",
     sorted_folds=True,
 )

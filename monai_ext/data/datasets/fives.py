@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
 from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
 from monai_ext.phantoms.picture_cohort import split_counts, write_picture_cohort
 from monai_ext.phantoms.vessels import vessel_case
@@ -60,5 +60,7 @@ FIVES = DatasetInfo(
     find=find_fives,
     write_phantom=_write_phantom,
     phantom_cases=24,
+    modality="OP",
+    structures=(Structure("59820001", "Blood vessel", (216, 101, 79)),),
     label_coding="classes",
 )

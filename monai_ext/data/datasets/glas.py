@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
 from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem
 from monai_ext.phantoms.drawing import PictureCase
 from monai_ext.phantoms.glands import gland_case
@@ -57,5 +57,7 @@ GLAS = DatasetInfo(
     find=find_glas,
     write_phantom=_write_phantom,
     phantom_cases=24,
+    modality="SM",
+    structures=(Structure("85756007", "Tissue", (199, 140, 176)),),
     label_coding="instances",
 )

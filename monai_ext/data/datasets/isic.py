@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
 from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
 from monai_ext.phantoms.picture_cohort import split_counts, write_picture_cohort
 from monai_ext.phantoms.skin import skin_lesion_case
@@ -78,6 +78,8 @@ ISIC2016 = DatasetInfo(
     find=find_isic2016,
     write_phantom=partial(_write_phantom, "isic2016", TREE_2016, "_Segmentation"),
     phantom_cases=80,
+    modality="DMS",
+    structures=(Structure("52988006", "Lesion", (144, 238, 144), abnormal=True),),
     label_coding="classes",
 )
 ISIC2017 = DatasetInfo(
@@ -86,5 +88,7 @@ ISIC2017 = DatasetInfo(
     find=find_isic2017,
     write_phantom=partial(_write_phantom, "isic2017", TREE_2017, "_segmentation"),
     phantom_cases=80,
+    modality="DMS",
+    structures=(Structure("52988006", "Lesion", (144, 238, 144), abnormal=True),),
     label_coding="classes",
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
 from monai_ext.data.datasets.folders import folders, not_found
 from monai_ext.data.files.volume_reader import VolumeReader
 from monai_ext.phantoms import write_ct_phantom
@@ -98,7 +98,7 @@ def _preprocessed_mapping(cases: dict[str, dict[str, str]]) -> dict[int, int] | 
 
 def _by_id(folder: Path) -> dict[str, Path]:
     """Case id -> file; the id is the four digits of ``img0001.nii.gz``, ``label0001.nii`` or ``x_0001_0000.nii.gz``."""
-    matches = ((re.search(r"(\d{4})(_0000)?\.nii(\.gz)?$", p.name), p) for p in sorted(folder.glob("*.nii*")))
+    matches = ((re.search(r"(\d{4})(_0000)?\.nii(\.gz)?$", p.name), p) for p in sorted(folder.glob("[!.]*.nii*")))
     return {match[1]: path for match, path in matches if match}
 
 
@@ -108,4 +108,15 @@ SYNAPSE = DatasetInfo(
     find=find_synapse,
     write_phantom=write_ct_phantom,
     phantom_cases=len(TRAINING_IDS) + len(TEST_IDS),
+    modality="CT",
+    structures=(
+        Structure("15825003", "Aorta", (224, 97, 76)),
+        Structure("28231008", "Gallbladder", (139, 150, 98)),
+        Structure("64033007", "Kidney", (66, 135, 201), side="Left"),
+        Structure("64033007", "Kidney", (122, 193, 214), side="Right"),
+        Structure("10200004", "Liver", (221, 130, 101)),
+        Structure("15776009", "Pancreas", (250, 208, 96)),
+        Structure("78961009", "Spleen", (157, 108, 162)),
+        Structure("69695003", "Stomach", (118, 190, 128)),
+    ),
 )
