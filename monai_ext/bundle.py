@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 # configs name these here
 from monai_ext.utils.errors import end_with_plain_error, plain_cause
 from monai_ext.utils.json_files import read_json
+from monai_ext.utils.knobs import KNOBS, as_json, knob_value
 from monai_ext.utils.switches import flag
 
 if TYPE_CHECKING:
@@ -40,9 +41,11 @@ __all__ = [
     "find_bundle",
     "flag",
     "folder_for",
+    "knob_value",
     "known_bundles",
     "literal",
     "mixed_precision",
+    "note_trained_with",
     "plain_cause",
     "running",
     "stamp",
@@ -332,6 +335,13 @@ class Bundle:
                 raise ValueError(f"monai_ext: bundle {self.name} has no knob {knob!r}.{hint}")
         return {"bundle_root": literal(str(self.folder)), **{knob: literal(value) for knob, value in knobs.items()}}
 
+    @property
+    def trained_with(self) -> dict[str, Any]:
+        """What the preprocessing of its weights was, see :func:`trained_with`; an export has it in its metadata."""
+        if self.exported and isinstance(noted := self.metadata.get("trained_with"), Mapping):
+            return _checked(noted, self.exported)
+        return trained_with(self.weights)
+
     def default(self, knob: str, name: str = "train") -> Any:
         """The recipe's value of a knob, which weights may have another of (``as_trained`` in the config)."""
         from monai.bundle import ConfigParser
@@ -394,10 +404,12 @@ class Running:
     Attributes:
         parser: of its config, overrides included.
         folders: of its config files, the first file's first.
+        exported: the weights that a command of MONAI's exports, if it does.
     """
 
     parser: ConfigParser
     folders: tuple[Path, ...]
+    exported: Path | None = None
 
     @property
     def bundle(self) -> Path | None:
@@ -406,7 +418,7 @@ class Running:
         return next((root for root in roots if root is not None), None)
 
 
-def running() -> Running | None:
+def running(warn: bool = True) -> Running | None:
     """The workflow or command of MONAI's that this code is called from; None, and a warning, if there is none.
 
     MONAI hands neither the name of a config nor its content to what the config calls, so the callers are looked
@@ -415,6 +427,7 @@ def running() -> Running | None:
     monai = sys.modules.get("monai.bundle")  # without it nothing is being run
     parser: ConfigParser | None = None
     folders: list[Path] = []
+    exported: Path | None = None
     for names in _callers() if monai else ():
         owner, candidate = names.get("self"), names.get("parser")
         files = names.get("config_file_", names.get("config_file"))
@@ -425,12 +438,15 @@ def running() -> Running | None:
             candidate = owner
         elif names["__name__"] == "monai.bundle.scripts" and files:
             folders += [Path(file).parent for file in _listed(files)]
+            if isinstance(weights := names.get("ckpt_file_"), (str, os.PathLike)):
+                exported = Path(weights)
         if parser is None and isinstance(candidate, monai.ConfigParser):  # type: ignore[union-attr]
             parser = candidate
     if parser is None:
-        logger.warning("monai_ext: the config that is being run could not be told.")
+        if warn:
+            logger.warning("monai_ext: the config that is being run could not be told.")
         return None
-    return Running(parser, tuple(dict.fromkeys(folders)))
+    return Running(parser, tuple(dict.fromkeys(folders)), exported)
 
 
 def _listed(files: Any) -> list[str]:
@@ -557,6 +573,17 @@ def stamp(state_dict: Any, trained_with: Mapping[str, Any]) -> Any:
     return state_dict
 
 
+def note_trained_with() -> None:
+    """Write what the weights were trained with into the metadata of the model that is being exported.
+
+    The network of an ``inference.json`` requires it, since MONAI's ``ckpt_export`` looks at nothing else. Without an
+    export there is nothing to do.
+    """
+    run = running(warn=False)
+    if run is not None and run.exported is not None and (noted := trained_with(run.exported)):
+        run.parser.get().setdefault("_meta_", {})["trained_with"] = noted
+
+
 def trained_with(weights: str | os.PathLike | Sequence[str | os.PathLike] | None) -> dict[str, Any]:
     """What the preprocessing of weights was when they were trained: knob -> value.
 
@@ -597,20 +624,23 @@ def _trained_with(path: Path) -> dict[str, Any]:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
         except Exception:  # who loads the weights says what is wrong with them
-            return {}
+            state = None
         for _ in range(2):  # a state_dict, or one under "model" or "state_dict"
             found = found or getattr(state, "_metadata", {}).get("", {}).get(_STAMP)
             state = state.get("model", state.get("state_dict")) if isinstance(state, Mapping) else None
     if found is None:
         found = _trained_config(path)
-    if not isinstance(found, Mapping):
-        return {}
+    return _checked(found, path) if isinstance(found, Mapping) else {}
+
+
+def _checked(found: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    """Of what a file notes, the knobs that preprocessing depends on."""
     kept = {knob: found[knob] for knob in PREPROCESSING if found.get(knob) is not None}
     for knob, value in kept.items():
         try:
             kept[knob] = KNOBS[knob](value)
         except ValueError as e:
-            raise ValueError(f"monai_ext: {path}: trained with {knob} {value!r}, expected {e}.") from None
+            raise ValueError(f"monai_ext: {source}: trained with {knob} {value!r}, expected {e}.") from None
     return kept
 
 
@@ -635,168 +665,31 @@ def _trained_config(weights: Path) -> dict[str, Any] | None:
         return None
 
 
-def _whole(least: int, none: bool = False) -> Callable[[Any], Any]:
-    def convert(value: Any) -> int | None:
-        if none and _is_none(value):
-            return None
-        number = _number(value, f"a whole number of at least {least}")
-        if number != int(number) or number < least:
-            raise ValueError(f"a whole number of at least {least}")
-        return int(number)
-
-    return convert
-
-
-def _between(low: float, high: float = float("inf"), open_below: bool = False) -> Callable[[Any], float]:
-    if high < float("inf"):
-        expected = f"a number from {low:g} to {high:g}"
-    else:
-        expected = f"a number above {low:g}" if open_below else f"a number of at least {low:g}"
-
-    def convert(value: Any) -> float:
-        number = _number(value, expected)
-        if not low <= number <= high or (open_below and number == low):
-            raise ValueError(expected)
-        return number
-
-    return convert
-
-
-def _is_none(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value.lower() in ("none", "null", ""))
-
-
-def _number(value: Any, expected: str) -> float | int:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise ValueError(expected) from None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < float("inf"):
-        raise ValueError(expected)
-    return value
-
-
-def _listed_numbers(value: Any, expected: str) -> list[Any]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value if value.startswith("[") else f"[{value}]")
-        except ValueError:
-            raise ValueError(expected) from None
-    return [_number(part, expected) for part in (value if isinstance(value, (list, tuple)) else [value])]
-
-
-def _sizes(value: Any) -> int | list[int] | None:
-    if _is_none(value):
-        return None
-    expected = "one whole number of at least 1, or one for each axis"
-    sides = _listed_numbers(value, expected)
-    if not 1 <= len(sides) <= 3 or any(side != int(side) or side < 1 for side in sides):
-        raise ValueError(expected)
-    return int(sides[0]) if not isinstance(value, (list, tuple)) and len(sides) == 1 else [int(side) for side in sides]
-
-
-def _window(value: Any) -> list[Any]:
-    expected = "two numbers, the lower first, such as [-125,275]"
-    limits = _listed_numbers(value, expected)
-    if len(limits) != 2 or not limits[0] < limits[1]:
-        raise ValueError(expected)
-    return limits
-
-
-def _axes(value: Any) -> list[int]:
-    expected = "a list of axes, such as [0,1]"
-    axes = _listed_numbers(value, expected) if not (isinstance(value, (list, tuple)) and not value) else []
-    if any(axis not in (0, 1, 2) for axis in axes):
-        raise ValueError(expected)
-    return [int(axis) for axis in axes]
-
-
-def _switch(value: Any) -> bool:
-    try:
-        return flag(value)
-    except ValueError:
-        raise ValueError("true or false") from None
-
-
-def _text(value: Any) -> str | None:
-    """A name or a path; a command line hands on a number where the name is one."""
-    if isinstance(value, (list, tuple, dict)):
-        raise ValueError("one name or path")
-    return None if value is None else str(value)
-
-
-def _texts(value: Any) -> str | list[str]:
-    return [str(part) for part in value] if isinstance(value, (list, tuple)) else str(value)
-
-
-def _device(value: Any) -> str:
-    import torch
-
-    try:
-        device = torch.device(int(value) if str(value).isdecimal() else str(value))
-    except RuntimeError:
-        raise ValueError("cpu, cuda, or a GPU's number such as cuda:0") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"cpu, as PyTorch finds {torch.cuda.device_count()} GPUs here")
-    return str(device)
-
-
-# every knob of every bundle -> what makes a value of it of what a command line gives; ValueError says what is expected
-KNOBS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("epochs", "val_interval", "batch_size", "patches_per_volume"), _whole(1)),
-    **dict.fromkeys(("num_workers", "seed", "warm_up"), _whole(0)),
-    "num_classes": _whole(2),
-    "fold": _whole(0, none=True),
-    "learning_rate": _between(0, open_below=True),
-    **dict.fromkeys(("weight_decay", "rotation", "foreground_weight"), _between(0)),
-    **dict.fromkeys(("flip_prob", "cache_rate"), _between(0, 1)),
-    **dict.fromkeys(("amp", "mirror", "resume", "tta", "strict", "allow_overlap", "silent"), _switch),
-    "image_size": _sizes,
-    "intensity_window": _window,
-    "mirror_axes": _axes,
-    "device": _device,
-    **dict.fromkeys(
-        (
-            "dataset_name",
-            "dataset_dir",
-            "datalist",
-            "split",
-            "output_dir",
-            "ckpt_dir",
-            "pretrained",
-            "output_ext",
-            "writer",
-        ),
-        _text,
-    ),
-    **dict.fromkeys(("ckpt_path", "ckpt_paths", "convention"), _texts),
-}
-
-
-def check_knobs() -> None:
-    """Make of each knob of the run what it is used as, or refuse it in one line. Configs call it in ``initialize``.
+def check_knobs(parser: ConfigParser | None = None) -> None:
+    """Make of each knob of a run what it is used as, or refuse it in one line. Configs call it in ``initialize``.
 
     MONAI hands on what a command line gave: a text for ``true``, a number for a folder called 7. A knob that the
     weights were trained with another value of is told in the log.
 
+    Args:
+        parser: of the config; by default that of the run.
+
     Raises:
         ValueError: for a value that a knob cannot have; knob, value and what is expected are named.
     """
-    run = running()
-    if run is None:
-        return
-    parser, changed = run.parser, False
-    for knob, convert in KNOBS.items():
+    if parser is None:
+        run = running()
+        if run is None:
+            return
+        parser = run.parser
+    changed = False
+    for knob in KNOBS:
         given = parser.get(knob)
         if knob not in parser or (isinstance(given, str) and given.startswith(("$", "@", "%"))):
             continue  # the recipe's own
-        try:
-            value = convert(given)
-            if knob == "image_size":
-                _check_axes(value, run)
-        except ValueError as e:
-            raise ValueError(f"monai_ext: --{knob} {_shown(given)}: expected {e}.") from None
+        value = knob_value(knob, given)
+        if knob == "image_size":
+            _check_axes(value, parser)
         if type(value) is not type(given) or value != given:
             parser[knob] = literal(value)
             changed = True
@@ -809,23 +702,20 @@ def check_knobs() -> None:
                 logger.warning(
                     "monai_ext: --%s %s is given, but the weights were trained with %s.",
                     knob,
-                    _shown(used),
-                    _shown(value),
+                    as_json(used),
+                    as_json(value),
                 )
 
 
-def _check_axes(size: int | list[int] | None, run: Running) -> None:
+def _check_axes(size: int | list[int] | None, parser: ConfigParser) -> None:
     """One side where the recipe has one, else one for each axis."""
-    axes = run.parser.get("network_def#spatial_dims", 2)
-    recipe = Bundle(run.bundle).default("image_size") if run.bundle is not None else None
+    axes = parser.get("network_def#spatial_dims", 2)
+    root = Path(parser.get_parsed_content("bundle_root")) if "bundle_root" in parser else None
+    recipe = Bundle(root).default("image_size") if root is not None and _is_bundle(root) else None
     if isinstance(size, list) and isinstance(recipe, int):
-        raise ValueError("one whole number, the longer side")
+        raise ValueError(f"monai_ext: --image_size {as_json(size)}: expected one whole number, the longer side.")
     if isinstance(size, list) and isinstance(axes, int) and len(size) not in (1, axes):
-        raise ValueError(f"one whole number, or {axes}")
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, (list, tuple, dict, bool)) else str(value)
+        raise ValueError(f"monai_ext: --image_size {as_json(size)}: expected one whole number, or {axes}.")
 
 
 def _same_size(value: Any) -> Any:

@@ -17,6 +17,7 @@ import pytest
 from monai_ext.apps.label.compat import prepare_imports
 from monai_ext.apps.label.entrance import Rules, checked_origins, own_hosts
 from monai_ext.apps.label.folder import app_folder, prepare_app
+from monai_ext.bundle import Bundle
 from tests_apps.bundles import write_bundle
 from tests_apps.studies import ct, save
 
@@ -41,7 +42,7 @@ class Place:
         save(self.studies / "ct5.nii.gz", image, affine)
         (folder / "secret.nii.gz").write_bytes((self.studies / "ct5.nii.gz").read_bytes())
         self.app = app_folder(self.studies, None)
-        prepare_app(self.app, {BUNDLE: self.bundle})
+        prepare_app(self.app, {BUNDLE: Bundle(self.bundle)})
         settings.MONAI_LABEL_APP_DIR, settings.MONAI_LABEL_STUDIES = str(self.app), str(self.studies)
         settings.MONAI_LABEL_SESSION_PATH = str(self.app / "sessions")
         self.make = lambda rules: TestClient(application(rules), base_url=HOST, raise_server_exceptions=False)

@@ -125,8 +125,9 @@ def trainer(bundle: Path, folder: Path):
     from monailabel.datastore.local import LocalDatastore
 
     from monai_ext.apps.label.train import BundleTraining
+    from monai_ext.bundle import Bundle
 
-    prepare_app(folder.parent / "app", {bundle.name: bundle})
+    prepare_app(folder.parent / "app", {bundle.name: Bundle(bundle)})
     task = BundleTraining(str(folder.parent / "app" / "model" / bundle.name), {})
     return task, LocalDatastore(str(folder), extensions=["*.nii.gz", "*.png"])
 

@@ -16,7 +16,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 import monai_ext
-from monai_ext.bundle import find_bundle
+from monai_ext.bundle import Bundle, literal
 from monai_ext.data.files.fingerprint import fingerprint
 from monai_ext.handlers.run_record import RUN_PARTS
 from monai_ext.utils import config_errors, read_json
@@ -53,9 +53,9 @@ def reproduce(record: str | os.PathLike, output_dir: str | os.PathLike | None = 
         if now != then:
             print(f"note: {name} {now}, recorded with {then}: results may differ")
     folder = Path(output_dir) if output_dir is not None else Path(record).parent / "reproduced"
-    config = {**config, "output_dir": str(folder)}
+    config = {**config, "output_dir": literal(str(folder))}
     if kind == "training":
-        config["ckpt_dir"] = str(folder)
+        config["ckpt_dir"] = literal(str(folder))
         config["resume"] = False
     images = (
         config.get("dataset", {}).get("data")
@@ -64,7 +64,9 @@ def reproduce(record: str | os.PathLike, output_dir: str | os.PathLike | None = 
     )
     if isinstance(images, list):
         overrides.setdefault("dataset#data", tuple(images))  # in a tuple MONAI looks for no expressions, see segment
-    metadata = find_bundle(content["bundle"]) / "configs" / "metadata.json" if content["bundle"] else None
+    bundle = _bundle_of(Path(record), content["bundle"])
+    if bundle is not None and "bundle_root" in config:
+        config["bundle_root"] = literal(str(bundle.folder))
     if (split := Path(record).with_name("split.json")).is_file() and not folder.exists():
         folder.mkdir(parents=True)
         shutil.copy(split, folder)  # one that the user may have chosen
@@ -73,10 +75,10 @@ def reproduce(record: str | os.PathLike, output_dir: str | os.PathLike | None = 
         file.write_text(json.dumps(config), encoding="utf-8")
         workflow = ConfigWorkflow(
             str(file),
-            meta_file=None if metadata is None else str(metadata),
+            meta_file=None if bundle is None else str(bundle.config_file("metadata")),
             logging_file=False,
             workflow_type="inference" if kind == "inference" else "training",
-            **overrides,
+            **{knob: literal(value) for knob, value in overrides.items()},
         )
         workflow.initialize()
         part = workflow.parser.get_parsed_content("dataset#data" if kind == "inference" else "cases")
@@ -86,6 +88,14 @@ def reproduce(record: str | os.PathLike, output_dir: str | os.PathLike | None = 
         workflow.run()
         workflow.finalize()
     return folder
+
+
+def _bundle_of(record: Path, name: str) -> Bundle | None:
+    """The bundle that the record lies in, else the known one of that name."""
+    for folder in record.resolve().parents:
+        if (folder / "configs" / "metadata.json").is_file():
+            return Bundle(folder)
+    return Bundle.find(name) if name else None
 
 
 def _read(record: str | os.PathLike) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom.uid import EnhancedSRStorage, generate_uid
 
-from monai_ext.apps.deploy.__main__ import model_in
+from monai_ext.bundle import Bundle
 from monai_ext.data import VolumeReader
 from monai_ext.data.files.dicom import find_series, read_volume, select_series
 from tests.apps.series import edit, make_mr, make_multi_frame, tilt
@@ -176,15 +176,16 @@ def test_small_tilt_and_rounding_are_no_faults(image, tmp_path):
 
 
 def test_model_of_a_container(tmp_path):
-    with pytest.raises(ValueError, match="expected one bundle or model.ts, found none"):
-        model_in(tmp_path)
+    """Deploy's runners name a folder that holds the model."""
+    with pytest.raises(FileNotFoundError, match="no bundle"):
+        Bundle.find(tmp_path)
     bundle = tmp_path / "dcaunet_synapse"
     (bundle / "configs").mkdir(parents=True)
-    (bundle / "configs" / "inference.json").write_text("{}")
+    (bundle / "configs" / "metadata.json").write_text("{}")
     (bundle / "models").mkdir()
     (bundle / "models" / "model.ts").write_bytes(b"")  # of the bundle, not a second model
-    assert model_in(tmp_path) == model_in(bundle) == str(bundle)
+    assert Bundle.find(tmp_path).folder == Bundle.find(bundle).folder == bundle
     (tmp_path / "other.ts").write_bytes(b"")
-    assert model_in(tmp_path / "other.ts") == str(tmp_path / "other.ts")
+    assert Bundle.find(tmp_path / "other.ts").exported == tmp_path / "other.ts"
     with pytest.raises(ValueError, match=r"found dcaunet_synapse, other\.ts"):
-        model_in(tmp_path)
+        Bundle.find(tmp_path)

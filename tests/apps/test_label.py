@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import nibabel
 import numpy as np
@@ -16,13 +17,13 @@ from monai.inferers import SimpleInferer
 from PIL import Image
 
 from monai_ext.apps.anatomy import STRUCTURES, colour_of
-from monai_ext.apps.bundle_folders import bundle_folders
 from monai_ext.apps.label import label
 from monai_ext.apps.label.answers import write_label
 from monai_ext.apps.label.cases import own_cases, split_cases
 from monai_ext.apps.label.dicom_studies import convert_series
-from monai_ext.apps.label.folder import prepare_app
+from monai_ext.apps.label.folder import chosen_bundles, prepare_app
 from monai_ext.apps.label.uncertainty import uncertainty
+from monai_ext.bundle import Bundle
 from monai_ext.data import DATASETS, VolumeReader
 from monai_ext.inferers import SliceBatchInferer
 from tests.data.volumes import RAS, rotation, save, volume
@@ -44,13 +45,13 @@ def bundle(tmp_path):
 
 def test_fine_tuned_weights_stay_and_configs_follow_the_bundle(bundle, tmp_path):
     app = tmp_path / "app"
-    prepare_app(app, {"one": bundle})
+    prepare_app(app, {"one": Bundle(bundle)})
     served = app / "model" / "one"
     assert (app / "main.py").is_file()
     (served / "models" / "model.pt").write_bytes(b"fine-tuned")
     (bundle / "configs" / "inference.json").write_text('{"changed": true}')
     (bundle / "configs" / "train.json").write_text("{}")
-    prepare_app(app, {"one": bundle})
+    prepare_app(app, {"one": Bundle(bundle)})
     assert (served / "configs" / "inference.json").read_text() == '{"changed": true}'
     assert (served / "configs" / "train.json").is_file()
     assert (served / "models" / "model.pt").read_bytes() == b"fine-tuned"
@@ -61,15 +62,18 @@ def test_fine_tuned_weights_stay_and_configs_follow_the_bundle(bundle, tmp_path)
 
 
 def test_bundles_by_name_and_by_folder(bundle, tmp_path):
-    assert bundle_folders(str(bundle)) == {"one": bundle}
-    assert bundle_folders([str(bundle)]) == {"one": bundle}
+    for given in (str(bundle), [str(bundle)]):
+        assert {name: found.folder for name, found in chosen_bundles(given).items()} == {"one": bundle}
+    shutil.copytree(bundle, tmp_path / "other" / "one")
+    with pytest.raises(ValueError, match="have one name"):
+        chosen_bundles(f"{bundle},{tmp_path / 'other' / 'one'}")
     (bundle / "models" / "model.pt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"monai_ext: bundle .*one: no weights at .*model\.pt\. Train it first"):
-        bundle_folders(str(bundle))
-    with pytest.raises(FileNotFoundError, match="monai_ext: bundle 'dcaunett' found neither in"):
-        bundle_folders("dcaunett")
+    with pytest.raises(FileNotFoundError, match=r"monai_ext: bundle one: no weights at .*model\.pt\. Train it \("):
+        chosen_bundles(str(bundle))
+    with pytest.raises(FileNotFoundError, match="monai_ext: no bundle 'dcaunet_synapsee'.*'dcaunet_synapse'"):
+        chosen_bundles("dcaunet_synapsee")
     with pytest.raises(ValueError, match="monai_ext: --bundles names no bundle"):
-        bundle_folders(",")
+        chosen_bundles(",")
 
 
 def test_command_without_the_program_says_how_to_get_it(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from monai_ext.__main__ import main
 from monai_ext.apps.new_bundle import new_bundle, pair_files
+from monai_ext.bundle import Bundle
 from monai_ext.data import load_datalist, write_phantom
 from tests.bundles import test_contract as contract
 from tests.bundles.runs import run
@@ -54,10 +55,10 @@ def test_volumes(tmp_path, monkeypatch):
     made, choices = new_bundle("my_task", None, "scans", "organs", class_names=["vessel", "cyst"], progress=False)
     assert str(made) == "bundles/my_task"
     train = contract.read(str(made.resolve()), "train")
-    low, high = train["intensity_window"]
+    low, high = Bundle(made).default("intensity_window")
     # the blocks are at 50 to 70 and 140 to 160 HU
     assert low < 50 - 40 < 160 + 40 < high
-    assert train["image_size"] == [64, 64]
+    assert Bundle(made).default("image_size") == [64, 64]
     assert train["network_def"]["out_channels"] == 3
     text = (made / "docs" / "README.md").read_text()
     assert all(" ".join(choice.split()) in " ".join(text.split()) for choice in choices)
@@ -97,7 +98,7 @@ def test_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["monai_ext", *arguments.split()])
     main()
     bundle = str(tmp_path / "bundles" / "eyes")
-    assert contract.read(bundle, "train")["image_size"] == 96
+    assert Bundle(bundle).default("image_size") == 96
     keeps_the_contract(bundle, tmp_path)
     small = {"image_size": 32, "batch_size": 2, "num_workers": 0}
     run(bundle, "train", **small, epochs=1, val_interval=1)

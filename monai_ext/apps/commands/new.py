@@ -42,4 +42,5 @@ def new(
         path_option(where, "where") or ".",
     )
     print(f"{made}\n" + "\n".join(f"  {choice}" for choice in choices))
-    print(f"Train it: python -m monai.bundle run --config_file {made}/configs/train.json")
+    shown = made if where == "." else made.resolve()  # whichever folder the command is started from
+    print(f"Train it: python -m monai.bundle run --config_file {shown}/configs/train.json")

@@ -7,6 +7,8 @@ import importlib.util
 import os
 from pathlib import Path
 
+from monai_ext.bundle import Bundle
+
 __all__ = ["deploy"]
 
 STACK = 32 << 20  # bytes that Holoscan asks for
@@ -32,27 +34,12 @@ def deploy(bundle: str, input: str, output: str, series: str | None = None, stl:
     from monai_ext.apps.deploy.application import SegmentationApp
 
     name = series if series is None else str(series)  # fire makes a number of 3
-    app = SegmentationApp(model_of(bundle), Path(input).expanduser(), Path(output).expanduser(), name, bool(stl))
+    found = Bundle.find(str(bundle))
+    found.require_weights()
+    app = SegmentationApp(found, Path(input).expanduser(), Path(output).expanduser(), name, bool(stl))
     app.run()
     for file in app.written:
         print(file)
-
-
-def model_of(bundle: str) -> Path:
-    """The folder of a bundle with weights, or an exported model.
-
-    Raises:
-        FileNotFoundError: if it is neither; says where it was looked for.
-    """
-    from monai_ext.apps.bundle_folders import bundle_folders
-
-    path = Path(str(bundle)).expanduser()
-    if path.suffix == ".ts":
-        if not path.is_file():
-            raise FileNotFoundError(f"monai_ext: {path}: no such model.")
-        return path.resolve()
-    (folder,) = bundle_folders([str(bundle)]).values()
-    return folder
 
 
 def _allow_stack() -> None:

@@ -16,8 +16,8 @@ from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 
 from monai_ext.apps.deploy.dicom_results import write_results
 from monai_ext.apps.deploy.sources import quoted_sources
+from monai_ext.bundle import Bundle, literal
 from monai_ext.data.files.dicom import Volume, find_series, read_volume, select_series
-from monai_ext.networks import load_weights
 
 __all__ = ["BundleOperator", "ResultsOperator", "SeriesOperator"]
 
@@ -61,28 +61,40 @@ class BundleOperator(MonaiBundleInferenceOperator):
 
     Args:
         app: the application.
-        model: a bundle's folder, whose ``models/model.pt`` is used, or an exported ``model.ts``.
+        bundle: whose ``models/model.pt``, or exported ``model.ts``, is used.
     """
 
-    def __init__(self, app: Any, model: Path, **kwargs: Any) -> None:
-        self.model = model
+    def __init__(self, app: Any, bundle: Bundle, **kwargs: Any) -> None:
+        self.bundle = bundle
         super().__init__(
             app,
             app_context=SimpleNamespace(models=None),
-            bundle_path=model,
+            bundle_path=bundle.exported or bundle.folder,
             input_mapping=[IOMapping("image", Image, IOType.IN_MEMORY)],
             output_mapping=[IOMapping("pred", Image, IOType.IN_MEMORY)],
             **kwargs,
         )
 
+    @property
+    def parser(self) -> ConfigParser | None:
+        """The SDK's parser of ``inference.json``, told where its bundle is and what the weights were trained with."""
+        found = self._parser
+        if found is not None and not isinstance(found.get("as_trained"), dict):
+            found["bundle_root"] = literal(str(self.bundle.folder))
+            found["as_trained"] = self.bundle.trained_with
+        return found
+
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        if self.model.is_dir():
-            self.app_context = SimpleNamespace(models={"": _loaded(self.model)})
+        if not self.bundle.exported:
+            network = self.bundle.network()
+            network.path = str(self.bundle.folder)  # type: ignore[assignment]  # where the SDK looks for the configs
+            self.app_context = SimpleNamespace(models={"": network})
         super().compute(op_input, op_output, context)
 
     def predict(self, data: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        mixed = data.device.type == "cuda" and bool(self.parser.get("amp"))
-        with torch.autocast("cuda", enabled=mixed):  # as the bundle's own inference
+        self._model_network.to(data.device)
+        # as the bundle's own inference
+        with torch.autocast("cuda", enabled=self.bundle.mixed_precision(data.device)):
             return super().predict(data, *args, **kwargs)
 
 
@@ -111,12 +123,3 @@ class ResultsOperator(Operator):
         label = op_input.receive("label").asnumpy()  # (slices, rows, columns)
         volume: Volume = op_input.receive("volume")
         self.written += write_results(self.folder, self.title, self.about, label, volume, self.stl)
-
-
-def _loaded(bundle: Path) -> torch.nn.Module:
-    parser = ConfigParser()
-    parser.read_config(str(bundle / "configs" / "inference.json"))
-    network = parser.get_parsed_content("network")
-    load_weights(network, bundle / "models" / "model.pt")
-    network.path = str(bundle)  # where the SDK looks for the configs
-    return network.eval()

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from monai.bundle import ConfigParser
 
-from monai_ext.bundle import find_bundle
+from monai_ext.bundle import Bundle, check_knobs
 from monai_ext.data import is_phantom
 from monai_ext.networks import load_weights
 from monai_ext.networks.blocks import CrossStageAttentionResidual, DifferentialCrossAttention
@@ -58,21 +57,20 @@ def explain(
         FileNotFoundError: for a bundle, an image or weights that are not there.
         ValueError: for a network without such blocks, or a slice or position outside the image.
     """
-    folder = find_bundle(bundle)
+    found = Bundle.find(bundle)
     if Path(output).suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"monai_ext: {output}: expected a figure's name, ending in .png, .svg or .pdf.")
-    parser = ConfigParser(ConfigParser.load_config_file(folder / "configs" / "inference.json"))
-    parser["bundle_root"] = str(folder)
-    for name, value in knobs.items():
-        parser[name] = value
+    weights = found.weights if checkpoint is None else checkpoint
+    parser = found.parser("inference", ckpt_path=str(weights), **knobs)
+    check_knobs(parser)
     network = parser.get_parsed_content("network").eval()
     kinds = {type(module) for module in network.modules()}
     if not kinds & {CrossStageAttentionResidual, DifferentialCrossAttention}:
         raise ValueError(
-            f"monai_ext: {folder.name}: {type(network).__name__} has neither XAttnRes reads nor DCAU-Net's "
+            f"monai_ext: {found.name}: {type(network).__name__} has neither XAttnRes reads nor DCAU-Net's "
             "differential attention; explain draws these two."
         )
-    load_weights(network, checkpoint or parser.get_parsed_content("ckpt_path"))
+    load_weights(network, weights if checkpoint is not None else found.require_weights())
     image = parser.get_parsed_content("preprocessing")({"image": str(input)})["image"].as_tensor()
     size = parser.get_parsed_content("image_size")
     stack = image.movedim(-1, 0) if image.dim() == 4 else image[None]  # slices, or the one picture

@@ -26,6 +26,7 @@ from monai_ext.apps.label.knobs import RequestError
 from monai_ext.apps.label.strategy import MostUncertain
 from monai_ext.apps.label.train import BundleTraining
 from monai_ext.apps.label.training_state import end_with_parent
+from monai_ext.bundle import Bundle
 
 __all__ = ["BundleApp"]
 
@@ -44,7 +45,7 @@ class BundleApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         served = sorted(Path(app_dir, "model").glob("*/configs/inference.json"))
-        self.bundles = {path.parents[1].name: str(path.parents[1]) for path in served}
+        self.bundles = {bundle.name: bundle for bundle in (Bundle(path.parents[1]) for path in served)}
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -60,10 +61,10 @@ class BundleApp(MONAILabelApp):
         return LocalDatastore(self.studies, extensions=FILES, auto_reload=True)
 
     def init_infers(self) -> dict[str, InferTask]:
-        return {name: BundleInference(path, self.conf) for name, path in self.bundles.items()}
+        return {name: BundleInference(str(b.folder), self.conf) for name, b in self.bundles.items()}
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        return {name: BundleTraining(path, self.conf) for name, path in self.bundles.items()}
+        return {name: BundleTraining(str(b.folder), self.conf) for name, b in self.bundles.items()}
 
     def init_strategies(self) -> dict[str, Strategy]:
         return {"uncertainty": MostUncertain(self._infers), "random": Random(), "first": First()}

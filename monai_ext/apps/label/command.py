@@ -41,10 +41,9 @@ def label(
         token: what every request has to show as "Authorization: Bearer TOKEN".
         insecure: let other machines connect without a token.
     """
-    from monai_ext.apps.bundle_folders import bundle_folders
     from monai_ext.apps.label.dicom_studies import convert_series
     from monai_ext.apps.label.entrance import Rules, checked_origins, is_loopback, own_hosts
-    from monai_ext.apps.label.folder import app_folder, prepare_app
+    from monai_ext.apps.label.folder import app_folder, chosen_bundles, prepare_app
 
     if importlib.util.find_spec("monailabel") is None:
         raise ValueError(
@@ -67,7 +66,7 @@ def label(
     if not remote and not folder.is_dir():
         raise FileNotFoundError(f"monai_ext: {studies}: no such folder of studies.")
     home = Path(str(app)).expanduser() if remote else app_folder(folder, app)
-    prepare_app(home, bundle_folders(bundles))
+    prepare_app(home, chosen_bundles(bundles))
     if not remote:
         convert_series(folder)
     # MONAI Label keeps uploads of a session there, which are patients' images: with the rest, not in the home folder

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from monai_ext.apps.label.training_state import clear_dead_training
+from monai_ext.bundle import Bundle
 from monai_ext.utils import replacing
 
-__all__ = ["app_folder", "prepare_app"]
+__all__ = ["app_folder", "chosen_bundles", "prepare_app"]
 
 logger = logging.getLogger(__name__)
 # Label looks for a class in main.py; everything else is in the library
@@ -40,7 +41,39 @@ def app_folder(studies: Path, app: str | None) -> Path:
     return home
 
 
-def prepare_app(app: Path, bundles: Mapping[str, Path]) -> None:
+def chosen_bundles(bundles: str | Sequence[str] | None = None) -> dict[str, Bundle]:
+    """Name -> bundle, every one of them with weights.
+
+    Args:
+        bundles: names or folders, separated by commas or in a list; None means all known ones that have weights.
+
+    Raises:
+        FileNotFoundError: if one is not there, or has no weights.
+        ValueError: if none is named, or two have one name.
+    """
+    if bundles is None:
+        found = {name: bundle for name, bundle in Bundle.known().items() if bundle.weights.is_file()}
+        if not found:
+            raise FileNotFoundError(
+                "monai_ext: no known bundle has weights (models/model.pt). Train one first, or name a folder with "
+                "--bundles."
+            )
+        return found
+    names = bundles.split(",") if isinstance(bundles, str) else [str(part) for part in bundles]
+    found = {}
+    for bundle in (Bundle.find(name.strip()) for name in names if name.strip()):
+        bundle.require_weights()
+        if bundle.name in found:
+            raise ValueError(
+                f"monai_ext: --bundles: {found[bundle.name].folder} and {bundle.folder} have one name. Serve one."
+            )
+        found[bundle.name] = bundle
+    if not found:
+        raise ValueError("monai_ext: --bundles names no bundle.")
+    return found
+
+
+def prepare_app(app: Path, bundles: Mapping[str, Bundle]) -> None:
     """Make, or bring up to date, the folder for ``monailabel start_server --app``.
 
     Configs are copied at every start: a request that reached them would change the copy, and never the bundle. Weights
@@ -59,11 +92,11 @@ def prepare_app(app: Path, bundles: Mapping[str, Path]) -> None:
         served = app / "model" / name
         shutil.rmtree(served / "configs", ignore_errors=True)
         (served / "configs").mkdir(parents=True)
-        for config in sorted((bundle / "configs").iterdir()):
+        for config in sorted((bundle.folder / "configs").iterdir()):
             if config.is_file() and not config.name.startswith("."):
                 shutil.copyfile(config, served / "configs" / config.name)
         clear_dead_training(served)
         weights = served / "models" / "model.pt"
         if not weights.is_file():
             with replacing(weights) as temporary:
-                shutil.copyfile(bundle / "models" / "model.pt", temporary)
+                shutil.copyfile(bundle.require_weights(), temporary)

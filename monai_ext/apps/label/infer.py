@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.bundle import ConfigParser
 from monai.inferers import Inferer
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.utils.others.generic import name_to_device
@@ -17,6 +18,7 @@ from monailabel.utils.others.generic import name_to_device
 from monai_ext.apps.anatomy import colour_of
 from monai_ext.apps.label.answers import write_label
 from monai_ext.apps.label.knobs import checked_knobs
+from monai_ext.bundle import Bundle, literal, mixed_precision
 from monai_ext.networks import load_weights
 from monai_ext.transforms import NOTICE
 
@@ -38,17 +40,11 @@ class BundleInference(BundleInferTask):
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         # the bundle inverts its own preprocessing, so nothing is left for Label to restore
         super().__init__(path, conf, load_strict=True, add_post_restore=False)
-        image = self.bundle_metadata["network_data_format"]["inputs"]["image"]
-        self.volumes = image["format"] != "RGB"
+        self.volumes = not Bundle(path).pictures
         self.dimension = 3 if self.volumes else 2  # of what it segments; the networks work on slices
         self.colours = {name: colour_of(name) for name in self.labels}
         self.busy = threading.RLock()
-        self._loaded: tuple[tuple[Any, ...], torch.nn.Module] | None = None
-
-    @property
-    def bundle_metadata(self) -> dict[str, Any]:
-        """The bundle's ``metadata.json``."""
-        return self.bundle_config.load_config_file(os.path.join(self.bundle_path, "configs", "metadata.json"))
+        self._ready: tuple[tuple[Any, ...], torch.nn.Module] | None = None
 
     def info(self) -> dict[str, Any]:
         return {**super().info(), "label_colors": self.colours}
@@ -72,6 +68,7 @@ class BundleInference(BundleInferTask):
     def __call__(self, request: dict[str, Any], callbacks: Any = None) -> tuple[str | None, dict[str, Any]]:
         asked = {"image": request["image"], "description": self.description, **self.checked(request)}
         with self.busy:
+            self._take_weights(asked)
             self.notice: str | None = None
             file, answer = super().__call__(asked, callbacks)
             if self.notice:
@@ -85,7 +82,7 @@ class BundleInference(BundleInferTask):
         return data
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
-        mixed = device.startswith("cuda") and bool(self.bundle_config.get_parsed_content("amp"))
+        mixed = mixed_precision(self.bundle_config.get_parsed_content("amp"), device)
         with torch.autocast("cuda", enabled=mixed):
             return super().run_inferer(data, convert_to_batch, device)
 
@@ -99,26 +96,39 @@ class BundleInference(BundleInferTask):
     def predict_with(self, image: str, predict: Callable[[torch.Tensor, torch.nn.Module, Inferer], Any]) -> Any:
         """Call ``predict`` with the preprocessed image as a batch of one, the network and the bundle's inferer."""
         with self.busy, torch.no_grad():
-            request: dict[str, Any] = copy.deepcopy(self._config)
-            request.update(image=image, image_path=image, model_filename="model.pt", logging="WARNING")
+            request = {**self.checked({}), "image": image, "image_path": image, "logging": "WARNING"}
             request["device"] = name_to_device(request["device"])
+            self._take_weights(request)
             data = self.run_pre_transforms(request, self.pre_transforms(request))
             x = data[self.input_key][None].to(request["device"])
             return predict(x, self._get_network(request["device"], request), self.inferer(request))
 
-    def _get_network(self, device: str, data: dict[str, Any] | None) -> torch.nn.Module:
-        chosen = (data or {}).get("model_filename") or "model.pt"
+    def _load_bundle_config(self, path: str, config: str) -> ConfigParser:
+        """Label's hook; the folder's name is a text, whatever it holds."""
+        parser = super()._load_bundle_config(path, config)
+        parser.config["bundle_root"] = literal(path)
+        return parser
+
+    def _take_weights(self, request: dict[str, Any]) -> None:
+        """Sizes that preprocessing depends on are those of the chosen weights."""
+        self.bundle_config["ckpt_path"] = literal(str(self._weights(request)))
+
+    def _weights(self, request: dict[str, Any] | None) -> Path:
+        chosen = (request or {}).get("model_filename") or "model.pt"
         name = chosen if isinstance(chosen, str) else chosen[0]
-        path = Path(self.bundle_path, "models", Path(name).name)
+        return Path(self.bundle_path, "models", Path(str(name)).name)
+
+    def _get_network(self, device: str, data: dict[str, Any] | None) -> torch.nn.Module:
+        path = self._weights(data)
         if not path.is_file():
             raise FileNotFoundError(f"monai_ext: {path}: no such weights.")
         stat = path.stat()
         key = (device, path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        if self._loaded is None or self._loaded[0] != key:
+        if self._ready is None or self._ready[0] != key:
             network = copy.deepcopy(self.network)
             load_weights(network, path)
-            self._loaded = (key, network.to(device).eval())
-        return self._loaded[1]
+            self._ready = (key, network.to(device).eval())
+        return self._ready[1]
 
 
 def _model_first(name: str) -> tuple[bool, str]:

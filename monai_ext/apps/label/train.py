@@ -24,6 +24,7 @@ from monailabel.utils.others.generic import device_list, name_to_device
 from monai_ext.apps.label.cases import own_cases, split_cases
 from monai_ext.apps.label.knobs import RequestError, checked_knobs
 from monai_ext.apps.label.training_state import LOCK, STATS, WORK
+from monai_ext.bundle import Bundle, literal, trained_with
 from monai_ext.networks.weights import read_weights
 from monai_ext.utils import read_json, replacing, write_json
 
@@ -47,6 +48,7 @@ class BundleTraining(BundleTrainTask):
 
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         super().__init__(path, conf, load_strict=True)
+        self.bundle = Bundle(path)
 
     def checked(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """What of a request reaches the training's config, each a value of its knob's kind.
@@ -93,7 +95,9 @@ class BundleTraining(BundleTrainTask):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         started = time.monotonic()
-        cases = own_cases(_saved(datastore), self._classes(), work)
+        cases = own_cases(
+            _saved(datastore), {name.lower(): value for value, name in self.bundle.channel_def.items()}, work
+        )
         parts = split_cases(cases, float(request["val_split"]))
         # each process takes its share of either part
         processes = max(1, min(self.processes(request), len(parts["training"]), len(parts["validation"])))
@@ -108,29 +112,27 @@ class BundleTraining(BundleTrainTask):
         write_json(Path(self.bundle_path, STATS), {**self.stats(), "total_time": took})
         return {"studies": len(cases), "epochs": int(request["max_epochs"]), "weights": "model.pt"}
 
-    def _classes(self) -> dict[str, int]:
-        metadata = json.loads(Path(self.bundle_metadata_path).read_text(encoding="utf-8"))
-        channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-        return {name.lower(): int(value) for value, name in channels.items()}
-
     def _overrides(self, request: dict[str, Any], work: Path, validated: bool, processes: int) -> dict[str, Any]:
-        epochs = int(request["max_epochs"])
-        overrides: dict[str, Any] = {name: request[name] for name in OPTIONS if request[name] is not None}
-        overrides |= {
+        epochs = request["max_epochs"]  # as all of a request, checked when it came: a text could be code here
+        given = {name: request[name] for name in OPTIONS}
+        overrides: dict[str, Any] = {
+            **trained_with(self.bundle.weights),
+            **given,
             "bundle_root": self.bundle_path,
             "datalist": str(work / "datalist.json"),
             "split": "holdout" if validated else "paper",
             "output_dir": str(work),
             "ckpt_dir": str(work),
             "epochs": epochs,
-            "val_interval": min(epochs, int(overrides["val_interval"])),
+            "val_interval": min(epochs, given.get("val_interval", epochs)),
         }
         if processes == 1:  # of several, each takes a GPU of its own
-            overrides["device"] = f"$torch.device({name_to_device(request['device'])!r})"
+            overrides["device"] = name_to_device(request["device"])
         if request["pretrained"]:
-            overrides["first_weights"] = str(Path(self.bundle_path, "models", "model.pt"))
-            source = "train" if processes == 1 else "multi_gpu_train"
-            config = json.loads(Path(self.bundle_path, "configs", f"{source}.json").read_text(encoding="utf-8"))
+            overrides["first_weights"] = str(self.bundle.weights)
+        overrides = {knob: literal(value) for knob, value in overrides.items()}
+        if request["pretrained"]:
+            config = self.bundle.config("train" if processes == 1 else "multi_gpu_train")
             # into what DistributedDataParallel wraps, where it does
             loading = "$monai_ext.networks.load_weights(@network_def, @first_weights)"
             overrides["initialize"] = [*config["initialize"], loading]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from monai.utils import ensure_tuple
 
-from monai_ext.bundle import find_bundle
+from monai_ext.bundle import Bundle
 from monai_ext.data.lists import PARTS, CaseList, check_class_names, read_list
 from monai_ext.data.splits import hold_out, random_parts
 from monai_ext.utils import MODALITIES, VOLUME_MODALITIES, number_option, text_options
@@ -96,9 +96,11 @@ def new_bundle(
     given = {part: [ids[case["case_id"]] for case in listed.parts[part]] for part in PARTS}
     parts = _parts(given, test_share, source)
     found = survey(cases, progress, listed.modality)
-    template = find_bundle(bundle or ("qtseg_busi" if found.pictures else "dcaunet_synapse"))
-    configs = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in template.glob("configs/*.json")}
-    if ("PictureReader" in str(configs["train"])) != found.pictures:
+    template = Bundle.find(bundle or ("qtseg_busi" if found.pictures else "dcaunet_synapse"))
+    if template.exported:
+        raise ValueError(f"monai_ext: {template.exported}: is an exported model. Give a bundle's name or folder.")
+    configs = {path.stem: template.config(path.stem) for path in template.folder.glob("configs/*.json")}
+    if template.pictures != found.pictures:
         kind, other = ("2D pictures", "volumes") if found.pictures else ("volumes", "2D pictures")
         raise ValueError(f"monai_ext: {template.name} is for {other}, the data are {kind}. Choose another --bundle.")
     values = [value for value in found.values if value]
@@ -107,7 +109,7 @@ def new_bundle(
     classes, mapping, told = _classes(listed, values, given_names, found)
     folders = [Path(path).resolve().parent for case in cases.values() for path in _paths(case)]
     base = Path(os.path.commonpath(folders))
-    size, size_reason = _image_size(configs["train"]["image_size"], found)
+    size, size_reason = _image_size(template.default("image_size"), found)
     choices = [size_reason, *_intensity(configs, found, listed), *_what_else(parts, given, classes, mapping, found)]
     choices += [*told, *(note[0].upper() + note[1:] for note in listed.notes)]
     _fill_in(configs, name, template.name, base, classes, size, found)
@@ -127,8 +129,8 @@ def new_bundle(
         for file, config in configs.items():
             (made / "configs" / f"{file}.json").write_text(_json(config), encoding="utf-8")
         (made / "datalist.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        shutil.copy(template / "configs" / "logging.conf", made / "configs")
-        shutil.copy(template / "LICENSE", made)
+        shutil.copy(template.folder / "configs" / "logging.conf", made / "configs")
+        shutil.copy(template.folder / "LICENSE", made)
         text = readme(name, template.name, configs, classes, parts, found, choices)
         (made / "docs" / "README.md").write_text(text, encoding="utf-8")
         (made / "docs" / "data_license.txt").write_text(
@@ -247,8 +249,12 @@ def _intensity(configs: dict[str, Any], found: Survey, listed: CaseList) -> list
                 else:
                     step |= {"_target_": "ScaleIntensityRangePercentilesd", "keys": "image", **PERCENTILES, **common}
         config.pop("intensity_window", None)
+        for handler in _handlers(config, "monai_ext.handlers.SaveWeights"):
+            handler["trained_with"] = {"image_size": "@image_size"}
+            if found.modality == "CT":
+                handler["trained_with"]["intensity_window"] = "@intensity_window"
         if found.modality == "CT":
-            _insert_after(config, "image_size", "intensity_window", window)
+            _insert_after(config, "image_size", "intensity_window", _as_trained("intensity_window", window))
     if found.modality == "CT":
         low, high = found.foreground
         return [
@@ -310,14 +316,17 @@ def _fill_in(
     """Names, numbers of classes and sizes, wherever a config or the metadata has them."""
     number = len(classes) + 1
     for config in (configs["train"], configs["inference"]):
-        config["image_size"] = size
+        config["image_size"] = _as_trained("image_size", size)
         config["network_def"]["out_channels"] = number
         if "img_size" in config["network_def"]:
             config["network_def"]["img_size"] = size
     configs["train"]["num_classes"] = number
-    report = configs["evaluate"]["validate#handlers"][-1]
+    configs["train"].setdefault("as_trained", {})
+    for config in (configs["evaluate"], configs["inference"]):
+        config["as_trained"] = "$monai_ext.bundle.trained_with(@ckpt_path)"
     method = configs["train"]["network_def"]["_target_"].rpartition(".")[2]
-    report |= {"class_names": "@class_names", "title": f"{method} on {name}", "published": [], "notes": []}
+    for report in _handlers(configs["evaluate"], "monai_ext.apps.SegmentationReport"):
+        report |= {"class_names": "@class_names", "title": f"{method} on {name}", "published": [], "notes": []}
     metadata = configs["metadata"]
     listed = ", ".join(f"{i} {text}" for i, text in enumerate(["background", *classes]))
     modality = "colour picture" if found.pictures else found.modality or "other"
@@ -360,6 +369,18 @@ def _point_to_data(configs: dict[str, Any], name: str, base: Path, test_image: s
         "fold=@fold, class_names=@class_names)"
     )
     inference["dataset_dir"] = str(Path(test_image).resolve())
+
+
+def _as_trained(knob: str, value: Any) -> str:
+    """The recipe's value where the weights bring none."""
+    return f"$@as_trained.get({knob!r}, {value!r})"
+
+
+def _handlers(config: Any, target: str) -> list[dict[str, Any]]:
+    """Those of one class, wherever in the config they are."""
+    parts = config.values() if isinstance(config, dict) else config if isinstance(config, list) else ()
+    own = [config] if isinstance(config, dict) and config.get("_target_") == target else []
+    return own + [handler for part in parts for handler in _handlers(part, target)]
 
 
 def _insert_after(config: dict[str, Any], key: str, new: str, value: Any) -> None:

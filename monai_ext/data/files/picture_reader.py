@@ -16,8 +16,8 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from PIL import Image, UnidentifiedImageError
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from monai_ext.data.files.file_reader import FileReader
 from monai_ext.data.files.case_finder import find_cases
+from monai_ext.data.files.file_reader import FileReader
 from monai_ext.data.files.guards import is_note, require_file, stranger, unusable
 from monai_ext.utils import whole_numbers
 

@@ -21,9 +21,9 @@ from monai.utils import MetaKeys, SpaceKeys
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
 from monai_ext.data.files.affines import flip_lps, from_itk, largest_shift, spacing_of
+from monai_ext.data.files.case_finder import find_cases
 from monai_ext.data.files.dicom import holds_series, read_series, series_geometry
 from monai_ext.data.files.file_reader import FileReader
-from monai_ext.data.files.case_finder import find_cases
 from monai_ext.data.files.guards import check_promise, damaged, is_note, require_file, unusable
 from monai_ext.data.files.memory_order import c_ordered
 from monai_ext.data.files.text_headers import read_text_header

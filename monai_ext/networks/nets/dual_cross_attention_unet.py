@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -88,9 +87,9 @@ class DualCrossAttentionUNet(TwoPaths):
         )
         self.build(list(features), out_channels, attend if attention else lambda widths: None, **own)
 
-    @abstractmethod
     def build(self, features: list[int], out_channels: int, attend: Attend) -> None:
         """Make the layers, ``dca`` and ``head`` among them; ``attend(widths)`` is an attention, or None without."""
+        raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_input_size(x, self.in_channels, self.spatial_dims, minimum=self.stride)
