@@ -98,7 +98,7 @@ def test_outside_any_checkout(installed, tmp_path):
     run(installed, tmp_path, *train, str(installed / "monai_ext/bundles/dcaunet_synapse/configs/train.json"))
     (made,) = (tmp_path / "home").rglob("model.pt")
 
-    image, affine = volume(seed=1, shape=(20, 18, 5))
+    image, affine = volume(seed=1, shape=(20, 18, 5))[0], np.diag([2.0, -2.0, 5.0, 1.0])
     save(tmp_path / "scan.nii.gz", image, affine)
     segment = ["-m", "monai_ext", "segment", "--input", "scan.nii.gz", "--num_workers", "0"]
     run(installed, tmp_path, *segment, "--bundle", "dcaunet_synapse", "--output", "a")
