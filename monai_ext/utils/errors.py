@@ -128,7 +128,7 @@ def plain_cause(error: BaseException, command: str | None = None) -> str | None:
     for number, _, path in reversed(SYSTEM.findall(lines)):
         if int(number) in _ERRNO and not path.startswith("/dev/shm"):
             what, remedy = _ERRNO[int(number)]
-            temporary = path.startswith(tempfile.gettempdir() + os.sep)
+            temporary = path.startswith(os.path.join(tempfile.gettempdir(), "tmp"))
             other = " TMPDIR names another folder for temporary files." if temporary else ""
             return f"monai_ext: {path or 'a file of this run'}: {what}. {remedy.format(**words)}{other}"
     return next(

@@ -127,9 +127,7 @@ def test_dicom_folder_errors(tmp_path):
     image, _ = volume()
     write_ct_series(tmp_path / "gap", image, RAS)
     sorted((tmp_path / "gap").iterdir())[3].unlink()
-    with pytest.raises(
-        ValueError, match=r"gap: CT series 1 \(5 images\): 1 slice\(s\) missing: 10 mm between slices 3 and 4"
-    ):
+    with pytest.raises(ValueError, match=r"gap: CT series 1 .*: 1 slice\(s\) missing: 10 mm between slices 3 and 4"):
         VolumeReader().get_data((tmp_path / "gap",))
     for name in ("one", "two"):
         write_ct_series(tmp_path / "mixed", image, RAS, prefix=name)
@@ -141,9 +139,9 @@ def test_find_images(tmp_path):
     for name in ("b.nii.gz", "a.nrrd", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
     assert [item["image"] for item in find_images(tmp_path)] == [str(tmp_path / "a.nrrd"), str(tmp_path / "b.nii.gz")]
-    assert find_images(tmp_path / "a.nrrd") == [{"image": str(tmp_path / "a.nrrd")}]
+    assert [item["image"] for item in find_images(tmp_path / "a.nrrd")] == [str(tmp_path / "a.nrrd")]
     write_ct_series(tmp_path / "studies/one", volume()[0], RAS)
-    assert find_images(tmp_path / "studies") == [{"image": str(tmp_path / "studies/one")}]
+    assert [item["image"] for item in find_images(tmp_path / "studies")] == [str(tmp_path / "studies/one")]
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"empty: no volume found"):
         find_images(tmp_path / "empty")
@@ -284,7 +282,7 @@ def test_hidden_files_are_no_volumes(tmp_path):
     save(tmp_path / "p.nii.gz", volume()[0])
     for name in ("._p.nii.gz", ".p.nii.gz"):
         content(tmp_path / name, b"\0\5\x16\7" + bytes(300))
-    assert find_images(tmp_path) == [{"image": str(tmp_path / "p.nii.gz")}]
+    assert [case["image"] for case in find_images(tmp_path)] == [str(tmp_path / "p.nii.gz")]
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz"])
