@@ -1,6 +1,7 @@
 # make demo   train, evaluate and predict on the built-in CT phantom, with a report
 # make test   every test a user needs to trust the install
 # make docs   the documentation as a site: site/index.html
+# make dist   a wheel and an sdist with the nine bundles: dist/
 # make test-apps   the tests of MONAI Label and MONAI Deploy, with the real programs (make apps: their environment)
 # Both make .venv themselves; with it there they start at once.
 PYTHON ?= python3
@@ -8,10 +9,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test docs lint clean apps test-apps
+.PHONY: demo test docs dist lint clean apps test-apps
 
 # torch goes in first and pinned: a plain "torch" would bring several GB of CUDA where none is needed
-$(READY): setup.cfg constraints.txt
+$(READY): setup.cfg setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
@@ -45,6 +46,11 @@ test-apps: apps
 # pages and docstrings; a warning is an error, and nothing is fetched
 docs: $(READY)
 	$(BIN)/python -m sphinx -W --keep-going -q docs site
+
+# built with the environment's own setuptools: nothing is fetched
+dist: $(READY)
+	rm -rf dist build
+	$(BIN)/python -m build --no-isolation --outdir dist .
 
 lint: $(READY)
 	$(BIN)/ruff check .

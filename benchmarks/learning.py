@@ -32,6 +32,7 @@ from monai_ext.transforms import MapLabelsd, resize_slices
 
 CLASSES = 9
 BATCH = 8
+ENCODERS = ("DCAUNetEncoder", "FPNEncoder", "PVTv2")
 SMALL = {"EMCADNet": {"encoder": "pvt_v2_b0"}, "XAttnResEMCAD": {"encoder": "pvt_v2_b0"}}
 
 
@@ -114,7 +115,7 @@ def train(name: str, init: str, parts: list[torch.Tensor], size: int, steps: int
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    everything = ["BasicUNet", *(name for name in nets.__all__ if name != "PVTv2")]
+    everything = ["BasicUNet", *(name for name in nets.__all__ if name not in ENCODERS)]
     parser.add_argument("--networks", nargs="+", default=everything, choices=everything)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--size", type=int, default=96)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from bundles import intensity_dice, run
+from benchmarks.bundles import intensity_dice, run
 from monai_ext.data import DATASETS, load_datalist, write_phantom
 
 CASES = 12  # of the phantom: 7 to train on, 5 to test

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from typing import NoReturn
 
 import fire
 
@@ -18,6 +20,10 @@ def main() -> None:
     arguments = [{"true": "True", "false": "False"}.get(a, a) for a in sys.argv[1:] if a != "--debug"]
     if arguments[1:] and not {"-h", "--help"}.isdisjoint(arguments):
         arguments = [arguments[0], "--", "--help"]  # without the dashes, fire takes missing arguments for an error
+    command = arguments[0] if arguments[:1] == ["segment"] else None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup's is another
+            signal.signal(number, _stop)
     try:
         fire.Fire(COMMANDS, command=arguments, name="monai_ext")
     except KeyboardInterrupt:
@@ -28,9 +34,16 @@ def main() -> None:
         text = str(e).strip() or type(e).__name__
         # our own message may list what is wrong on further lines; a library's goes on with what only it understands
         ours = text.startswith("monai_ext: ")
-        message = text if ours else plain_cause(e) or f"monai_ext: {text.splitlines()[0]}"
-        expected = plain_cause(e) is not None or isinstance(e, (ValueError, OSError))
+        cause = plain_cause(e, command)
+        message = text if ours else cause or f"monai_ext: {text.splitlines()[0]}"
+        expected = cause is not None or isinstance(e, (ValueError, OSError))
         sys.exit(message if expected else f"{message} ({type(e).__name__}; --debug shows where)")
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    """End as by Ctrl-C: what is being written is cleared away."""
+    sys.stderr.write("monai_ext: stopped.\n")
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

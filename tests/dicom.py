@@ -3,14 +3,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
 
 
 def write_ct_series(folder: Path, image: np.ndarray, affine: np.ndarray, prefix: str = "slice") -> None:
@@ -43,23 +50,29 @@ def write_ct_series(folder: Path, image: np.ndarray, affine: np.ndarray, prefix:
 
 
 def write_compressed(path: Path, form: str) -> None:
-    """Compress a slice in its place: ``"RLE"``, ``"JPEG"`` (lossless) or ``"JPEG2000"`` (lossless)."""
-    ds = pydicom.dcmread(path)
-    if form == "RLE":
-        ds.compress(RLELossless, generate_instance_uid=False)
+    """Compress a slice in its place, losslessly: RLE, JPEG, JPEG2000, JPEG-LS, or deflated as a whole."""
+    if form in ("RLE", "JPEG-LS", "deflated"):
+        ds = pydicom.dcmread(path)
+        if form == "deflated":
+            ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        else:
+            ds.compress(RLELossless if form == "RLE" else JPEGLSLossless, generate_instance_uid=False)
         pydicom.dcmwrite(path, ds, enforce_file_format=True)
         return
-    image = sitk.GetImageFromArray(ds.pixel_array)
-    writer = sitk.ImageFileWriter()
-    writer.SetImageIO("GDCMImageIO")
-    writer.UseCompressionOn()
-    writer.SetCompressor(form)
-    with tempfile.TemporaryDirectory() as folder:
-        writer.SetFileName(f"{folder}/slice.dcm")
-        writer.Execute(image)
-        packed = pydicom.dcmread(f"{folder}/slice.dcm")
-    ds.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
-    ds.PixelData = packed.PixelData
-    ds["PixelData"].VR = "OB"
-    ds["PixelData"].is_undefined_length = True
-    pydicom.dcmwrite(path, ds, enforce_file_format=True)
+    write_by_gdcm(path, {"JPEG": JPEGLosslessSV1, "JPEG2000": JPEG2000Lossless}[form])
+
+
+def write_by_gdcm(path: Path, syntax: str) -> None:
+    """Store a slice in its place in a transfer syntax for which pydicom has no encoder."""
+    import gdcm
+
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(syntax))))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()

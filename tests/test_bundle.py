@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -23,52 +21,12 @@ from monai_ext.bundle import (
     folder_for,
     known_bundles,
     literal,
-    plain_cause,
     stamp,
     trained_with,
 )
 from monai_ext.networks import load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def chained(*errors: Exception) -> Exception:
-    """As MONAI wraps them, once for each level of a config."""
-    caught: Exception | None = None
-    for error in errors:
-        try:
-            raise error from caught
-        except Exception as e:
-            caught = e
-    assert caught is not None
-    return caught
-
-
-@pytest.mark.parametrize(
-    ("error", "start"),
-    [
-        (
-            chained(ValueError("monai_ext: a.nii: cut off"), RuntimeError("Failed to instantiate")),
-            "monai_ext: a.nii: cut",
-        ),
-        (
-            chained(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), RuntimeError("x")),
-            "monai_ext: the GPU's",
-        ),
-        (
-            RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed."),
-            "monai_ext: a worker process was ended",
-        ),
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "monai_ext: the disk is full"),
-        (OSError(errno.ESTALE, os.strerror(errno.ESTALE)), "monai_ext: the folder of the data went away"),
-    ],
-)
-def test_the_cause_of_a_failure_in_plain_words(error, start):
-    assert plain_cause(error).startswith(start)
-
-
-def test_other_errors_keep_their_own_words():
-    assert plain_cause(chained(KeyError("x"), TypeError("y"))) is None
 
 
 def test_bundles_are_found_by_name_and_by_folder(tmp_path, monkeypatch):

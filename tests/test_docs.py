@@ -33,11 +33,11 @@ from monai.bundle import ConfigParser
 
 from monai_ext.apps.commands import COMMANDS
 from monai_ext.data import write_phantom
-from monai_ext.networks.blocks import FPNEncoder
-from monai_ext.networks.nets import DCAUNet, PVTv2, QTSeg, UNetDCA
+from monai_ext.networks.nets import DCAUNet, FPNEncoder, PVTv2, QTSeg, UNetDCA
 from tests.bundles.runs import BUNDLES, ROOT
 from tests.data.parity import golden
 from tests.data.volumes import save, write_acdc, write_preprocessed_synapse, write_raw_synapse
+from tests.test_architecture import MAY_IMPORT
 
 DOCS = ROOT / "docs"
 BOX = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -252,11 +252,23 @@ def drawing(monkeypatch):
     return importlib.import_module
 
 
-@pytest.mark.parametrize("name", ["dual_cross_attention", "dcaunet", "qtseg", "emcad", "xattnres"])
-def test_drawings(name, drawing, tmp_path):
+def words_and_shapes(svg: Path) -> tuple[list[str], list[str]]:
+    """What a drawing says (matplotlib leaves each text as a comment before its outlines), and its elements in order."""
+    content = svg.read_text(encoding="utf-8")
+    return re.findall(r"<!-- (.*?) -->", content, re.DOTALL), re.findall(r"<(\w+) ", content)
+
+
+@pytest.mark.parametrize("name", ["architecture", "dual_cross_attention", "dcaunet", "qtseg", "emcad", "xattnres"])
+def test_drawings_are_what_their_scripts_draw(name, drawing, tmp_path):
     drawing(name).draw().save(tmp_path / "drawing.svg")
-    drawn, kept = (tmp_path / "drawing.svg").stat().st_size, (DOCS / "images" / f"{name}.svg").stat().st_size
-    assert abs(drawn - kept) < 0.1 * kept
+    words, shapes = words_and_shapes(tmp_path / "drawing.svg")
+    assert len(words) > 10
+    assert (words, shapes) == words_and_shapes(DOCS / "images" / f"{name}.svg")
+
+
+def test_the_drawn_rooms_are_those_that_the_rule_knows(drawing):
+    said = " ".join(words_and_shapes(DOCS / "images" / "architecture.svg")[0])
+    assert {name for name in MAY_IMPORT if not name.startswith("_") and name not in said} == set()
 
 
 def test_drawings_have_the_networks_numbers(drawing):

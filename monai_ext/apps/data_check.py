@@ -11,17 +11,26 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.data.utils import affine_to_spacing
 from monai.utils import ImageMetaKey, MetaKeys, convert_to_tensor, ensure_tuple
 from tqdm.auto import tqdm
 
-from monai_ext.data import DATASETS, MaskReader, PictureReader, VolumeReader, check_pair, load_datalist
+from monai_ext.data import (
+    DATASETS,
+    DatasetInfo,
+    MaskReader,
+    PictureReader,
+    VolumeReader,
+    check_pair,
+    load_datalist,
+    read_list,
+)
+from monai_ext.data.files.affines import voxel_ml
 from monai_ext.data.files.picture_reader import is_picture
-from monai_ext.transforms import MapLabelsd, unlike_modality
+from monai_ext.data.lists import PARTS
+from monai_ext.transforms import MapLabelsd, unlike_modality, unlike_patient
+from monai_ext.utils import VOLUME_MODALITIES, modality_of, whole_numbers, whole_option
 
 __all__ = ["DataCheck", "check_dataset"]
-
-MODALITIES = {"synapse": "CT", "acdc": "MR"}
 
 
 @dataclass
@@ -32,6 +41,7 @@ class DataCheck:
         parts: part -> number of cases.
         class_names: classes 1, 2, ...
         with_class: how many cases have each class.
+        with_class_in: part -> the same, of that part.
         volume: median over those, in mL (pictures: percent of the picture).
         pictures: whether the cases are 2D pictures.
         phantom: whether this is synthetic data.
@@ -42,6 +52,7 @@ class DataCheck:
     parts: dict[str, int]
     class_names: tuple[str, ...]
     with_class: list[int] = field(default_factory=list)
+    with_class_in: dict[str, list[int]] = field(default_factory=dict)
     volume: list[float] = field(default_factory=list)
     pictures: bool = False
     phantom: bool = False
@@ -53,7 +64,7 @@ def check_dataset(
     name: str,
     folder: str | None = None,
     datalist: str | None = None,
-    num_classes: int | None = None,
+    num_classes: int | str | None = None,
     modality: str | None = None,
     progress: bool = True,
     **split: Any,
@@ -65,7 +76,7 @@ def check_dataset(
         folder: where it lies.
         datalist: a list of one's own instead, see ``load_datalist``.
         num_classes: of that list, background included; by default the dataset's.
-        modality: ``"CT"`` or ``"MR"``, of that list; by default the dataset's.
+        modality: ``"CT"`` or ``"MR"``, of that list; by default what the list says, or the dataset's.
         progress: show a progress bar.
         split: the other arguments of ``load_datalist``, such as ``fold``.
 
@@ -77,20 +88,24 @@ def check_dataset(
         >>> check_dataset("synapse", "/data/Synapse").errors
         []
     """
-    cases = load_datalist(name, folder, datalist, check=False, **split)
-    names = DATASETS[name].class_names
-    if num_classes is not None and num_classes != len(names) + 1:
-        names = tuple(f"class {i}" for i in range(1, num_classes))
-    parts = {part: cases[part] for part in ("training", "validation", "test")}
+    count = None if num_classes is None else whole_option(num_classes, "num_classes", 2, 256)
+    own = count is not None and name in DATASETS and count != len(DATASETS[name].class_names) + 1
+    # with a number of classes of its own a list has names of its own, too
+    cases = load_datalist(None if own else name, folder, datalist, check=False, **split)
+    names = tuple(cases["class_names"] or ())
+    if count is not None and len(names) != count - 1:
+        names = tuple(f"class {i}" for i in range(1, count))
+    parts = {part: cases[part] for part in PARTS}
     found = DataCheck({part: len(group) for part, group in parts.items()}, names, phantom=cases["phantom"])
-    modality = modality or MODALITIES.get(name)
-    sizes: list[list[float]] = [[] for _ in names]
+    found.notes += cases["notes"]
+    kind = _volume_modality(modality, read_list(datalist, folder).modality if datalist else None, DATASETS[name])
+    sizes: dict[str, list[list[float]]] = {part: [[] for _ in names] for part in parts}
     same: dict[str, list[str]] = defaultdict(list)
     with tqdm(total=sum(map(len, parts.values())), desc="checking", unit="case", disable=not progress) as bar:
         for part, group in parts.items():
             for case in group:
                 try:
-                    digest = _check_case(case, len(names) + 1, cases, modality, sizes, found)
+                    digest = _check_case(case, len(names) + 1, cases, kind, sizes[part], found)
                     same[digest].append(f"{part} case {case['case_id']}")
                 except (ValueError, OSError) as e:
                     found.errors.append(str(e).removeprefix("monai_ext: "))
@@ -99,10 +114,30 @@ def check_dataset(
         if len(twins) > 1:
             across = len({twin.split()[0] for twin in twins}) > 1
             (found.errors if across else found.notes).append(f"the same image: {', '.join(twins)}")
-    found.with_class = [len(values) for values in sizes]
-    found.volume = [float(np.median(values)) if values else float("nan") for values in sizes]
-    found.notes += [f"no case has {name}" for name, values in zip(names, sizes) if not values]
+    found.with_class_in = {part: [len(values) for values in of_part] for part, of_part in sizes.items()}
+    found.with_class = [sum(counts) for counts in zip(*found.with_class_in.values())]
+    every = [[value for of_part in sizes.values() for value in of_part[i]] for i in range(len(names))]
+    found.volume = [float(np.median(values)) if values else float("nan") for values in every]
+    for i, class_name in enumerate(names):
+        having = [part for part in PARTS if found.with_class_in[part][i]]
+        lacking = [part for part in PARTS if parts[part] and part not in having]
+        if not having:
+            found.notes.append(f"no case has {class_name}")
+        elif lacking:
+            told = " and ".join(f"no {part} case" for part in lacking)
+            why = "; it cannot be learnt" if "training" in lacking else ""
+            found.notes.append(f"{told} has {class_name}, {' and '.join(having)} cases have{why}")
+    if not parts["test"]:
+        found.notes.append("no test case: nothing can be evaluated, unless --fold N tests on a part of all cases")
     return found
+
+
+def _volume_modality(given: str | None, listed: str | None, dataset: DatasetInfo) -> str | None:
+    """What volumes are to look like; None where there is no rule for it."""
+    code = modality_of(given) if given is not None else listed or dataset.modality
+    if given is not None and code not in VOLUME_MODALITIES:
+        raise ValueError(f"monai_ext: modality must be {' or '.join(VOLUME_MODALITIES)}, got {given!r:.100}.")
+    return code if code in VOLUME_MODALITIES else None
 
 
 def _check_case(
@@ -124,16 +159,23 @@ def _check_case(
     else:
         image, meta = VolumeReader().get_data([case["image"]])
         codes, _ = VolumeReader().get_data([case["label"]])
-        named = MetaTensor(codes.astype(np.float32), meta={ImageMetaKey.FILENAME_OR_OBJ: case["label"]})
+        named = MetaTensor(
+            whole_numbers(codes, case["label"]).astype(np.int64), meta={ImageMetaKey.FILENAME_OR_OBJ: case["label"]}
+        )
         label = MapLabelsd("label", num_classes, cases["label_mapping"])({"label": named})["label"].numpy()
-        unit = float(np.prod(affine_to_spacing(meta[MetaKeys.AFFINE]))) / 1000
+        unit = voxel_ml(meta[MetaKeys.AFFINE])
     values = convert_to_tensor(image)
     low, high = torch.aminmax(values)
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise ValueError(f"{case['image']}: holds values that are not finite (NaN or infinity).")
     if low == high:
         raise ValueError(f"{case['image']}: every value is {low.item():g}; there is no image.")
-    if modality and (reason := unlike_modality(values, modality)):
+    reason = None
+    if modality:
+        if not found.pictures:
+            reason = unlike_patient(meta[MetaKeys.AFFINE], image.shape)
+        reason = reason or unlike_modality(values, modality)
+    if reason:
         found.notes.append(f"{case['image']}: does not look like {modality}: {reason}")
     counts = np.bincount(label.ravel(), minlength=num_classes)[1:].tolist()
     if not any(counts):

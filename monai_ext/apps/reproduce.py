@@ -16,11 +16,10 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 import monai_ext
-from monai_ext.apps.config_errors import config_errors
 from monai_ext.bundle import Bundle, literal
 from monai_ext.data.files.fingerprint import fingerprint
 from monai_ext.handlers.run_record import RUN_PARTS
-from monai_ext.utils import read_json
+from monai_ext.utils import config_errors, read_json
 
 __all__ = ["reproduce"]
 

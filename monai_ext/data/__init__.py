@@ -15,6 +15,7 @@ from .files import (
     find_pictures,
     read_geometry,
 )
+from .lists import CaseList, listed_class_names, read_list
 from .splits import share_of_process
 from .training import SliceDataset, SliceSampler, VolumePatchDataset
 
@@ -23,6 +24,7 @@ __all__ = [
     "AtomicItkWriter",
     "AtomicNibabelWriter",
     "AtomicPictureWriter",
+    "CaseList",
     "CaseLoader",
     "Cohort",
     "DatasetInfo",
@@ -37,10 +39,12 @@ __all__ = [
     "find_images",
     "find_pictures",
     "is_phantom",
+    "listed_class_names",
     "load_datalist",
     "phantom_dir",
     "phantom_image",
     "read_geometry",
+    "read_list",
     "share_of_process",
     "write_phantom",
 ]

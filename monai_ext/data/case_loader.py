@@ -2,9 +2,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
@@ -20,24 +19,18 @@ LISTED = 10
 
 
 class UnreadableCasesError(ValueError):
-    """Some cases of many could not be read; the others are done.
-
-    Attributes:
-        done: files that were written for these, where a command writes them.
-    """
+    """Some cases of many could not be read, segmented or written; the others are done."""
 
     traceback_helps = False
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.done: list[Path] = []
-
 
 class CaseLoader(DataLoader):
-    """MONAI's ``DataLoader`` for inference over many cases: one that cannot be read does not stop the others.
+    """MONAI's ``DataLoader`` for inference over many cases: one that fails does not stop the others.
 
     A case whose loading or preprocessing fails is logged in one line and left out; ``raise_failed`` tells of all of
-    them when the others are done. What fails later, in the network or in writing, stops the run as ever.
+    them when the others are done. :class:`~monai_ext.engines.CaseEvaluator` adds those that fail later, in the network
+    or in writing. Where workers cannot work (a container's small shared memory, no memory for a second process), the
+    cases that are left are read without them.
 
     How many cases there will be is known only at the end, so that the loader has no ``len()``: an engine would go back
     to the first cases to make up for those left out. Given among the engine's handlers it tells how many to expect.
@@ -49,29 +42,55 @@ class CaseLoader(DataLoader):
     Examples::
 
         >>> loader = CaseLoader(Dataset(find_images("scans"), transform), batch_size=1)
-        >>> evaluator = SupervisedEvaluator(device, loader, network, val_handlers=[loader])
+        >>> evaluator = CaseEvaluator(device, loader, network, val_handlers=[loader])
         >>> evaluator.run()
         >>> loader.raise_failed()
     """
 
     def __init__(self, dataset: Any, **kwargs: Any) -> None:
         self.failed: list[tuple[str, str]] = []
-        self.collate = kwargs.pop("collate_fn", list_data_collate)
+        self.current: tuple[str, ...] = ()
         if len(dataset) == 1:
             kwargs["num_workers"] = 0  # a worker reads ahead; for one case it takes a second to start and to hand over
-        super().__init__(_Guarded(dataset), collate_fn=self._collate, **kwargs)
+        collate = _Collate(kwargs.pop("collate_fn", list_data_collate))
+        super().__init__(_Guarded(dataset), collate_fn=collate, **kwargs)
 
     def __len__(self) -> int:
-        raise TypeError("CaseLoader: how many cases can be read is known at the end.")
+        raise TypeError("monai_ext: CaseLoader: how many cases can be read is known at the end.")
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.failed = []
-        for batch, failed in super().__iter__():
-            for case in failed:
-                logger.error("monai_ext: %s: left out: %s", case.name, case.reason.removeprefix("monai_ext: "))
-                self.failed.append((case.name, case.reason))
-            if batch is not None:
+        for batch, names, failed in self._batches():
+            for name, reason in failed:
+                self.fail(name, reason)
+            if names:
+                self.current = names
                 yield batch
+
+    def _batches(self) -> Iterator[_Batch]:
+        """Those of the workers; where these die, the rest of them from here."""
+        count = 0
+        try:
+            for batch in super().__iter__():
+                yield batch
+                count += 1
+            return
+        except (RuntimeError, OSError) as e:
+            if not self.num_workers:
+                raise
+            logger.warning("%s The cases that are left are read without workers.", plain_cause(e) or f"monai_ext: {e}.")
+        for indices in list(self.batch_sampler)[count:]:  # type: ignore[arg-type]
+            yield self.collate_fn([self.dataset[index] for index in indices])
+
+    def fail(self, name: str, reason: str) -> None:
+        """Note that a case failed, and say so."""
+        logger.error("monai_ext: %s: left out: %s", name, reason.removeprefix("monai_ext: "))
+        self.failed.append((name, reason))
+
+    def fail_current(self, error: BaseException) -> None:
+        """Note that the cases handed out last failed."""
+        for name in self.current:
+            self.fail(name, _reason(name, error))
 
     def attach(self, engine: Engine) -> None:
         """Tell an engine how many iterations to expect, and to stop sooner where cases are left out."""
@@ -84,20 +103,7 @@ class CaseLoader(DataLoader):
         Raises:
             UnreadableCasesError: with how many of how many, and why.
         """
-        if not self.failed:
-            return
-        total = len(self.dataset)  # type: ignore[arg-type]
-        if total == 1:
-            reason = self.failed[0][1]
-            raise UnreadableCasesError(reason if reason.startswith("monai_ext: ") else f"monai_ext: {reason}")
-        told = "; ".join(reason.removeprefix("monai_ext: ").rstrip(".") for _, reason in self.failed[:LISTED])
-        more = f"; and {len(self.failed) - LISTED} more" if len(self.failed) > LISTED else ""
-        raise UnreadableCasesError(f"monai_ext: {len(self.failed)} of {total} cases could not be read: {told}{more}.")
-
-    def _collate(self, items: list[Any]) -> tuple[Any, list[_Failed]]:
-        failed = [item for item in items if isinstance(item, _Failed)]
-        read = [item for item in items if not isinstance(item, _Failed)]
-        return self.collate(read) if read else None, failed
+        raise_failed(self.failed, len(self.dataset))  # type: ignore[arg-type]
 
     def _expect(self, engine: Engine) -> None:
         engine.state.epoch_length = -(-len(self.dataset) // (self.batch_size or 1))  # type: ignore[arg-type]
@@ -106,14 +112,44 @@ class CaseLoader(DataLoader):
         engine.terminate_epoch()
 
 
+def raise_failed(failed: Sequence[tuple[str, str]], total: int) -> None:
+    """Tell in one line of the cases that failed, if there are any.
+
+    Args:
+        failed: name and reason of each.
+        total: how many cases there were.
+
+    Raises:
+        UnreadableCasesError: with how many of how many, and why.
+    """
+    if not failed:
+        return
+    reasons = [reason.removeprefix("monai_ext: ") for _, reason in failed]
+    if total == 1:
+        raise UnreadableCasesError(f"monai_ext: {reasons[0]}")
+    told = "; ".join(reason.rstrip(".") for reason in reasons[:LISTED])
+    more = f"; and {len(failed) - LISTED} more" if len(failed) > LISTED else ""
+    raise UnreadableCasesError(f"monai_ext: {len(failed)} of {total} cases failed: {told}{more}.")
+
+
+_Batch = tuple[Any, tuple[str, ...], list[tuple[str, str]]]  # collated cases, their names, name and reason of others
+
+
 @dataclass(frozen=True)
-class _Failed:
-    name: str
-    reason: str
+class _Collate:
+    """Picklable, without the loader, for workers that are not forked."""
+
+    collate: Callable[[list[Any]], Any]
+
+    def __call__(self, items: list[tuple[str, Any, str | None]]) -> _Batch:
+        read = [item for item in items if item[2] is None]
+        batch = self.collate([item for _, item, _ in read]) if read else None
+        failed = [(name, reason) for name, _, reason in items if reason is not None]
+        return batch, tuple(name for name, _, _ in read), failed
 
 
 class _Guarded(Dataset):
-    """A dataset whose failures are items."""
+    """A dataset whose failures are items: name, item, and why there is none."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -121,12 +157,19 @@ class _Guarded(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> tuple[str, Any, str | None]:
+        cases = getattr(self.dataset, "data", None)
+        case = cases[index] if cases is not None else {}
+        name = str(case.get("image", f"case {index}") if isinstance(case, dict) else case)
         try:
-            return self.dataset[index]
+            return name, self.dataset[index], None
         except Exception as e:  # a damaged file may raise anything
-            cases = getattr(self.dataset, "data", None)
-            case = cases[index] if cases is not None else {}
-            name = str(case.get("image", f"case {index}") if isinstance(case, dict) else case)
-            lines = str(e).strip().splitlines()
-            return _Failed(name, plain_cause(e) or f"{name}: {lines[-1] if lines else type(e).__name__}")
+            return name, None, _reason(name, e)
+
+
+def _reason(name: str, error: BaseException) -> str:
+    if told := plain_cause(error):
+        return told
+    while cause := error.__cause__ or error.__context__:  # what wraps it says where, not what
+        error = cause
+    return f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -6,24 +6,27 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch.distributed as dist
 
 from monai_ext.data.datasets import DATASETS, Cohort, DatasetInfo
+from monai_ext.data.files.affines import largest_shift, spacing_of
 from monai_ext.data.files.picture_reader import check_picture_pair, is_picture
 from monai_ext.data.files.volume_reader import read_geometry
+from monai_ext.data.lists import PARTS, CaseList, read_list
 from monai_ext.data.splits import fold_parts, hold_out, random_parts
 from monai_ext.phantoms import PHANTOM_NOTE, read_marker
-from monai_ext.utils import read_json
+from monai_ext.phantoms.beside import write_beside
+from monai_ext.utils import flag, path_option, text_options, whole_option
 
 __all__ = ["check_pair", "is_phantom", "load_datalist", "phantom_dir", "phantom_image", "write_phantom"]
 
 logger = logging.getLogger(__name__)
-PARTS = ("training", "validation", "test")
+FOLDS = 5
 
 
 def phantom_dir(name: str) -> str:
@@ -60,90 +63,112 @@ def phantom_image(name: str) -> str:
 
 
 def write_phantom(name: str, folder: str | os.PathLike, cases: int | None = None) -> None:
-    """Write a dataset's phantom cohort to ``folder``, with ``cases`` cases (default: its ``phantom_cases``)."""
+    """Write a dataset's phantom cohort to ``folder``, with ``cases`` cases (default: its ``phantom_cases``).
+
+    It is the publisher's whole tree, as it unpacks: with test parts, notes and what file managers leave in it.
+    """
     dataset = _dataset(name)
-    dataset.write_phantom(Path(folder), dataset.phantom_cases if cases is None else cases)
+    dataset.write_phantom(Path(folder), dataset.phantom_cases if cases is None else whole_option(cases, "cases", 1))
+    write_beside(Path(folder), next(iter(dataset.find(Path(folder)).cases.values())), dataset.beside)
 
 
 def load_datalist(
-    dataset_name: str = "synapse",
+    dataset_name: str | None = None,
     dataset_dir: str | os.PathLike | None = None,
     datalist: str | os.PathLike | None = None,
     split: str = "holdout",
-    exclude: Sequence[int | str] = (),
-    fold: int | None = None,
-    num_folds: int = 5,
+    exclude: Any = (),
+    fold: int | str | None = None,
+    num_folds: int | str | None = None,
     split_file: str | os.PathLike | None = None,
-    check: bool = True,
+    check: bool | str = True,
+    class_names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The cases of a dataset, or of a user's own list, split for training; every pair of files is checked.
 
     Args:
-        dataset_name: a key of ``DATASETS``.
+        dataset_name: a key of ``DATASETS``; by default ``synapse``, or with ``datalist`` none.
         dataset_dir: the dataset's folder as its publisher distributes it; with ``datalist``, the folder to which the
             list's relative paths belong (default: the list's own).
-        datalist: a Decathlon-style JSON instead: ``{"training": [{"image": ..., "label": ...}], "test": [...]}``, with
-            an optional ``"validation"`` and optional ``"labels"``. Its label files hold the classes themselves.
+        datalist: a list of one's own instead, see ``read_list``: ``{"training": [{"image": ..., "label": ...}],
+            "test": [...]}``, with an optional ``"validation"``, or nnU-Net's ``dataset.json``. Its label files hold the
+            classes themselves, unless its ``"label_mapping"`` says otherwise, or its ``"labels"`` give the numbers of
+            other classes of the same names.
         split: ``"holdout"`` keeps every sixth training case for validation and the choice of the model, unless the
             publisher or the list has validation cases; ``"paper"`` trains on all of them and validates on none: the
             last epoch is the model.
-        exclude: case ids, or patients, to leave out.
-        fold: cross-validation: test on this fold of all cases, instead of the published test part.
-        num_folds: number of folds.
+        exclude: case ids, or patients, to leave out; one, several in a list, or several with commas between.
+        fold: cross-validation: test on this fold of all cases, instead of the published test part. A list whose cases
+            have a ``"fold"`` has its own folds; test cases without one are then left out, validation cases kept.
+        num_folds: number of folds; by default 5, or those of the list.
         split_file: where a dataset without a published split keeps its seeded one; taken from there if it exists.
         check: look at every image and label (their headers) before any work starts.
+        class_names: of the model, to which the names in a list belong; by default the dataset's.
 
     Returns:
         Under ``training``, ``validation`` and ``test`` lists of ``{"image": path, "label": path, "case_id": str}``;
         ``label_mapping`` from values in label volumes to classes, or None; ``label_coding`` of pictures, for
-        ``MaskReader``; ``phantom``, whether this is synthetic data.
+        ``MaskReader``; ``class_names``, of classes 1, 2, ..., as far as they are known; ``phantom``, whether this is
+        synthetic data; ``notes``, what was left out, a sentence each.
 
     Raises:
         FileNotFoundError: if the folder, the list or a file is missing.
-        ValueError: for an unknown name, split or fold, too few cases, or an image and a label that do not belong
-            together.
+        ValueError: for an unknown name, split, fold or case to leave out, too few cases, or an image and a label that
+            do not belong together.
     """
     if split not in ("holdout", "paper"):
         raise ValueError(f"monai_ext: split must be 'holdout' or 'paper', got {split!r}.")
-    dataset = _dataset(dataset_name)
+    list_file, folder = path_option(datalist, "datalist"), path_option(dataset_dir, "dataset_dir")
+    fold = None if fold is None or str(fold).lower() in ("none", "null") else whole_option(fold, "fold", 0)
+    num_folds = None if num_folds is None else whole_option(num_folds, "num_folds", 2)
+    known = _dataset("synapse" if dataset_name is None else dataset_name)
     mapping: dict[int, int] | None
-    if datalist:
-        where = str(datalist)
+    notes: list[str] = []
+    if list_file:
+        where = list_file
         coding: str | None = "classes"
         patient: Callable[[str], str] = str
-        parts, mapping = _own_parts(Path(datalist), dataset_dir)
+        listed = read_list(list_file, folder)
+        parts, notes = dict(listed.parts), list(listed.notes)
+        names = class_names or (known.class_names if dataset_name is not None else None)
+        mapping = _class_numbers(listed, names, notes)
+        names = names or _names_of(listed)
         if fold is not None:
-            by_id = {case["case_id"]: case for part in parts.values() for case in part}
-            ids = fold_parts(list(by_id), fold, num_folds, patient)
-            parts = {part: [by_id[case] for case in ids[part]] for part in ids}
+            parts = _list_folds(listed, fold, num_folds, notes)
+        elif not parts["test"] and any("fold" in case for case in parts["training"]):
+            notes.append("the cases of the list have folds, and none is for testing: --fold N tests on fold N.")
     else:
-        if not dataset_dir or not Path(dataset_dir).is_dir():
+        if not folder or not Path(folder).is_dir():
             raise FileNotFoundError(
-                f"monai_ext: dataset_dir {str(dataset_dir)!r}: no such folder. Give the folder of {dataset.title}; "
+                f"monai_ext: dataset_dir {folder!r}: no such folder. Give the folder of {known.title}; "
                 "leave --dataset_dir out to use the built-in phantom."
             )
-        cohort = dataset.find(Path(dataset_dir))
-        where, mapping = f"{dataset_dir}: {cohort.layout}", cohort.label_mapping
-        coding, patient = dataset.label_coding, dataset.patient
-        ids = _published_ids(dataset, cohort, fold, num_folds, Path(split_file) if split_file else None, where)
+        cohort = known.find(Path(folder))
+        where, mapping = f"{folder}: {cohort.layout}", cohort.label_mapping
+        coding, patient, names = known.label_coding, known.patient, known.class_names
+        kept = path_option(split_file, "split_file")
+        ids = _published_ids(known, cohort, fold, num_folds or FOLDS, Path(kept) if kept else None, where)
         parts = {part: [{**cohort.cases[case], "case_id": case} for case in ids[part]] for part in ids}
     phantom = any(is_phantom(case["image"]) for cases in parts.values() for case in cases[:1])
-    left_out = {str(case).lstrip("0") for case in exclude}
-    for part, cases in parts.items():
-        parts[part] = [c for c in cases if not {c["case_id"].lstrip("0"), patient(c["case_id"])} & left_out]
+    left_out = _left_out(exclude, [case["case_id"] for cases in parts.values() for case in cases], patient, where)
+    parts = {part: [case for case in parts[part] if case["case_id"] not in left_out] for part in PARTS}
     if split == "paper":
         parts["training"], parts["validation"] = parts["training"] + parts["validation"], []
     elif not parts["validation"]:
         by_id = {case["case_id"]: case for case in parts["training"]}
-        kept = hold_out(list(by_id), patient, where)
-        parts["training"], parts["validation"] = ([by_id[case] for case in group] for group in kept)
+        groups = hold_out(list(by_id), patient, where)
+        parts["training"], parts["validation"] = ([by_id[case] for case in group] for group in groups)
     if not parts["training"]:
         raise ValueError(f"monai_ext: {where}: no training case.")
-    for case in parts["training"] + parts["validation"] + parts["test"] if check else ():
+    for case in parts["training"] + parts["validation"] + parts["test"] if flag(check) else ():
         check_pair(case)
     counts = ", ".join(f"{len(cases)} {part}" for part, cases in parts.items())
     logger.info("monai_ext: %s: %s%s", where, counts, f" ({PHANTOM_NOTE})" if phantom else "")
-    return {**parts, "label_mapping": mapping, "label_coding": coding, "phantom": phantom}
+    for note in notes:
+        logger.warning("monai_ext: %s", note)
+    names = None if names is None else list(names)
+    facts = {"label_mapping": mapping, "label_coding": coding, "class_names": names, "notes": notes}
+    return {**parts, **facts, "phantom": phantom}
 
 
 def is_phantom(image: str) -> bool:
@@ -152,11 +177,31 @@ def is_phantom(image: str) -> bool:
 
 
 def _dataset(name: str) -> DatasetInfo:
-    if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, n=1)
+    if not isinstance(name, str) or name not in DATASETS:
+        near = difflib.get_close_matches(str(name), DATASETS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"monai_ext: unknown dataset {name!r}; known are {', '.join(DATASETS)}.{hint}")
     return DATASETS[name]
+
+
+def _left_out(exclude: Any, cases: Sequence[str], patient: Callable[[str], str], where: str) -> set[str]:
+    """The ids of the cases that ``exclude`` names by id, by patient, or by their number without leading zeros."""
+    called: dict[str, set[str]] = {}
+    for case in cases:
+        for name in (case, patient(case)):
+            called.setdefault(name, set()).add(case)
+    whole = isinstance(exclude, str) and exclude in called  # an id may have a comma in it
+    found: set[str] = set()
+    for word in [exclude] if whole else text_options(exclude, "exclude"):
+        same = [name for name in called if word.isdecimal() and name.isdecimal() and int(name) == int(word)]
+        if word not in called and len(same) != 1:
+            near = same or difflib.get_close_matches(word, called, n=3, cutoff=0.3) or list(called)[:3]
+            raise ValueError(
+                f"monai_ext: exclude: {'several cases' if same else 'no case'} {word!r:.100} in {where}. Nearest: "
+                f"{', '.join(near)}."
+            )
+        found |= called[word if word in called else same[0]]
+    return found
 
 
 def _published_ids(
@@ -173,62 +218,74 @@ def _published_ids(
     return {part: [c for c in cases if c in set(cohort.parts.get(part, ()))] for part in PARTS}
 
 
-def _own_parts(
-    file: Path, folder: str | os.PathLike | None
-) -> tuple[dict[str, list[dict[str, Any]]], dict[int, int] | None]:
-    content = read_json(file, "datalist")
-    if not isinstance(content, dict) or not isinstance(content.get("training"), list):
-        raise ValueError(f'monai_ext: datalist {file}: expected {{"training": [{{"image": ..., "label": ...}}, ...]}}.')
-    base = Path(folder) if folder else file.parent
-    listed = [(part, i, case) for part in PARTS for i, case in enumerate(_listed(file, content, part))]
-    short, long = ([_default_id(case, depth) for _, _, case in listed] for depth in (1, None))
-    parts: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
-    places: dict[str, str] = {}
-    for (part, i, case), name, path in zip(listed, short, long):
-        # files of one name in many folders are told apart by their folders
-        case_id = str(case.get("case_id", name if short.count(name) == 1 else path))
-        if case_id in places:
-            raise ValueError(
-                f"monai_ext: datalist {file}: case {case_id:.200} is listed as {places[case_id]} and as {part}[{i}]. "
-                'Remove one, or give each a "case_id" of its own.'
-            )
-        places[case_id] = f"{part}[{i}]"
-        labels = case["label"]
-        label = str(base / labels) if isinstance(labels, str) else [str(base / name) for name in labels]
-        parts[part].append({"image": str(base / case["image"]), "label": label, "case_id": case_id})
-    mapping = content.get("label_mapping")
-    try:
-        return parts, None if mapping is None else {int(value): int(number) for value, number in mapping.items()}
-    except (AttributeError, TypeError, ValueError) as e:
+def _list_folds(
+    listed: CaseList, fold: int, num_folds: int | None, notes: list[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Fold ``fold`` to test on: one of the list's own, or of all cases shuffled where it has none."""
+    every = [case for part in PARTS for case in listed.parts[part]]
+    folds = sorted({case["fold"] for case in every if "fold" in case})
+    if not folds:
+        by_id = {case["case_id"]: case for case in every}
+        ids = fold_parts(list(by_id), fold, num_folds or FOLDS)
+        return {part: [by_id[case] for case in ids[part]] for part in ids}
+    without = [case["case_id"] for case in listed.parts["training"] if "fold" not in case]
+    if without:
         raise ValueError(
-            f'monai_ext: datalist {file}: label_mapping is {mapping!r:.200}, expected {{"value": class}}.'
-        ) from e
+            f'monai_ext: datalist {listed.file}: case {without[0]} has no "fold", others have. Give each training case '
+            "one, or none."
+        )
+    if fold not in folds or num_folds not in (None, len(folds)):
+        knob = f"fold {fold}" if fold not in folds else f"num_folds {num_folds}"
+        raise ValueError(
+            f"monai_ext: {knob}: the cases of {listed.file} have the folds {', '.join(map(str, folds))}. Choose one of "
+            "them with --fold."
+        )
+    if beside := [case["case_id"] for case in listed.parts["test"] if "fold" not in case]:
+        notes.append(f"fold {fold} is tested on; the list's {len(beside)} test case(s) without a fold are left out.")
+    return {
+        "training": [case for case in every if case.get("fold", fold) != fold],
+        "validation": [case for case in listed.parts["validation"] if "fold" not in case],
+        "test": [case for case in every if case.get("fold") == fold],
+    }
 
 
-def _listed(file: Path, content: dict[str, Any], part: str) -> list[dict[str, Any]]:
-    cases = content.get(part, [])
-    if not isinstance(cases, list):
-        raise ValueError(f"monai_ext: datalist {file}: {part} is {cases!r:.200}, expected a list of cases.")
-    for i, case in enumerate(cases):
-        image, label = (case.get("image"), case.get("label")) if isinstance(case, dict) else (None, None)
-        files = [image, *(label if isinstance(label, list) and label else [label])]
-        if not all(isinstance(name, str) and name and "\0" not in name for name in files):
-            raise ValueError(
-                f"monai_ext: datalist {file}: {part}[{i}] is {case!r:.200}, expected "
-                '{"image": "file", "label": "file"}.'
-            )
-        if not isinstance(case.get("case_id", ""), (str, int)):
-            raise ValueError(
-                f"monai_ext: datalist {file}: {part}[{i}]: case_id {case['case_id']!r:.200}, expected text."
-            )
-    return cases
+def _names_of(listed: CaseList) -> list[str] | None:
+    """Names of classes 1, 2, ... if the list has each of them."""
+    numbers = sorted(listed.class_names)
+    return [listed.class_names[i] for i in numbers] if numbers == list(range(1, len(numbers) + 1)) and numbers else None
 
 
-def _default_id(case: dict[str, Any], depth: int | None) -> str:
-    """An image's name without suffixes, with ``depth`` None behind its folders."""
-    path = Path(case["image"])
-    name = path.name.split(".")[0]
-    return name if depth else "/".join([*path.parts[:-1], name])
+def _class_numbers(listed: CaseList, names: Sequence[str] | None, notes: list[str]) -> dict[int, int] | None:
+    """Value in the label files -> class of the model: the list's own mapping, or by name where numbers differ."""
+    mapping = listed.label_mapping
+    if mapping is None and names and listed.class_names:
+        numbers = {_plain(name): number for number, name in enumerate(names, start=1)}
+        same = {value: numbers[_plain(name)] for value, name in listed.class_names.items() if _plain(name) in numbers}
+        others = {value: name for value, name in listed.class_names.items() if value not in same}
+        if any(value != number for value, number in same.items()):
+            if others:
+                raise ValueError(
+                    f"monai_ext: datalist {listed.file}: its labels number the classes otherwise than the model does "
+                    f"({', '.join(names)}), and {', '.join(others.values())} is none of them. Say which class each "
+                    'value is: "label_mapping": {"0": 0, ...}.'
+                )
+            image = next((case["image"] for part in PARTS for case in listed.parts[part]), "")
+            if is_picture(image):
+                raise ValueError(
+                    f"monai_ext: datalist {listed.file}: its labels number the classes otherwise than the model does "
+                    f"({', '.join(names)}), and masks of pictures are not mapped. Write the classes into the masks."
+                )
+            mapping = {0: 0, **same}
+            notes.append("label values are matched to the model's classes by the names in the list.")
+        elif others:
+            told = ", ".join(f"{value} {name!r}" for value, name in others.items())
+            notes.append(f"the list's labels have {told:.300}, the model's classes are {', '.join(names)}.")
+    return mapping
+
+
+def _plain(name: str) -> str:
+    """Without what two spellings of a name differ in."""
+    return re.sub(r"[\s_-]+", " ", name).strip().lower()
 
 
 def check_pair(case: dict[str, Any]) -> None:
@@ -249,9 +306,8 @@ def check_pair(case: dict[str, Any]) -> None:
             f"{'x'.join(map(str, shape))}. Get the pair again, or leave case {case['case_id']} out with --exclude."
         )
     # a shift of a tenth of a voxel anywhere in the volume is beyond rounding
-    corners = np.array(np.meshgrid(*([0, n] for n in shape), [1], indexing="ij")).reshape(4, -1)
-    shift = np.abs((affine - label_affine) @ corners).max()
-    if shift > 0.1 * np.linalg.norm(affine[:3, :3], axis=0).min():
+    shift = largest_shift(affine, label_affine, shape)
+    if shift > 0.1 * spacing_of(affine).min():
         raise ValueError(
             f"monai_ext: {case['label']}: its affine places voxels up to {shift:.3g} mm away from those of "
             f"{Path(case['image']).name}. Get the pair again, or leave case {case['case_id']} out with --exclude."

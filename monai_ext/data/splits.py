@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from monai_ext.utils import read_json, write_json
+from monai_ext.utils import number_option, read_json, whole_option, write_json
 
-__all__ = ["fold_parts", "hold_out", "random_parts", "share_of_process"]
+__all__ = ["evenly_spread", "fold_parts", "hold_out", "random_parts", "share_of_process"]
 
 Parts = dict[str, list[str]]
 
@@ -37,8 +37,8 @@ def fold_parts(
     Raises:
         ValueError: if there is no such fold, or it would be empty.
     """
-    if not isinstance(fold, int) or not 0 <= fold < folds:
-        raise ValueError(f"monai_ext: fold must be 0 to {folds - 1}, got {fold!r}.")
+    folds = whole_option(folds, "num_folds", 2)
+    fold = whole_option(fold, "fold", 0, folds - 1)
     groups: dict[str, list[str]] = {}
     if stratum is None:
         groups[""] = _shuffled(cases, patient)
@@ -60,14 +60,17 @@ def random_parts(
 
     Args:
         cases: case ids.
-        share: of the patients to test on.
+        share: of the patients to test on, between 0 and 1.
         patient: case id -> whose it is; stays together.
         file: the JSON that holds the split; None keeps it nowhere.
         where: what the cases are, for errors.
 
     Raises:
-        ValueError: if ``file`` holds no split, or one of other cases; says what to do.
+        ValueError: if ``file`` holds no split, or one of other cases, or the share is none; says what to do.
     """
+    share = number_option(share, "test_share")
+    if not 0 < share < 1:
+        raise ValueError(f"monai_ext: test_share must be between 0 and 1, got {share:g}.")
     if file is not None and file.is_file():
         return _read(file, cases, where)
     patients = _shuffled(cases, patient)
@@ -95,9 +98,19 @@ def hold_out(cases: Sequence[str], patient: Callable[[str], str], where: str) ->
             f"monai_ext: {where}: {len(patients)} training case(s), at least 2 are needed to keep one for validation. "
             "Add cases, or train on all with --split paper."
         )
-    count = max(1, round(len(patients) / 6))
-    kept = {patients[(2 * k + 1) * len(patients) // (2 * count)] for k in range(count)}
+    kept = {patients[i] for i in evenly_spread(len(patients), max(1, round(len(patients) / 6)))}
     return [c for c in cases if patient(c) not in kept], [c for c in cases if patient(c) in kept]
+
+
+def evenly_spread(length: int, count: int) -> set[int]:
+    """``count`` of the places 0 to ``length - 1``, as far from each other and from both ends as they can be.
+
+    Examples::
+
+        >>> evenly_spread(18, 3)
+        {3, 9, 15}
+    """
+    return {(2 * k + 1) * length // (2 * count) for k in range(count)}
 
 
 def share_of_process(cases: Sequence[Any]) -> list[Any]:
@@ -105,7 +118,12 @@ def share_of_process(cases: Sequence[Any]) -> list[Any]:
 
     With fewer cases than processes some are taken by several, since every process has to have one; reports count a case
     once.
+
+    Raises:
+        ValueError: if there is no case.
     """
+    if not cases:
+        raise ValueError("monai_ext: no case to share among processes. Give a list or a folder that has some.")
     rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     return list(cases[rank::size]) or [cases[rank % len(cases)]]
 

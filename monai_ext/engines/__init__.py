@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Additions to MONAI's training loop."""
+"""Additions to MONAI's training loop, and to its loop over cases."""
 
+from .case_evaluator import CaseEvaluator
 from .multi_scale import PrepareBatchMultiScale
 
-__all__ = ["PrepareBatchMultiScale"]
+__all__ = ["CaseEvaluator", "PrepareBatchMultiScale"]

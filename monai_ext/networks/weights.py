@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights files, strictly, and reference checkpoints -> our ``state_dict``.
 
-Each network here has its own module names; the official repositories have theirs. ``reference_keys`` turns an official
-key into ours. Nothing is dropped unless a rule says so (``None``).
+Each network here has its own module names; the official repositories have theirs. The ``key_rules`` of a network's
+class turn an official key into ours. Nothing is dropped unless a rule says so (``None``).
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import Any
 import torch
 import torch.nn as nn
 
-from monai_ext.networks.reference_keys import RULES, Rules
 from monai_ext.utils import load_tensors
 
-__all__ = ["convert_reference", "load_reference", "load_strict", "load_weights", "read_weights"]
+__all__ = ["KeyRules", "load_reference", "load_strict", "load_weights", "read_weights"]
+
+# regular expressions and what they become, one after the other; a key that one with None finds is dropped
+KeyRules = list[tuple[str, "str | None"]]
 
 LISTED = 12  # keys of each kind that an error lists
 
@@ -56,7 +58,8 @@ def load_weights(network: nn.Module, path: str | os.PathLike, mmap: bool = False
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no weights file, or of another network; what does not fit is listed.
+        ValueError: if it is no weights file, of another network, or holds what no network can work with (NaN, say);
+            the tensors are listed.
 
     Examples::
 
@@ -66,7 +69,17 @@ def load_weights(network: nn.Module, path: str | os.PathLike, mmap: bool = False
 
 
 def load_strict(network: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> None:
-    """Load ``state_dict``; one ValueError lists every missing, surplus or misshaped key and names ``source``."""
+    """Load ``state_dict``, or raise one ValueError that names ``source`` and lists what is wrong.
+
+    That is every missing, surplus or misshaped key, or every tensor that a working network cannot hold: without values
+    of its own (sparse, quantised, nested, meta), complex or whole numbers, NaN or infinity, a negative variance, and
+    weights that are zero throughout.
+    """
+    if odd := [f"{key} is {form}" for key, value in state_dict.items() if (form := _form(value))]:
+        raise ValueError(
+            f"monai_ext: {source}: expected plain tensors, but {odd[0]}. Save the network's own state_dict."
+            f"{_listed(odd[1:])}"
+        )
     own = network.state_dict()
     kinds = [
         [f"missing: {key}" for key in own if key not in state_dict],
@@ -78,15 +91,48 @@ def load_strict(network: nn.Module, state_dict: Mapping[str, torch.Tensor], sour
         ],
     ]
     if any(kinds):
-        problems = sum(map(len, kinds))
-        shown = [
-            line for kind in kinds for line in kind[:LISTED] + [f"and {len(kind) - LISTED} more"] * (len(kind) > LISTED)
-        ]
         raise ValueError(
-            f"monai_ext: {source}: its weights do not fit {type(network).__name__} ({problems} keys). Are they of "
-            "another network, number of channels or classes?\n  " + "\n  ".join(shown)
+            f"monai_ext: {source}: its weights do not fit {type(network).__name__} ({sum(map(len, kinds))} keys). Are "
+            f"they of another network, number of channels or classes?{_listed(*kinds)}"
+        )
+    broken = [f"{key}: {fault}" for key in own if (fault := _fault(key, state_dict[key], own[key].dtype))]
+    # Biases, scales and the queries of attention residuals start at zero and may stay there, a whole network does not.
+    weights = [key for key, value in own.items() if value.dim() > 1]
+    if weights and not broken and not any(state_dict[key].to(own[key].dtype).any() for key in weights):
+        broken = [f"{key}: all zero, as every weight is" for key in weights]
+    if broken:
+        raise ValueError(
+            f"monai_ext: {source}: {type(network).__name__} cannot work with {broken[0]}. Take an earlier checkpoint, "
+            f"or train again.{_listed(broken[1:])}"
         )
     network.load_state_dict(state_dict)
+
+
+def _form(value: torch.Tensor) -> str | None:
+    """What makes a tensor something else than values in memory, or None."""
+    if value.is_meta:
+        return "a meta tensor, which has no values"
+    if value.is_nested or value.is_quantized or value.layout is not torch.strided:
+        return "nested" if value.is_nested else "quantised" if value.is_quantized else f"sparse ({value.layout})"
+    return None
+
+
+def _fault(key: str, value: torch.Tensor, dtype: torch.dtype) -> str | None:
+    """What keeps a tensor of the right shape from being a network's, or None."""
+    if value.is_complex() or (dtype.is_floating_point and not value.is_floating_point()):
+        return f"{value.dtype}, the network has {dtype}"
+    value = value.to(dtype)  # as loading will: what is finite in float64 may not be in float32
+    if wrong := value.numel() - int(torch.isfinite(value).sum()):
+        return f"{wrong} of {value.numel()} values are NaN or infinite"
+    if key.endswith("running_var") and (value < 0).any():
+        return f"a variance of {value.min().item():.3g}"
+    return None
+
+
+def _listed(*kinds: list[str]) -> str:
+    """Some lines of each kind, indented, and how many more there are."""
+    more = [[f"and {len(kind) - LISTED} more"] * (len(kind) > LISTED) for kind in kinds]
+    return "".join(f"\n  {line}" for kind, rest in zip(kinds, more) for line in kind[:LISTED] + rest)
 
 
 def load_reference(
@@ -95,7 +141,8 @@ def load_reference(
     """Load a checkpoint with the official repository's keys into ``network``, strictly.
 
     Args:
-        network: one of ``monai_ext.networks.nets``, built with the checkpoint's channels and classes.
+        network: one of ``monai_ext.networks.nets``, built with the checkpoint's channels and classes; its class has
+            ``key_rules``.
         state_dict: the official ``state_dict``; a ``module.`` prefix of distributed training is removed.
         source: what an error calls it, its path for instance.
 
@@ -107,14 +154,14 @@ def load_reference(
         >>> net = UNetDCA(spatial_dims=2, in_channels=1, out_channels=9)
         >>> load_reference(net, torch.load("official.pt", weights_only=True))
     """
-    name = type(network).__name__
-    if name not in RULES:
+    rules = getattr(network, "key_rules", None)
+    if rules is None:
         raise ValueError(
-            f"load_reference: no reference layout is known for {name}; known are {', '.join(sorted(RULES))}."
+            f"monai_ext: {source}: no official names are known for {type(network).__name__}, which has no key_rules."
         )
     mapped = {}
     for key, value in state_dict.items():
-        new = _rename(key.removeprefix("module."), RULES[name])
+        new = _rename(key.removeprefix("module."), rules)
         if new is not None:
             mapped[new] = value
     own = network.state_dict()
@@ -126,36 +173,7 @@ def load_reference(
     load_strict(network, mapped, source)
 
 
-def convert_reference(network: str, input: str | os.PathLike, output: str | os.PathLike, **arguments: Any) -> int:
-    """Turn an official checkpoint file into a weights file of ours, ``models/model.pt`` of a bundle for instance.
-
-    Args:
-        network: name of a class of ``monai_ext.networks.nets``.
-        input: the official checkpoint.
-        output: where to write; replaced in one step.
-        arguments: constructor arguments that fit the checkpoint (channels, classes).
-
-    Returns:
-        The number of tensors written.
-
-    Raises:
-        FileNotFoundError: if there is no such checkpoint.
-        ValueError: for an unknown network, or a checkpoint that does not fit it; all that does not is listed.
-    """
-    from monai_ext.networks import nets
-    from monai_ext.utils import replacing
-
-    if network not in RULES:
-        raise ValueError(f"monai_ext: network {network!r} is unknown; checkpoints are known for {', '.join(RULES)}.")
-    state_dict = read_weights(input)
-    net = getattr(nets, network)(**arguments)
-    load_reference(net, state_dict, str(input))
-    with replacing(output) as temporary:
-        torch.save(net.state_dict(), temporary)
-    return len(net.state_dict())
-
-
-def _rename(key: str, rules: Rules) -> str | None:
+def _rename(key: str, rules: KeyRules) -> str | None:
     """Apply every rule in order; a rule that maps to None drops the key."""
     for pattern, replacement in rules:
         if replacement is None:

@@ -1,16 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transforms beside MONAI's: checks of volumes, label codes as classes, slices of one size, colours."""
+"""Transforms beside MONAI's: checks of volumes, label codes as classes, slices of one orientation and size, colours."""
 
 from .colours import RGBToYCrCbd
+from .inverting import InvertFromWorkerd
+from .saving import SaveImageByCased
+from .slice_orientation import OrientSlices, OrientSlicesd, slice_orientation
 from .slice_resize import ResizeSlicesd, resize_slices
-from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality
+from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality, unlike_patient
 
 __all__ = [
     "NOTICE",
     "CheckVolumed",
+    "InvertFromWorkerd",
     "MapLabelsd",
+    "OrientSlices",
+    "OrientSlicesd",
     "RGBToYCrCbd",
     "ResizeSlicesd",
+    "SaveImageByCased",
     "resize_slices",
+    "slice_orientation",
     "unlike_modality",
+    "unlike_patient",
 ]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,29 +14,58 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, convert_to_dst_type, convert_to_tensor
 
-__all__ = ["NOTICE", "CheckVolumed", "MapLabelsd", "unlike_modality"]
+from monai_ext.utils import VOLUME_MODALITIES, whole_numbers
+
+__all__ = ["NOTICE", "CheckVolumed", "MapLabelsd", "unlike_modality", "unlike_patient"]
 
 logger = logging.getLogger(__name__)
-MODALITIES = ("CT", "MR")
 NOTICE = "notice"  # key of an image's metadata under which reports find what looked odd about it
+LOWEST = -9000  # padding is written as low as -8192
+SPACING = (0.05, 50)  # mm
+EXTENT = (10, 3000)  # mm, of the longest side
 NO_CLASS = 255  # marks codes without a class in the look-up table
 
 
 def unlike_modality(volume: torch.Tensor, modality: str) -> str | None:
     """Say why a volume's values are not those of ``modality``; None where they may be.
 
-    CT in Hounsfield units has air or fat, well below 0, and soft tissue around 0 to 100. MR has no negative values.
+    CT in Hounsfield units has air or fat, well below 0, soft tissue around 0 to 100, and little of dense bone. MR has
+    no negative values.
     """
     low, high = (value.item() for value in torch.aminmax(volume))
     if modality == "CT":
         if low > -50:
             return f"values from {low:g} to {high:g}, but CT in Hounsfield units has air and fat below -50"
+        if low < LOWEST:
+            return f"values from {low:g} to {high:g}, but nothing is below air (-1000), nor padding below {LOWEST}"
         # a share of voxels is known well enough from a ninth of them, whose rows lie in memory as they are read
         some = volume[tuple(slice(None, None, 3 if side >= 64 else 1) for side in volume.shape[:-1])]
-        if ((some > -150) & (some < 300)).sum() < 0.1 * (some > -500).sum():
+        content = (some > low).sum()  # the lowest value may be padding
+        soft = ((some > -150) & (some < 300)).sum()
+        if soft < 0.1 * (some > -500).sum() or soft < 0.03 * content:
             return f"values from {low:g} to {high:g}, but hardly any soft tissue (-150 to 300 Hounsfield units)"
+        if (some > 700).sum() > 0.25 * content:
+            return f"values from {low:g} to {high:g}, but more than a quarter is as dense as bone (above 700)"
     elif low < 0:
         return f"values from {low:g} to {high:g}, but MR has none below 0"
+    return None
+
+
+def unlike_patient(affine: Any, shape: Sequence[int]) -> str | None:
+    """Say why a grid is not one of a patient's scan; None where it may be.
+
+    Args:
+        affine: from voxels to mm.
+        shape: ``(X, Y, Z)``.
+    """
+    spacing = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+    sides = spacing * np.asarray(shape)
+    if spacing.min() < SPACING[0] or spacing.max() > SPACING[1]:
+        voxel = "x".join(f"{side:.3g}" for side in spacing)
+        return f"voxels of {voxel} mm, expected {SPACING[0]} to {SPACING[1]} mm"
+    if not EXTENT[0] <= sides.max() <= EXTENT[1]:
+        whole = "x".join(f"{side:.3g}" for side in sides)
+        return f"{whole} mm in all, expected a longest side of {EXTENT[0]} to {EXTENT[1]} mm"
     return None
 
 
@@ -46,7 +75,7 @@ class CheckVolumed(MapTransform):
     Args:
         keys: images ``(C, *spatial)``, with the values of the file.
         modality: ``"CT"`` or ``"MR"``: values that are not such a scan's are warned about in the log, and noted in the
-            image's metadata for the report.
+            image's metadata for the report; so is a grid that is no patient's.
         strict: refuse them instead.
 
     Raises:
@@ -55,7 +84,7 @@ class CheckVolumed(MapTransform):
 
     def __init__(self, keys: KeysCollection, modality: str | None = None, strict: bool = False) -> None:
         super().__init__(keys)
-        if modality is not None and modality not in MODALITIES:
+        if modality is not None and modality not in VOLUME_MODALITIES:
             raise ValueError(f"monai_ext: CheckVolumed: modality must be CT or MR, got {modality!r}.")
         self.modality = modality
         self.strict = strict
@@ -68,7 +97,12 @@ class CheckVolumed(MapTransform):
                 raise ValueError(f"monai_ext: {_name(data, key)}: holds values that are not finite (NaN or infinity).")
             if low == high:
                 raise ValueError(f"monai_ext: {_name(data, key)}: every voxel is {low.item():g}; there is no image.")
-            if self.modality and (reason := unlike_modality(volume, self.modality)):
+            reason = None
+            if self.modality:
+                if isinstance(data[key], MetaTensor) and volume.ndim == 4:
+                    reason = unlike_patient(data[key].affine, volume.shape[1:])
+                reason = reason or unlike_modality(volume, self.modality)
+            if reason:
                 message = f"monai_ext: {_name(data, key)}: does not look like {self.modality}: {reason}."
                 if self.strict:
                     raise ValueError(f"{message} Give --force true if it is.")
@@ -79,7 +113,7 @@ class CheckVolumed(MapTransform):
 
 
 class MapLabelsd(MapTransform):
-    """Turn the codes of label files into classes, strictly.
+    """Turn the codes of label files into classes, strictly; what is within 0.001 of a whole number is that code.
 
     Args:
         keys: label maps.
@@ -104,12 +138,12 @@ class MapLabelsd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             values = convert_to_tensor(data[key], track_meta=False)
-            codes = values.to(torch.int64)
-            unknown = (codes != values) | (codes < 0) | (codes >= len(self.table))
+            codes = torch.from_numpy(whole_numbers(values.cpu().numpy(), _name(data, key)).astype(np.int64, copy=False))
+            unknown = (codes < 0) | (codes >= len(self.table))
             classes = torch.from_numpy(self.table)[codes.masked_fill(unknown, 0)]
             unknown |= classes == NO_CLASS
             if unknown.any():
-                found = values[unknown].unique().tolist()[:8]
+                found = codes[unknown].unique().tolist()[:8]
                 raise ValueError(
                     f"monai_ext: {_name(data, key)}: label values {found}, expected only {sorted(self.mapping)}."
                 )

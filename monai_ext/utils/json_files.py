@@ -34,7 +34,7 @@ def read_json(path: str | os.PathLike, what: str) -> Any:
     if not path.is_file() or path.stat().st_size > LARGEST:
         raise ValueError(f"monai_ext: {what} {path}: is no JSON file.")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())  # UTF-8 with or without a mark at the start, UTF-16 and UTF-32
     except RecursionError as e:
         raise ValueError(f"monai_ext: {what} {path}: no valid JSON (nested too deeply).") from e
     except ValueError as e:

@@ -10,9 +10,9 @@ import pydicom
 import pytest
 from pydicom.uid import EnhancedSRStorage, generate_uid
 
-from monai_ext.apps.deploy.series import find_series, read_volume, select_series
 from monai_ext.bundle import Bundle
 from monai_ext.data import VolumeReader
+from monai_ext.data.files.dicom import find_series, read_volume, select_series
 from tests.apps.series import edit, make_mr, make_multi_frame, tilt
 from tests.data.volumes import rotation, volume
 from tests.dicom import write_ct_series
@@ -83,7 +83,7 @@ def test_one_of_several_is_chosen_by_name(image, tmp_path):
 
         edit(tmp_path / name, change)
     found = find_series(tmp_path)
-    with pytest.raises(ValueError, match=r"2 series could be segmented; choose one with --series.*'thick'.*'thin'"):
+    with pytest.raises(ValueError, match=r"2 DICOM series could be .* choose one with --series.*'thick'.*'thin'"):
         select_series(found, "CT")
     uid = select_series(found, "CT", "thick").uid
     assert select_series(found, "CT", "4").uid == select_series(found, "CT", uid).uid == uid
@@ -135,21 +135,15 @@ def cut_pixels(folder):
     edit(folder, lambda ds: setattr(ds, "PixelData", ds.PixelData[:20]))
 
 
-def colour(folder):
-    edit(folder, lambda ds: setattr(ds, "PhotometricInterpretation", "MONOCHROME1"))
-
-
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
         (remove_one, r"1 slice\(s\) missing: 5 mm between slices 2 and 3 of 5 \(images 2 and 4\), elsewhere 2.5 mm"),
-        (lambda folder: tilt(folder, 15), "the gantry was tilted by 15 degrees"),
         (mix_sizes, "7x9 and 4x9 pixels: the series is mixed"),
         (mix_orientations, "different orientations .* the series is mixed"),
         (repeat, "up to 2 images lie at one place: several phases"),
-        (lose_position, "image 1 .* has no ImagePositionPatient"),
-        (cut_pixels, "cannot be decoded"),
-        (colour, "pixels of kind MONOCHROME1"),
+        (lose_position, r"image 1 .* has no Image Position \(Patient\)"),
+        (cut_pixels, r"slice000\.dcm: cannot be read \(7x9 pixels promised"),
     ],
 )
 def test_faulty_series_is_refused_with_its_reason(image, damage, reason, tmp_path):
@@ -157,7 +151,7 @@ def test_faulty_series_is_refused_with_its_reason(image, damage, reason, tmp_pat
     damage(tmp_path)
     with pytest.raises(ValueError, match=reason) as e:
         read(tmp_path)
-    assert str(e.value).startswith("monai_ext: CT series 1 ")
+    assert str(e.value).startswith(f"monai_ext: {tmp_path}")
 
 
 def test_folders_without_a_series(tmp_path):

@@ -14,7 +14,7 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export, onnx_export, verify_metadata, verify_net_in_out
 
 from monai_ext.bundle import Bundle
-from monai_ext.data import DATASETS
+from monai_ext.data import DATASETS, listed_class_names
 from tests.bundles.runs import BUNDLES, ROOT, config
 
 SCHEMA = ROOT / "tests" / "data" / "meta_schema_20240725.json"
@@ -47,11 +47,11 @@ def config_folder(bundle: str) -> Path:
 
 
 def class_names(bundle: str) -> tuple[str, ...]:
-    """Of the dataset, or as the report of a bundle for one's own data lists them."""
+    """Of the dataset, or as the list of a bundle for one's own data has them."""
     train = read(bundle, "train")
     if "dataset_name" in train:
         return DATASETS[train["dataset_name"]].class_names
-    return tuple(report(bundle)["class_names"])
+    return tuple(listed_class_names(ROOT / "bundles" / bundle / "datalist.json"))
 
 
 def report(bundle: str) -> dict:

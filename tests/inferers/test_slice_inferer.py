@@ -29,7 +29,7 @@ from monai.transforms import (
 )
 from scipy import ndimage
 
-from monai_ext.inferers import SliceBatchInferer
+from monai_ext.inferers import SliceBatchInferer, SlidingWindowLabelInferer, WholeImageInferer
 
 
 def make_network(in_channels: int = 1, classes: int = 4) -> nn.Module:
@@ -207,9 +207,18 @@ class TestCalls:
         assert capsys.readouterr().err == ""
 
     def test_devices_by_name(self):
-        volume, network = make_volume(1, 1, 9, 9, 2), make_network()
-        expected = SliceBatchInferer((8, 8))(volume, network)
-        assert torch.equal(SliceBatchInferer((8, 8), sw_device="cpu", device="cpu")(volume, network), expected)
+        """The meta device stands for one that is not the default: slices go there, and the result is made there."""
+        volume, network, seen = make_volume(1, 1, 9, 9, 2), make_network(), []
+
+        def elsewhere(x: torch.Tensor) -> torch.Tensor:
+            seen.append(x.device.type)
+            return network(torch.zeros(x.shape, dtype=volume.dtype))
+
+        labels = SliceBatchInferer(None, sw_device="meta", device="meta")(volume, elsewhere)
+        assert set(seen) == {"meta"} and labels.device.type == "meta" and labels.shape == (1, 1, 9, 9, 2)
+        seen.clear()
+        assert SliceBatchInferer(None, sw_device="meta")(volume, elsewhere).device.type == "cpu"
+        assert set(seen) == {"meta"}
 
     def test_halves_the_batch_when_memory_is_short(self):
         network, sizes = make_network(), []
@@ -390,3 +399,22 @@ def test_memory_grows_neither_with_classes_nor_with_slices():
     assert logits - longer > 0.8 * whole_logits  # they would show
     assert many - few < 0.2 * whole_logits
     assert longer - many < 0.1 * whole_logits  # the longer volume itself, 5 MiB with its labels
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("inferer", ["slices", "mirrored", "probabilities", "windows", "image"])
+def test_logits_that_are_not_finite_are_refused(inferer, value):
+    def network(x):
+        logits = torch.zeros(len(x), 3, *x.shape[2:])
+        logits.flatten()[7] = value
+        return logits
+
+    infer, image = {
+        "slices": (SliceBatchInferer(image_size=None), torch.rand(1, 1, 8, 8, 3)),
+        "mirrored": (SliceBatchInferer(image_size=None, mirror=True), torch.rand(1, 1, 8, 8, 3)),
+        "probabilities": (SliceBatchInferer(image_size=None, output="probabilities"), torch.rand(1, 1, 8, 8, 3)),
+        "windows": (SlidingWindowLabelInferer(roi_size=(8, 8, 8)), torch.rand(1, 1, 9, 8, 8)),
+        "image": (WholeImageInferer(), torch.rand(1, 1, 8, 8)),
+    }[inferer]
+    with pytest.raises(ValueError, match=r"^monai_ext: the network's logits are not finite"):
+        infer(image, network)

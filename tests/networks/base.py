@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import pickle
 import re
@@ -10,6 +11,8 @@ import re
 import pytest
 import torch
 import torch.nn as nn
+
+from monai_ext.networks import use_plain_path
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -78,6 +81,18 @@ class BaseNetworkTest:
         buffer.seek(0)
         with torch.no_grad():
             torch.testing.assert_close(torch.jit.load(buffer)(x), net(x), rtol=1e-4, atol=1e-5)
+
+    def test_plain_path_has_the_same_numbers(self, first_case):
+        net = self.build(first_case).double().eval()
+        x = self.input(first_case, self.sizes[first_case["spatial_dims"]][0]).double()
+        plain = use_plain_path(copy.deepcopy(net))
+        assert list(plain.state_dict()) == list(net.state_dict())
+        with torch.no_grad():
+            expected = net(x)
+            close = {"rtol": 1e-8, "atol": 1e-10 * expected.abs().max().item()}
+            torch.testing.assert_close(plain(x), expected, **close)
+            torch.testing.assert_close(torch.jit.script(plain)(x), expected, **close)
+            assert torch.equal(use_plain_path(plain, False)(x), expected)
 
     def test_onnx(self, first_case, tmp_path):
         import onnxruntime

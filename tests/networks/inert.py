@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 import torch.nn as nn
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.weights import load_reference
 from tests.data.parity import golden
 
@@ -16,7 +17,7 @@ def check_inert(network_factory: Callable[..., nn.Module], case_name: str, size:
     """Hold the parameters without a gradient against the stored ``zero_grad_params``, in float64, for both paths.
 
     Args:
-        network_factory: ``network_factory(fast=True)`` and ``network_factory(fast=False)`` build the network.
+        network_factory: builds the network.
         case_name: name of the case's files, without suffix.
         size: spatial size of the input; smaller than the case's own saves time.
     """
@@ -26,9 +27,9 @@ def check_inert(network_factory: Callable[..., nn.Module], case_name: str, size:
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(1, case["input"]["shape"][1], *size, dtype=torch.float64, generator=generator)
     for fast in (True, False):
-        network = network_factory(fast=fast)
-        load_reference(network, {key: torch.full_like(value, key in theirs) for key, value in state.items()})
-        expected = {name for name, p in network.named_parameters() if (p == 1).all()}
+        network = use_plain_path(network_factory(), not fast)
+        load_reference(network, {key: torch.full_like(value, 1 + (key in theirs)) for key, value in state.items()})
+        expected = {name for name, p in network.named_parameters() if (p == 2).all()}
         assert len(expected) == len(theirs)
 
         load_reference(network, state)

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn as nn
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.weights import load_reference
 from tests.data.parity import golden
 from tests.networks.base import count_parameters
@@ -30,7 +31,7 @@ def check_parity(
     count, the outputs (on the grid and by their statistics), and three norms of gradients.
 
     Args:
-        network_factory: ``network_factory(fast=True)`` and ``network_factory(fast=False)`` build the network.
+        network_factory: builds the network.
         case_name: name of the case's files, without suffix.
         forward: gives the primary output, or several outputs by their stored names.
         plain_gradients: check the gradients of the plain path too, not only those of the fast one.
@@ -38,7 +39,7 @@ def check_parity(
     case = golden.load_case(case_name)
     state_dict = golden.build_state_dict(case)
     for fast in (True, False):
-        network = network_factory(fast=fast)
+        network = use_plain_path(network_factory(), not fast)
         assert count_parameters(network) == case["params"]["total"]
         load_reference(network, state_dict)
         network = network.double().eval()

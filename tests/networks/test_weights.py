@@ -1,65 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of weights: strict, harmless, and of the official repositories too."""
+"""Files of weights: strict, harmless and finite."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import re
 
 import pytest
 import torch
 
-from monai_ext.networks import load_weights
+from monai_ext.networks import load_reference, load_weights
 from monai_ext.networks.nets import XAttnResBlockUNet
-from monai_ext.networks.weights import convert_reference, read_weights
+from monai_ext.networks.weights import read_weights
 
 
-def official(net: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The names of the authors' own file, for the first encoder stage and the head; ours for the rest."""
-    names = {}
-    for key, value in net.state_dict().items():
-        if key == "head.weight" or key == "head.bias":
-            key = key.replace("head", "out_conv")
-        names["module." + key] = value
-    return names
-
-
-def convert(network: str, source: Path, target: Path, *arguments: str) -> subprocess.CompletedProcess:
-    files = ["--input", str(source), "--output", str(target)]
-    command = [sys.executable, "-m", "monai_ext", "convert", "--network", network, *files, *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def test_the_command_converts_a_checkpoint(tmp_path):
-    torch.manual_seed(0)
-    net = XAttnResBlockUNet(in_channels=1, out_channels=3)
-    torch.save({"state_dict": official(net)}, tmp_path / "official.pt")
-    target = tmp_path / "models" / "model.pt"
-    done = convert("XAttnResBlockUNet", tmp_path / "official.pt", target, "--in_channels", "1", "--out_channels", "3")
-    assert done.returncode == 0, done.stderr
-    assert f"{len(net.state_dict())} tensors for XAttnResBlockUNet" in done.stdout
-    fresh = XAttnResBlockUNet(in_channels=1, out_channels=3)
-    load_weights(fresh, target)
-    assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), net.state_dict().values()))
-
-
-def test_the_command_lists_what_does_not_fit(tmp_path):
-    torch.save({"x": torch.zeros(1)}, tmp_path / "other.pt")
-    done = convert("QTSeg", tmp_path / "other.pt", tmp_path / "model.pt")
-    assert done.returncode != 0
-    assert done.stderr.startswith("monai_ext: ")
-    assert "other.pt: its weights do not fit QTSeg" in done.stderr
-    assert "surplus: x" in done.stderr and "Traceback" not in done.stderr
-    assert not (tmp_path / "model.pt").exists()
-
-
-def test_unknown_networks_and_classes(tmp_path):
+def test_another_number_of_classes(tmp_path):
     torch.save(XAttnResBlockUNet(in_channels=1, out_channels=3).state_dict(), tmp_path / "three.pt")
-    with pytest.raises(ValueError, match="network 'UNet' is unknown; checkpoints are known for"):
-        convert_reference("UNet", tmp_path / "three.pt", tmp_path / "model.pt")
     with pytest.raises(ValueError, match=r"three.pt: its weights do not fit(.|\n)*misshaped: head.bias is \(3,\)"):
         load_weights(XAttnResBlockUNet(in_channels=1, out_channels=4), tmp_path / "three.pt")
+
+
+def test_a_network_without_official_names(tmp_path):
+    with pytest.raises(ValueError, match="of the authors: no official names are known for Linear"):
+        load_reference(torch.nn.Linear(1, 1), {}, "a file of the authors")
 
 
 class Evil:
@@ -81,3 +43,63 @@ def test_damaged_files(tmp_path, content):
         read_weights(tmp_path / "bad.pt")
     with pytest.raises(FileNotFoundError, match=r"none.pt: no such weights file\. Train first"):
         read_weights(tmp_path / "none.pt")
+
+
+def small() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 2, 1))
+
+
+def spoil(value: torch.Tensor, number: float) -> torch.Tensor:
+    value = value.clone()
+    value.view(-1)[2] = number
+    return value
+
+
+BROKEN = {
+    "nan": ("0.weight", lambda value: spoil(value, float("nan")), "1 of 36 values are NaN or infinite"),
+    "infinity": ("2.bias", lambda value: value * float("inf"), "2 of 2 values are NaN or infinite"),
+    "beyond float32": ("1.bias", lambda value: spoil(value.double(), 1e300), "1 of 4 values are NaN or infinite"),
+    "variance": ("1.running_var", lambda value: spoil(value, -0.5), "a variance of -0.5"),
+    "complex": ("0.weight", lambda value: value.to(torch.complex64), "torch.complex64, the network has torch.float32"),
+    "integers": ("2.weight", lambda value: (100 * value).to(torch.int8), "torch.int8, the network has torch.float32"),
+    "sparse": ("0.weight", lambda value: value.to_sparse(), "sparse"),
+    "quantised": ("2.weight", lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "quantised"),
+    "meta": ("0.bias", lambda value: value.to("meta"), "a meta tensor, which has no values"),
+}
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_no_network_can_work_with_is_named(tmp_path, kind, mmap):
+    key, change, fault = BROKEN[kind]
+    state = small().state_dict()
+    torch.save({**state, key: change(state[key])}, tmp_path / "broken.pt")
+    network = small()
+    with pytest.raises(ValueError, match=r"^monai_ext: .*broken\.pt: ") as error:
+        load_weights(network, tmp_path / "broken.pt", mmap=mmap)
+    (line,) = str(error.value).splitlines()
+    assert re.search(rf"(with|but) {re.escape(key)}(:| is) {re.escape(fault)}", line)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())  # nothing was loaded
+
+
+def test_a_network_of_zeros_is_refused_but_zeros_in_one_are_not(tmp_path):
+    state = small().state_dict()
+    torch.save({key: torch.zeros_like(value) for key, value in state.items()}, tmp_path / "zeros.pt")
+    with pytest.raises(
+        ValueError, match=r"zeros\.pt: .* 0\.weight: all zero, as every weight is\. (.|\n)*  2\.weight: all zero"
+    ):
+        load_weights(small(), tmp_path / "zeros.pt")
+    # a new XAttnResBlockUNet has queries of zero, biases of zero, and published ones keep them
+    fresh = XAttnResBlockUNet(in_channels=1, out_channels=3)
+    assert any(value.dim() > 1 and not value.any() for value in fresh.state_dict().values())
+    torch.save(fresh.state_dict(), tmp_path / "fresh.pt")
+    load_weights(fresh, tmp_path / "fresh.pt")
+    # half precision is a plain number of another width
+    torch.save(
+        {key: value.half() if value.is_floating_point() else value for key, value in state.items()},
+        tmp_path / "half.pt",
+    )
+    network = small()
+    load_weights(network, tmp_path / "half.pt")
+    torch.testing.assert_close(network.state_dict(), state, rtol=1e-3, atol=1e-4)

@@ -57,9 +57,7 @@ def test_each_readable_case_comes_once(tmp_path, workers, bad):
         assert [name.rpartition("/")[2] for name in seen] == names
         assert [name.rpartition("/")[2] for name, _ in loader.failed] == [f"scan{k}.nii.gz" for k in bad]
     if bad:
-        with pytest.raises(
-            UnreadableCasesError, match=f"^monai_ext: {len(bad)} of 7 cases could not be read: .*cut off"
-        ):
+        with pytest.raises(UnreadableCasesError, match=f"^monai_ext: {len(bad)} of 7 cases failed: .*cut off"):
             loader.raise_failed()
     else:
         loader.raise_failed()
@@ -88,7 +86,7 @@ def test_inference_writes_the_others_and_ends_with_one_line(tmp_path, weights):
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"monai_ext: 1 of 3 cases could not be read: {folder / 'scan1.nii.gz'}: cannot be read")
+    assert last.startswith(f"monai_ext: 1 of 3 cases failed: {folder / 'scan1.nii.gz'}: cannot be read")
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == [
         "scan0_seg.nii.gz",
@@ -105,7 +103,7 @@ def test_segment_writes_the_others_and_ends_with_one_line(tmp_path, weights, mon
     monkeypatch.setattr(sys, "argv", ["monai_ext", *arguments, "--image_size", "[32,32]", "--num_workers", "0"])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert str(ended.value.code).startswith("monai_ext: 1 of 3 cases could not be read: scan1.nii.gz: cannot be read")
+    assert str(ended.value.code).startswith("monai_ext: 1 of 3 cases failed: scan1.nii.gz: cannot be read")
     made = sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz"))
     assert made == ["$print(1) or @network_seg.nii.gz", "scan2_seg.nii.gz"]
     assert capsys.readouterr().out.split("\n")[:2] == [str(tmp_path / "out" / name) for name in made]

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_ext.transforms import CheckVolumed, MapLabelsd
+from monai_ext.transforms import NOTICE, CheckVolumed, MapLabelsd, unlike_modality, unlike_patient
 
 
 def loaded(values, dtype=torch.float32) -> MetaTensor:
@@ -40,13 +41,95 @@ def test_codes_become_classes():
 
 @pytest.mark.parametrize(
     ("values", "found"),
-    [([[0, 5]], r"\[5\.0\]"), ([[0, -1]], r"\[-1\.0\]"), ([[0.5, 1]], r"\[0\.5\]"), ([[900, 1]], r"\[900\.0\]")],
+    [
+        ([[0, 5]], r"\[5\], expected only \[0, 1, 2\]"),
+        ([[0, -1]], r"\[-1\], expected only \[0, 1, 2\]"),
+        ([[900, 1]], r"\[900\], expected only \[0, 1, 2\]"),
+        ([[0.5, 1]], r"0\.5 \(1 of 2\), expected whole numbers\. If the label was resampled"),
+        ([[0.998, 0.9985]], r"0\.998, 0\.9985 \(2 of 2\), expected whole numbers"),
+        ([[float("nan"), 1]], r"NaN \(1 of 2\), expected whole numbers\. Set them to 0"),
+        ([[float("inf"), 1]], r"inf \(1 of 2\), expected whole numbers"),
+        ([[1e30, 1]], r"1e\+30 \(1 of 2\), expected whole numbers"),
+    ],
 )
 def test_unknown_values_are_named(values, found):
-    with pytest.raises(ValueError, match=rf"a\.nii\.gz: label values {found}, expected only \[0, 1, 2\]"):
+    with pytest.raises(ValueError, match=rf"a\.nii\.gz: label values {found}"):
         MapLabelsd("label", 3)({"label": loaded(values)})
+
+
+def test_what_is_within_a_thousandth_of_a_number_is_that_number():
+    values = [[0.9999999, 1.0009, 1.9991, -0.0009]]
+    assert MapLabelsd("label", 3)({"label": loaded(values)})["label"].tolist() == [[[1, 1, 2, 0]]]
+    assert MapLabelsd("label", 3)({"label": loaded(values, torch.float64)})["label"].tolist() == [[[1, 1, 2, 0]]]
 
 
 def test_a_mapping_beyond_the_classes():
     with pytest.raises(ValueError, match="with 2 classes"):
         MapLabelsd("label", 2, {0: 0, 1: 2})
+
+
+def ct() -> torch.Tensor:
+    """A body of soft tissue, fat and some bone in air, in Hounsfield units, ``(1, 40, 40, 8)``."""
+    x, y = torch.meshgrid(torch.linspace(-1, 1, 40), torch.linspace(-1, 1, 40), indexing="ij")
+    r = (x**2 + y**2).sqrt()
+    plane = torch.full_like(r, -1000.0)
+    for radius, value in ((0.85, -100.0), (0.75, 50.0), (0.15, 900.0)):
+        plane[r < radius] = value
+    volume = plane[None, :, :, None].repeat(1, 1, 1, 8)
+    return (volume + torch.randn(volume.shape, generator=torch.Generator().manual_seed(0)) * 15).clamp(min=-1024)
+
+
+def padded(volume: torch.Tensor) -> torch.Tensor:
+    """+1024, as stored, with what the scanner pads outside its round field of view."""
+    x, y = torch.meshgrid(torch.linspace(-1, 1, 40), torch.linspace(-1, 1, 40), indexing="ij")
+    return torch.where((x**2 + y**2 > 1)[None, :, :, None], -2000.0, volume + 1024)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda v: v, None),
+        (lambda v: v.clamp(-125, 275), None),
+        (lambda v: torch.where(v < -900, -3024.0, v), None),  # padding
+        (lambda v: v - 1024, "hardly any soft tissue"),  # rescaled twice
+        (lambda v: v.clamp(max=500) - 1024, "hardly any soft tissue"),  # nothing above -500
+        (lambda v: v * 10, "nothing is below air"),
+        (lambda v: -v, "as dense as bone"),
+        (lambda v: v.clamp(-1024, -900), "hardly any soft tissue"),  # air
+        (padded, "as dense as bone"),
+        (lambda v: v + 1024, "air and fat below -50"),
+    ],
+)
+def test_values_that_are_no_hounsfield_units(change, found):
+    volume = change(ct())
+    reason = unlike_modality(volume, "CT")
+    assert (found is None) == (reason is None), reason
+    assert found is None or found in reason
+    image = MetaTensor(volume, affine=torch.diag(torch.tensor([2.0, 2, 4, 1])), meta={"filename_or_obj": "a.nii"})
+    if found:
+        with pytest.raises(ValueError, match=r"a\.nii: does not look like CT: .* Give --force true if it is"):
+            CheckVolumed("image", "CT", strict=True)({"image": image})
+        assert found in CheckVolumed("image", "CT")({"image": image})["image"].meta[NOTICE]
+    else:
+        assert NOTICE not in CheckVolumed("image", "CT", strict=True)({"image": image})["image"].meta
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape", "found"),
+    [
+        ((0.8, 0.8, 2.5), (512, 512, 100), None),
+        ((0.001, 0.001, 0.001), (512, 512, 100), "voxels of 0.001x0.001x0.001 mm"),
+        ((1, 1, 1000), (512, 512, 100), "voxels of 1x1x1e"),
+        ((0.06, 0.06, 0.06), (64, 64, 64), "3.84x3.84x3.84 mm in all"),
+        ((10, 10, 10), (512, 512, 100), "5.12e"),
+    ],
+)
+def test_grids_that_are_no_patients(spacing, shape, found):
+    reason = unlike_patient(np.diag([*spacing, 1.0]), shape)
+    assert (reason is None) if found is None else (found in reason)
+
+
+def test_a_spacing_of_no_scanner_is_refused_like_odd_values():
+    image = MetaTensor(ct(), affine=torch.diag(torch.tensor([1e-3, 1e-3, 4e-3, 1])), meta={"filename_or_obj": "a.nii"})
+    with pytest.raises(ValueError, match=r"a\.nii: does not look like CT: voxels of 0\.001.* Give --force true"):
+        CheckVolumed("image", "CT", strict=True)({"image": image})

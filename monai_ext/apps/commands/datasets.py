@@ -19,7 +19,7 @@ def datasets(action: str = "list", name: str | None = None, folder: str | None =
         name: the dataset, such as synapse.
         folder: where it lies, as its publisher distributes it.
         options: for a check: --datalist FILE (a list of your own, with --num_classes and --modality), --fold K,
-            --split paper, --exclude "[...]".
+            --split paper, --exclude 0021 (several with commas between).
     """
     from tabulate import tabulate
 
@@ -30,8 +30,11 @@ def datasets(action: str = "list", name: str | None = None, folder: str | None =
         print(tabulate(rows, ["dataset", "title", "classes"], maxcolwidths=[None, 50, 50]))
         print("\nCheck yours: python -m monai_ext datasets check NAME DIR")
         return
-    if action != "check" or name is None or (folder is None and "datalist" not in options):
-        raise ValueError("monai_ext: expected 'datasets', or 'datasets check NAME DIR'.")
+    known = ("datalist", "num_classes", "modality", "split", "exclude", "fold", "num_folds", "split_file")
+    unknown = [key for key in options if key not in known]
+    if action != "check" or name is None or (folder is None and "datalist" not in options) or unknown:
+        given = f" (there is no option --{unknown[0]}, but {', '.join(f'--{key}' for key in known)})" if unknown else ""
+        raise ValueError(f"monai_ext: expected 'datasets', or 'datasets check NAME DIR'{given}.")
     from monai_ext.apps.data_check import check_dataset
 
     found = check_dataset(str(name), None if folder is None else str(folder), **options)
@@ -39,7 +42,9 @@ def datasets(action: str = "list", name: str | None = None, folder: str | None =
     print(", ".join(f"{count} {part}" for part, count in found.parts.items()) + f" cases{title}\n")
     unit = "% of the picture" if found.pictures else "mL"
     counts = zip(found.class_names, found.with_class, found.volume)
-    print(tabulate(counts, ["class", "cases", f"median {unit}"], floatfmt=".1f"))
+    print(tabulate(counts, ["class", "cases", f"median {unit}"], floatfmt=".1f", disable_numparse=[0]) + "\n")
+    counts = zip(found.class_names, *found.with_class_in.values())
+    print(tabulate(counts, ["cases with", *found.with_class_in], disable_numparse=[0]))
     for kind, lines in (("problem", found.errors), ("note", found.notes)):
         for line in lines:
             print(f"\n{kind}: {line}")

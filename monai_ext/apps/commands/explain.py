@@ -23,7 +23,7 @@ def explain(
         input: an image that it segments.
         output: the figure to write: .png, .svg or .pdf.
         checkpoint: weights instead of the bundle's models/model.pt.
-        slice: of a volume, counted from the feet; by default the one with the largest prediction.
+        slice: of a volume, counted from the feet in axial ones; by default the one with the largest prediction.
         at: for DCAU-Net, "row,column" in pixels of the network's input; by default inside the prediction.
         knobs: of the bundle's inference.json, such as --device cpu.
     """

@@ -13,7 +13,7 @@ def new(
     labels: str | None = None,
     datalist: str | None = None,
     class_names: str | Sequence[str] = (),
-    test_share: float = 0.2,
+    test_share: float | str = 0.2,
     where: str = ".",
 ) -> None:
     """Make a bundle for your own data: read it, choose window, classes and sizes, and write bundles/NAME.
@@ -23,23 +23,23 @@ def new(
         bundle: whose network and recipe to take; by default dcaunet_synapse for volumes, qtseg_busi for pictures.
         images: folder of images (NIfTI, NRRD, MetaImage; PNG, JPEG, TIFF, BMP).
         labels: folder of labels, whose files agree with the images' in name (img01 and label01, a and a_seg).
-        datalist: instead of the two, a Decathlon or nnU-Net dataset.json.
+        datalist: instead of the two, a Decathlon or nnU-Net dataset.json; its validation and test cases are kept.
         class_names: of the labels' values above 0, in rising order, with commas between.
         test_share: part of the cases to test on.
         where: the folder that has, or gets, bundles.
     """
     from monai_ext.apps.new_bundle import new_bundle
+    from monai_ext.utils import path_option
 
-    names = [part.strip() for part in class_names.split(",")] if isinstance(class_names, str) else class_names
     made, choices = new_bundle(
         str(name),
-        bundle,
-        None if images is None else str(images),
-        None if labels is None else str(labels),
-        None if datalist is None else str(datalist),
-        [str(part) for part in names],
+        path_option(bundle, "bundle"),
+        path_option(images, "images"),
+        path_option(labels, "labels"),
+        path_option(datalist, "datalist"),
+        class_names,
         test_share,
-        str(where),
+        path_option(where, "where") or ".",
     )
     print(f"{made}\n" + "\n".join(f"  {choice}" for choice in choices))
     shown = made if where == "." else made.resolve()  # whichever folder the command is started from

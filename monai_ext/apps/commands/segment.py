@@ -3,9 +3,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from fire.decorators import SetParseFns
+
+from monai_ext.utils import flag
+
 __all__ = ["segment"]
 
 
+# what people type as it is: a folder may be called 2024, and --force no is no
+@SetParseFns(bundle=str, input=str, output=str, checkpoint=str, tta=flag, overwrite=flag, force=flag)
 def segment(
     bundle: str,
     input: str,
@@ -16,15 +22,17 @@ def segment(
     force: bool = False,
     **knobs: Any,
 ) -> None:
-    """Segment one image, every image of a folder, or a DICOM series; labels lie on the source's grid.
+    """Segment one image, or every image and DICOM series below a folder; labels lie on the source's grid.
 
-    Volumes: NIfTI, NRRD, MetaImage, or a folder with a DICOM series. Pictures: PNG, JPEG, TIFF, BMP.
+    Volumes: NIfTI, NRRD, MetaImage, or folders with a DICOM series. Pictures: PNG, JPEG, TIFF, BMP. Stopped, for
+    whatever reason, and started again, it does what is missing.
 
     Args:
         bundle: a bundle's name, or its folder.
-        input: a file or a folder.
-        output: a folder, made if needed, for <name>_seg.nii.gz (pictures: .png); or, for one image, the file to write,
-            ending in .nii.gz, .nii, .nrrd, .mha or .png.
+        input: a file or a folder; labels of this command in it are passed over.
+        output: a folder, made if needed, for <name>_seg.nii.gz (pictures: .png), <folder>_<name>_seg.nii.gz for images
+            in folders below the input; or, for one image, the file to write, ending in .nii.gz, .nii, .nrrd, .mha or
+            .png.
         checkpoint: weights instead of the bundle's models/model.pt; several, with commas between, are averaged.
         tta: average the predictions of mirrored views too.
         overwrite: replace files that are there already.
@@ -32,17 +40,9 @@ def segment(
         knobs: of the bundle's inference.json, such as --device cpu or --batch_size 8.
     """
     from monai_ext.apps.segmentation import segment as run
-    from monai_ext.data import UnreadableCasesError
 
-    checkpoints = [part for part in str(checkpoint).split(",") if part] if checkpoint else []
-    # fire turns a,b into a tuple
-    if isinstance(checkpoint, (tuple, list)):
-        checkpoints = [str(part) for part in checkpoint]
-    try:
-        done, failure = run(str(bundle), str(input), str(output), checkpoints, tta, overwrite, force, **knobs), None
-    except UnreadableCasesError as e:
-        done, failure = e.done, e
-    for path in done:
+    checkpoints = [part for part in (checkpoint or "").split(",") if part]
+    labels = run(bundle, input, output, checkpoints, tta, overwrite, force, **knobs)
+    for path in labels:
         print(path)
-    if failure is not None:
-        raise failure
+    labels.check()

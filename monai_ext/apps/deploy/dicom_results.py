@@ -16,16 +16,14 @@ from pydicom.sr.coding import Code
 
 import monai_ext
 from monai_ext.apps.anatomy import STRUCTURES
-from monai_ext.apps.deploy.series import Volume
+from monai_ext.apps.deploy.sources import is_multi_frame, quoted_sources
+from monai_ext.data.files.affines import flip_lps, voxel_ml
+from monai_ext.data.files.dicom import Volume
+from monai_ext.data.files.dicom.headers import number_of_frames, text
 from monai_ext.utils import replacing, write_json
 
 __all__ = ["volumes_ml", "write_results"]
 
-# of the patient and the study; a SEG repeats them, and anonymised files may lack them
-REPEATED = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
-    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
-)
 NOTE = "Research only; not for diagnosis or treatment."
 
 
@@ -81,7 +79,7 @@ def volumes_ml(label: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]
         >>> volumes_ml(np.ones((10, 10, 10)), np.diag([1, 1, 5, 1]), {"liver": 1})
         {'liver': 5.0}
     """
-    voxel = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    voxel = voxel_ml(affine)
     counts = np.bincount(np.asarray(label, dtype=np.uint8).ravel(), minlength=256)
     return {name: float(counts[value]) * voxel for name, value in classes.items()}
 
@@ -91,26 +89,21 @@ def _segmentation(
 ) -> hd.seg.Segmentation:
     frames = volume.frames
     ordered = np.asarray(label, dtype=np.uint8)
-    multi_frame = len({id(frame.source) for frame in frames}) == 1 and len(frames) > 1
-    if multi_frame:  # its segmentation follows the order in which the frames are stored
-        stored = np.zeros_like(ordered)
+    if is_multi_frame(frames):  # its segmentation follows the order in which the frames are stored
+        stored = np.zeros((number_of_frames(frames[0].source), *ordered.shape[1:]), np.uint8)
         stored[[frame.index for frame in frames]] = ordered
         ordered = stored
     algorithm = hd.AlgorithmIdentificationSequence(
         name=title[:64], family=codes.DCM.ArtificialIntelligence, version=str(metadata["version"])
     )
-    for frame in frames:
-        for keyword in REPEATED:
-            if keyword not in frame.source:
-                setattr(frame.source, keyword, None)
     by_value = sorted(classes.items(), key=lambda item: item[1])
     return hd.seg.Segmentation(
-        source_images=[frames[0].source] if multi_frame else [frame.source for frame in frames],
+        source_images=quoted_sources(volume),
         pixel_array=ordered,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_described(name, value, algorithm) for name, value in by_value],
         series_instance_uid=hd.UID(),
-        series_number=int(frames[0].source.get("SeriesNumber") or 0) + 1000,
+        series_number=_series_number(frames[0].source),
         sop_instance_uid=hd.UID(),
         instance_number=1,
         manufacturer="monai_ext",
@@ -121,6 +114,13 @@ def _segmentation(
         series_description=f"Segmentation by {title}. {NOTE}"[:64],
         omit_empty_frames=bool(ordered.any()),
     )
+
+
+def _series_number(source: Dataset) -> int:
+    """One thousand above the source's, where DICOM's whole numbers reach that far."""
+    number = text(source, "SeriesNumber")
+    above = int(number) + 1000 if number.isdecimal() else 1000
+    return above if above < 2**31 else 1000
 
 
 def _described(name: str, value: int, algorithm: hd.AlgorithmIdentificationSequence) -> hd.seg.SegmentDescription:
@@ -156,6 +156,9 @@ def _surface(mask: np.ndarray, affine: np.ndarray) -> bytes | None:
     if not mask.any():
         return None
     vertices, faces, _, _ = marching_cubes(np.pad(mask.transpose(2, 1, 0), 1).astype(np.float32), 0.5)
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    lps = flip_lps(affine)
     points = (vertices - 1) @ lps[:3, :3].T + lps[:3, 3]
-    return trimesh.Trimesh(points, faces).export(file_type="stl")
+    surface = trimesh.Trimesh(points, faces)
+    if surface.volume < 0:  # its triangles look inwards
+        surface.invert()
+    return surface.export(file_type="stl")

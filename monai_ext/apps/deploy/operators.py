@@ -15,8 +15,9 @@ from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, Mo
 from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 
 from monai_ext.apps.deploy.dicom_results import write_results
-from monai_ext.apps.deploy.series import Volume, find_series, read_volume, select_series
+from monai_ext.apps.deploy.sources import quoted_sources
 from monai_ext.bundle import Bundle, literal
+from monai_ext.data.files.dicom import Volume, find_series, read_volume, select_series
 
 __all__ = ["BundleOperator", "ResultsOperator", "SeriesOperator"]
 
@@ -40,6 +41,7 @@ class SeriesOperator(Operator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         series = select_series(find_series(self.folder), self.modality, self.chosen)
         volume = read_volume(series)
+        quoted_sources(volume)  # what the results cannot refer to is refused before the work
         meta = {
             MetaKeys.AFFINE: volume.affine,
             MetaKeys.ORIGINAL_AFFINE: volume.affine.copy(),

@@ -36,7 +36,7 @@ def explain(
     at: Sequence[int] | None = None,
     **knobs: Any,
 ) -> Path:
-    """Draw what a bundle's network looked at in one image, or one axial slice of a volume.
+    """Draw what a bundle's network looked at in one image, or one slice of a volume.
 
     XAttnRes networks: what each read took from each source. DCAU-Net: the two attention maps of one position, and their
     difference, in the last layer of each stage (``attention_maps`` gives all).
@@ -46,7 +46,7 @@ def explain(
         input: an image that the bundle segments.
         output: the figure to write: .png, .svg or .pdf.
         checkpoint: weights instead of the bundle's own.
-        slice: of a volume, counted from the feet; by default the one with the largest prediction.
+        slice: of a volume, counted from the feet in axial ones; by default the one with the largest prediction.
         at: row and column of the position, in pixels of the network's input; by default inside the largest prediction.
         knobs: values for the bundle's ``inference.json``.
 
@@ -85,7 +85,7 @@ def explain(
     x, label = inputs[index : index + 1].to(device), labels[index]
     where = Path(input).name + (f", slice {index}" if image.dim() == 4 else "")
     title = f"{type(network).__name__}, {where}" + (f" ({PHANTOM_NOTE})" if is_phantom(str(input)) else "")
-    # a slice's first axis runs to the patient's left, so it lies across; a picture's runs down
+    # a slice's first axis lies across, see slice_orientation; a picture's runs down
     turn = image.dim() == 4
     if CrossStageAttentionResidual in kinds:
         figure = _draw_reads(source_weights(network, x), x, label, turn, title)
@@ -136,7 +136,7 @@ def _draw_reads(reads: list[SourceWeights], x: torch.Tensor, label: torch.Tensor
             axes.axis("on")
         row[1].set_ylabel(f"{read.name}\n{'x'.join(map(str, read.weights.shape[1:]))}", fontsize=6)
     figure.colorbar(shown, ax=grid.ravel().tolist(), shrink=0.4, label="weight of the source; its mean above")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title, fontsize=9, parse_math=False)
     return figure
 
 
@@ -160,7 +160,7 @@ def _draw_attention(
             axes.set_title(f"{text}, {'x'.join(map(str, values.shape))} keys", fontsize=6)
             axes.axis("on")
         row[1].set_ylabel(layer.name, fontsize=5)
-    figure.suptitle(f"{title}: what + attends to, mean over heads", fontsize=9)
+    figure.suptitle(f"{title}: what + attends to, mean over heads", fontsize=9, parse_math=False)
     return figure
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,9 +73,8 @@ def source_weights(network: nn.Module, x: torch.Tensor) -> list[SourceWeights]:
     found: list[SourceWeights] = []
 
     def look(name: str, read: Any, inputs: tuple[Any, ...]) -> None:
-        sources, size = inputs
-        weights = read.weights(read.align(sources, list(size)))[0]
-        names = tuple(f"e{i + 1}" if i < encoded else f"d{i + 1 - encoded}" for i in range(len(sources)))
+        weights = read.source_weights(*inputs)[0]
+        names = tuple(f"e{i + 1}" if i < encoded else f"d{i + 1 - encoded}" for i in range(len(weights)))
         found.append(SourceWeights(name, names, weights.cpu()))
 
     _watch(network, x, CrossStageAttentionResidual, look)
@@ -107,15 +105,9 @@ def attention_maps(network: nn.Module, x: torch.Tensor, at: Sequence[int]) -> li
 
     def look(name: str, layer: Any, inputs: tuple[Any, ...]) -> None:
         (seen,) = inputs
-        summary = layer.summarise(seen)
         place = [row * side // whole for row, side, whole in zip(at, seen.shape[2:], size)]
-        query = layer.query(seen[(slice(None), slice(None), *place)])
-        keys = layer.key(summary.flatten(2).transpose(1, 2))
-        q = query.unflatten(1, [layer.heads, 2, layer.map_dim])
-        k = keys.unflatten(2, [layer.heads, 2, layer.map_dim])
-        scores = torch.einsum("bhpc,bmhpc->bhpm", q, k) / math.sqrt(layer.map_dim)
-        maps = scores.softmax(dim=-1).mean(dim=1)[0].unflatten(1, summary.shape[2:]).cpu()
-        found.append(AttentionMaps(name, layer.lambda_full().item(), maps[0], maps[1]))
+        first, second = (of_heads[0].mean(dim=0).cpu() for of_heads in layer.maps_of_position(seen, place))
+        found.append(AttentionMaps(name, layer.lambda_full().item(), first, second))
 
     _watch(network, x, DifferentialCrossAttention, look)
     return found

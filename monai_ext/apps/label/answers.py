@@ -11,11 +11,11 @@ import SimpleITK as sitk
 from monai.data import MetaTensor
 
 from monai_ext.data import AtomicNibabelWriter, AtomicPictureWriter
+from monai_ext.data.files.affines import to_itk
 
 __all__ = ["write_label"]
 
 NIFTI = (".nii", ".nii.gz")
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def write_label(
@@ -63,13 +63,7 @@ def _itk_image(label: MetaTensor) -> sitk.Image:
     array = np.asarray(label.array[0], dtype=np.uint8)
     if label.ndim == 3:
         return sitk.GetImageFromArray(array)
-    image = sitk.GetImageFromArray(array.T)
-    lps = RAS_TO_LPS @ np.asarray(label.affine, dtype=np.float64)
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    image.SetSpacing(spacing.tolist())
-    image.SetDirection((lps[:3, :3] / spacing).flatten().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    return image
+    return to_itk(array, np.asarray(label.affine))
 
 
 def _segments(classes: Mapping[str, int], colours: Mapping[str, tuple[int, int, int]]) -> dict[str, str]:

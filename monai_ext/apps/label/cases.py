@@ -13,8 +13,11 @@ import SimpleITK as sitk
 from monai.utils import MetaKeys
 from PIL import Image
 
-from monai_ext.data import VolumeReader
+from monai_ext.data import MaskReader, VolumeReader
+from monai_ext.data.files.guards import damaged, unusable
 from monai_ext.data.files.picture_reader import is_picture
+from monai_ext.data.splits import evenly_spread
+from monai_ext.utils import whole_numbers
 
 __all__ = ["own_cases", "split_cases"]
 
@@ -60,7 +63,7 @@ def split_cases(cases: Sequence[dict[str, str]], share: float) -> dict[str, list
     if not 0 <= share < 1:
         raise ValueError(f"monai_ext: val_split must be at least 0 and below 1, got {share}.")
     count = min(len(cases) - 1, max(1, round(share * len(cases)))) if share else 0
-    kept = {(2 * k + 1) * len(cases) // (2 * count) for k in range(count)}
+    kept = evenly_spread(len(cases), count)
     return {
         "training": [case for i, case in enumerate(cases) if i not in kept],
         "validation": [case for i, case in enumerate(cases) if i in kept],
@@ -85,12 +88,7 @@ def _numbers(case: Mapping[str, Any], classes: Mapping[str, int]) -> dict[int, i
 
 def _relabelled(image: str, label: str, numbers: Mapping[int, int], folder: Path) -> str:
     if is_picture(image):
-        if is_picture(label):
-            with Image.open(label) as picture:
-                values = np.asarray(picture)
-        else:  # 3D Slicer saves a volume of one slice
-            values = sitk.GetArrayFromImage(sitk.ReadImage(label))
-            values = values.reshape(values.shape[-2:])
+        values = MaskReader("classes", 256).get_data((label,))[0] if is_picture(label) else _only_slice(label)
         file = folder / f"{Path(image).stem}.png"
         Image.fromarray(_mapped(label, values, numbers)).save(file)
     else:
@@ -100,7 +98,22 @@ def _relabelled(image: str, label: str, numbers: Mapping[int, int], folder: Path
     return str(file)
 
 
+def _only_slice(label: str) -> np.ndarray:
+    """3D Slicer saves the label of a picture as a volume of one slice."""
+    try:
+        values = sitk.GetArrayFromImage(sitk.ReadImage(label))
+    except RuntimeError as e:
+        raise damaged(label, e) from e
+    if values.size != np.prod(values.shape[-2:]):
+        sides = "x".join(map(str, values.shape[::-1]))
+        raise unusable(
+            label, f"{sides} values, expected one slice", "Draw the label on the picture and submit it again."
+        )
+    return values.reshape(values.shape[-2:])
+
+
 def _mapped(label: str, values: np.ndarray, numbers: Mapping[int, int]) -> np.ndarray:
+    values = whole_numbers(values, Path(label).name)
     if unknown := sorted(set(np.unique(values).tolist()) - {0, *numbers}):
         raise ValueError(f"monai_ext: {Path(label).name}: values {unknown[:8]} without a segment of that number.")
     mapped = np.zeros(values.shape, np.uint8)

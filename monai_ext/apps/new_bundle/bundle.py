@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.utils import ensure_tuple
 
-from monai_ext.bundle import Bundle, literal
+from monai_ext.bundle import Bundle
+from monai_ext.data.lists import PARTS, CaseList, check_class_names, read_list
 from monai_ext.data.splits import hold_out, random_parts
+from monai_ext.utils import MODALITIES, VOLUME_MODALITIES, number_option, text_options
 
-from .pairs import pair_files, read_decathlon
+from .pairs import pair_files, short_ids
 from .readme import readme
 from .survey import Survey, survey
 
@@ -37,8 +40,8 @@ def new_bundle(
     images: str | os.PathLike | None = None,
     labels: str | os.PathLike | None = None,
     datalist: str | os.PathLike | None = None,
-    class_names: Sequence[str] = (),
-    test_share: float = 0.2,
+    class_names: str | Sequence[str] = (),
+    test_share: float | str = 0.2,
     where: str | os.PathLike = ".",
     progress: bool = True,
 ) -> tuple[Path, list[str]]:
@@ -50,8 +53,9 @@ def new_bundle(
             volumes and ``qtseg_busi`` for pictures.
         images: folder of images.
         labels: folder of labels, whose files agree with the images' in name.
-        datalist: instead of the two, a Decathlon or nnU-Net ``dataset.json``.
-        class_names: of the labels' values above 0, in rising order.
+        datalist: instead of the two, a list as ``monai_ext.data.read_list`` reads it: a Decathlon's or nnU-Net's
+            ``dataset.json``. Its names, validation and test cases, folds, modality and label mapping are kept.
+        class_names: of the labels' values above 0, in rising order; a list of them, or a text with commas between.
         test_share: part of the cases to test on.
         where: the folder that has, or gets, ``bundles``.
         progress: show a progress bar.
@@ -76,15 +80,24 @@ def new_bundle(
     target = Path(where) / "bundles" / name
     if target.exists():
         raise FileExistsError(f"monai_ext: {target}: is there already. Choose another name, or remove it.")
-    names: dict[str, str] = {}
-    tests: list[str] = []
+    given_names = text_options(class_names, "class_names")
+    check_class_names(given_names, "class_names")
+    if datalist is not None and (images is not None or labels is not None):
+        raise ValueError("monai_ext: expected --images and --labels, or --datalist, not both.")
     if datalist is not None:
-        cases, names, tests = read_decathlon(Path(datalist))
+        listed = read_list(datalist)
     elif images is None or labels is None:
         raise ValueError("monai_ext: expected --images and --labels, or --datalist.")
     else:
-        cases = pair_files(Path(images), Path(labels))
-    found = survey(cases, progress)
+        pairs = pair_files(Path(images), Path(labels))
+        parts_found: dict[str, list[dict[str, Any]]] = {"training": [{**pairs[c], "case_id": c} for c in pairs]}
+        listed = CaseList(Path(images), {part: parts_found.get(part, []) for part in PARTS})
+    source = str(datalist or images)
+    ids = short_ids(listed.parts)
+    cases = {ids[case["case_id"]]: case for part in PARTS for case in listed.parts[part]}
+    given = {part: [ids[case["case_id"]] for case in listed.parts[part]] for part in PARTS}
+    parts = _parts(given, test_share, source)
+    found = survey(cases, progress, listed.modality)
     template = Bundle.find(bundle or ("qtseg_busi" if found.pictures else "dcaunet_synapse"))
     if template.exported:
         raise ValueError(f"monai_ext: {template.exported}: is an exported model. Give a bundle's name or folder.")
@@ -95,35 +108,33 @@ def new_bundle(
     values = [value for value in found.values if value]
     if len(values) > 255:
         raise ValueError(f"monai_ext: {len(values)} label values, expected at most 255: are these instances?")
-    classes = list(class_names) or [names.get(str(value), f"class {value}") for value in values]
-    if len(classes) != len(values) or len(set(classes)) < len(classes):
+    classes, mapping, told = _classes(listed, values, given_names, found)
+    folders = [Path(path).resolve().parent for case in cases.values() for path in _paths(case)]
+    base = Path(os.path.commonpath(folders))
+    if odd := re.search(r"[@%](#|::)", str(base) + str(Path(cases[parts["test"][0]]["image"]).resolve())):
         raise ValueError(
-            f"monai_ext: class_names: {len(classes)} ({', '.join(classes)}), expected {len(values)} different ones, "
-            f"for label values {', '.join(map(str, values[:12]))}."
+            f"monai_ext: {base}: {odd[0]!r} in a path is a reference to configs. Rename the folder or file."
         )
-    parts = _parts(list(cases), tests, test_share, str(images or datalist))
-    base = Path(os.path.commonpath([Path(path).resolve().parent for case in cases.values() for path in case.values()]))
     size, size_reason = _image_size(template.default("image_size"), found)
-    choices = [size_reason, *_intensity(configs, found), *_what_else(parts, values, classes, found)]
+    choices = [size_reason, *_intensity(configs, found, listed), *_what_else(parts, given, classes, mapping, found)]
+    choices += [*told, *(note[0].upper() + note[1:] for note in listed.notes)]
     _fill_in(configs, name, template.name, base, classes, size, found)
-    mapping = {} if found.pictures or values == list(range(1, len(values) + 1)) else _mapping(values)
     _point_to_data(configs, name, base, cases[parts["test"][0]]["image"])
-    listed = {
-        **({"label_mapping": mapping} if mapping else {}),
+    straight = found.pictures or all(value == number for value, number in mapping.items())
+    content = {
+        **({} if straight else {"label_mapping": {str(value): number for value, number in mapping.items()}}),
         "labels": {str(i): text for i, text in enumerate(["background", *classes])},
-        **{
-            part: [{"case_id": c, **{key: os.path.relpath(cases[c][key], base) for key in cases[c]}} for c in ids]
-            for part, ids in parts.items()
-        },
+        **({"modality": {"0": found.modality}} if found.modality else {}),
+        **{part: [_entry(case, cases[case], base) for case in parts[part]] for part in PARTS},
     }
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=target.parent) as folder:
         made = Path(folder) / name
         for part in ("configs", "docs"):
             (made / part).mkdir(parents=True)
-        for file, content in configs.items():
-            (made / "configs" / f"{file}.json").write_text(_json(content), encoding="utf-8")
-        (made / "datalist.json").write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+        for file, config in configs.items():
+            (made / "configs" / f"{file}.json").write_text(_json(config), encoding="utf-8")
+        (made / "datalist.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         shutil.copy(template.folder / "configs" / "logging.conf", made / "configs")
         shutil.copy(template.folder / "LICENSE", made)
         text = readme(name, template.name, configs, classes, parts, found, choices)
@@ -135,19 +146,72 @@ def new_bundle(
     return target, choices
 
 
-def _parts(cases: list[str], tests: list[str], test_share: float, where: str) -> dict[str, list[str]]:
-    if not 0 < test_share < 1:
-        raise ValueError(f"monai_ext: test_share must be between 0 and 1, got {test_share}.")
-    if len(cases) < 3:
-        raise ValueError(f"monai_ext: {where}: {len(cases)} case(s), at least 3 are needed: train, validate, test.")
-    if tests:
-        parts = {"training": [c for c in cases if c not in tests], "validation": [], "test": tests}
-    else:
-        # two are kept for training and validation
-        share = min(test_share, (len(cases) - 2) / len(cases))
-        parts = random_parts(cases, share, str, None, where)
-    parts["training"], parts["validation"] = hold_out(parts["training"], str, where)
+def _parts(given: Mapping[str, list[str]], test_share: float | str, where: str) -> dict[str, list[str]]:
+    """The list's own validation and test cases; what it has none of is drawn from its training cases."""
+    count = sum(map(len, given.values()))
+    if count < 3:
+        raise ValueError(f"monai_ext: {where}: {count} case(s), at least 3 are needed: train, validate, test.")
+    share = number_option(test_share, "test_share")
+    if not 0 < share < 1:
+        raise ValueError(f"monai_ext: test_share must be between 0 and 1, got {share:g}.")
+    parts = {part: list(given[part]) for part in PARTS}
+    if not parts["test"]:
+        kept = 1 if parts["validation"] else 2  # for training, and validation
+        available = len(parts["training"])
+        if available <= kept:
+            raise ValueError(f"monai_ext: {where}: {available} training case(s), none can be spared to test on.")
+        drawn = random_parts(parts["training"], min(share, (available - kept) / available), str, None, where)
+        parts |= {part: drawn[part] for part in ("training", "test")}
+    if not parts["validation"]:
+        parts["training"], parts["validation"] = hold_out(parts["training"], str, where)
+    if not parts["training"]:
+        raise ValueError(f"monai_ext: {where}: no training case.")
     return parts
+
+
+def _classes(
+    listed: CaseList, values: list[int], given: list[str], found: Survey
+) -> tuple[list[str], dict[int, int], list[str]]:
+    """Names of classes 1, 2, ..., which class each label value is, and what a person should know about them."""
+    where, names, mapping = f"monai_ext: {listed.file}", dict(listed.class_names), listed.label_mapping
+    told: list[str] = []
+    if mapping is not None:
+        numbers = sorted(set(mapping.values()) - {0})
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise ValueError(
+                f"{where}: label_mapping leads to the classes {numbers}, expected 1, 2, ... without a gap."
+            )
+        if unknown := [value for value in found.values if value not in mapping]:
+            raise ValueError(f"{where}: label value {unknown[0]} is in the files, but not in its label_mapping.")
+    else:
+        numbers = values
+        mapping = {0: 0} | {value: i for i, value in enumerate(values, start=1)}
+        if names and not given and (unknown := [value for value in values if value not in names]):
+            raise ValueError(
+                f"{where}: label value {unknown[0]} is in the files, but its labels do not name it. Add it there, or "
+                "name all with --class_names."
+            )
+        if missing := [] if given else [f"{value} ({name})" for value, name in names.items() if value not in values]:
+            told.append(f"no case has label {', '.join(missing)}: left out.")
+    classes = given or [names.get(i, f"class {i}") for i in numbers]
+    check_class_names(classes, str(listed.file))
+    if len(classes) != len(numbers):
+        raise ValueError(
+            f"monai_ext: class_names: {len(classes)} ({', '.join(classes)}), expected {len(numbers)} different ones, "
+            f"for label values {', '.join(map(str, values[:12]))}."
+        )
+    return classes, mapping, told
+
+
+def _paths(case: Mapping[str, Any]) -> list[str]:
+    return [case["image"], *ensure_tuple(case["label"])]
+
+
+def _entry(name: str, case: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """A case as the bundle's list has it."""
+    image, *labels = (os.path.relpath(path, base) for path in _paths(case))
+    fold = {"fold": case["fold"]} if "fold" in case else {}
+    return {"case_id": name, "image": image, "label": labels[0] if len(labels) == 1 else labels, **fold}
 
 
 def _image_size(published: int | list[int], found: Survey) -> tuple[int | list[int], str]:
@@ -162,10 +226,14 @@ def _image_size(published: int | list[int], found: Survey) -> tuple[int | list[i
     return (side if isinstance(published, int) else [side, side]), text
 
 
-def _intensity(configs: dict[str, Any], found: Survey) -> list[str]:
+def _intensity(configs: dict[str, Any], found: Survey, listed: CaseList) -> list[str]:
     """CT gets a window of the labelled tissue; other volumes are scaled each by its own percentiles."""
     if found.pictures:
         return ["intensity: as the recipe has it, from 8-bit colours."]
+    unlike = []
+    if listed.modality and listed.modality != found.modality:
+        reason = "most volumes have other values" if listed.modality in VOLUME_MODALITIES else "which has no rule here"
+        unlike = [f"modality: the list says {listed.modality} ({MODALITIES[listed.modality].title}), {reason}."]
     window = _window(found.foreground)
     for config, steps in (
         (configs["train"], configs["train"]["train"]["preprocessing"]["transforms"]),
@@ -195,13 +263,15 @@ def _intensity(configs: dict[str, Any], found: Survey) -> list[str]:
         low, high = found.foreground
         return [
             f"intensity_window: {window[0]} to {window[1]} HU, around the labelled tissue's 0.5th and 99.5th "
-            f"percentiles ({low:.0f} and {high:.0f})."
+            f"percentiles ({low:.0f} and {high:.0f}).",
+            *unlike,
         ]
     low, high = found.everywhere
     what = "MR" if found.modality == "MR" else "neither CT in Hounsfield units nor MR"
     return [
         f"intensity: values (0.5th and 99.5th percentiles {low:.4g} and {high:.4g}) are {what}'s; each volume is "
-        "scaled to [0, 1] by its own percentiles 0.5 and 99.5."
+        "scaled to [0, 1] by its own percentiles 0.5 and 99.5.",
+        *unlike,
     ]
 
 
@@ -212,18 +282,30 @@ def _window(foreground: tuple[float, float]) -> list[int]:
     return [int(5 * np.floor((low - margin) / 5)), int(5 * np.ceil((high + margin) / 5))]
 
 
-def _what_else(parts: Mapping[str, Any], values: list[int], classes: list[str], found: Survey) -> list[str]:
+def _what_else(
+    parts: Mapping[str, list[str]],
+    given: Mapping[str, list[str]],
+    classes: list[str],
+    mapping: Mapping[int, int],
+    found: Survey,
+) -> list[str]:
     counts = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
-    with_label = [found.values[value] for value in values]
-    lines = [f"split: {counts} cases, by a seed that depends on their names only; change it in datalist.json."]
-    lines.append(
-        "classes: "
-        + ", ".join(
-            f"{text} (label value {v}, in {n} case{'s' * (n > 1)})" for text, v, n in zip(classes, values, with_label)
-        )
-        + "."
-    )
-    return lines
+    kept = [part for part in ("validation", "test") if given[part]]
+    drawn = [part for part in ("validation", "test") if not given[part]]
+    how = [f"{' and '.join(kept)} as listed"] if kept else []
+    how += [f"{' and '.join(drawn)} by a seed that depends on the cases' names only"] if drawn else []
+    lines = [f"split: {counts} cases, {', '.join(how)}; change it in datalist.json."]
+    described = []
+    for index, text in enumerate(classes, start=1):
+        values = {value for value, target in mapping.items() if target == index}
+        having = {part: sum(bool(found.of_case[case] & values) for case in ids) for part, ids in parts.items()}
+        several = f"label value{'s' * (len(values) > 1)} {', '.join(map(str, sorted(values)))}"
+        described.append(f"{text} ({several}, in {', '.join(f'{n} {part}' for part, n in having.items())} cases)")
+        if not having["training"]:
+            lines.append(f"{text} is in no training case and cannot be learnt: move one there in datalist.json.")
+        elif missing := [part for part, n in having.items() if not n]:
+            lines.append(f"{text} is in no {' and no '.join(missing)} case: nothing will be known about it there.")
+    return [lines[0], f"classes: {', '.join(described)}.", *lines[1:]]
 
 
 def _fill_in(
@@ -248,7 +330,7 @@ def _fill_in(
         config["as_trained"] = "$monai_ext.bundle.trained_with(@ckpt_path)"
     method = configs["train"]["network_def"]["_target_"].rpartition(".")[2]
     for report in _handlers(configs["evaluate"], "monai_ext.apps.SegmentationReport"):
-        report |= {"class_names": literal(classes), "title": f"{method} on {name}", "published": [], "notes": []}
+        report |= {"class_names": "@class_names", "title": f"{method} on {name}", "published": [], "notes": []}
     metadata = configs["metadata"]
     listed = ", ".join(f"{i} {text}" for i, text in enumerate(["background", *classes]))
     modality = "colour picture" if found.pictures else found.modality or "other"
@@ -282,15 +364,15 @@ def _point_to_data(configs: dict[str, Any], name: str, base: Path, test_image: s
     del train["dataset_name"]
     train["dataset_dir"] = str(base)
     train["datalist"] = "$@bundle_root + '/datalist.json'"
+    # names are data: the config says only where they are
+    _insert_after(
+        train, "datalist", "class_names", "$monai_ext.data.listed_class_names(@bundle_root + '/datalist.json')"
+    )
     train["cases"] = (
         "$monai_ext.data.load_datalist(dataset_dir=@dataset_dir, datalist=@datalist, split=@split, exclude=@exclude, "
-        "fold=@fold)"
+        "fold=@fold, class_names=@class_names)"
     )
     inference["dataset_dir"] = str(Path(test_image).resolve())
-
-
-def _mapping(values: list[int]) -> dict[str, int]:
-    return {"0": 0} | {str(value): i for i, value in enumerate(values, start=1)}
 
 
 def _as_trained(knob: str, value: Any) -> str:

@@ -3,20 +3,22 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.files.volume_reader import is_volume
+from monai_ext.data.lists import case_name, read_list
 
-__all__ = ["pair_files", "read_decathlon"]
+__all__ = ["pair_files", "read_decathlon", "short_ids"]
 
 Pairs = dict[str, dict[str, str]]
 WORDS = "images?|img|labels?|lbl|masks?|seg(?:mentation)?s?|gt|annotations?|truth"
 # what names say beside the case: img0001, case_0000 (nnU-Net's first channel), case_seg, label-case
 BESIDE = re.compile(rf"^(?:{WORDS})[_\-. ]*(?=.)|[_\-. ]+(?:{WORDS}|0000)$", re.IGNORECASE)
-SUFFIX = re.compile(r"(\.nii)?\.\w+$")
 
 
 def pair_files(images: Path, labels: Path) -> Pairs:
@@ -42,56 +44,40 @@ def pair_files(images: Path, labels: Path) -> Pairs:
 
 
 def read_decathlon(file: Path) -> tuple[Pairs, dict[str, str], list[str]]:
-    """Cases, class names (by number) and ids of test cases of a Decathlon or nnU-Net ``dataset.json``.
+    """Cases, class names (by number) and ids of test cases of a list; ``monai_ext.data.read_list`` says more.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no such list.
+        FileNotFoundError, ValueError: as ``read_list`` does.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"monai_ext: {file}: no such file.")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        parts = {part: content.get(part, []) for part in ("training", "validation", "test")}
-        labels = {str(k): v for k, v in dict(content.get("labels", {})).items()}
-        # labels of test cases are not always published
-        cases = {
-            part: [
-                {key: str(file.parent / case[key]) for key in ("image", "label")} for case in group if "label" in case
-            ]
-            for part, group in parts.items()
-            if not (part == "test" and any(isinstance(case, str) for case in group))
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise ValueError(
-            f'monai_ext: {file}: expected {{"training": [{{"image": ..., "label": ...}}, ...]}} '
-            f"({type(e).__name__}: {e})."
-        ) from e
-    if not cases.get("training"):
-        raise ValueError(f'monai_ext: {file}: no "training" cases with image and label.')
-    pairs: Pairs = {}
-    tests = []
-    for part, group in cases.items():
-        for case in group:
-            name = _case(Path(case["image"]))
-            if name in pairs:
-                raise ValueError(f"monai_ext: {file}: case {name} is listed twice.")
-            pairs[name] = case
-            tests += [name] if part == "test" else []
-    if any(not key.isdigit() for key in labels):  # nnU-Net's second version turned it round
-        labels = {str(number): name for name, number in labels.items()}
-    return pairs, labels, tests
+    listed = read_list(file)
+    names = short_ids(listed.parts)
+    cases = {names[c["case_id"]]: {k: c[k] for k in ("image", "label")} for part in listed.parts.values() for c in part}
+    classes = {str(number): name for number, name in listed.class_names.items()}
+    return cases, classes, [names[case["case_id"]] for case in listed.parts["test"]]
+
+
+def short_ids(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+    """Case id -> id without words that only say what a file is, where this leaves every case its own.
+
+    Ids that a list gave, and not its files' names, are kept.
+    """
+    cases = [case for part in parts.values() for case in part]
+    short = {case["case_id"]: _case(case["case_id"]) for case in cases if case["case_id"] == case_name(case["image"])}
+    taken = Counter([*short.values(), *(case["case_id"] for case in cases)])
+    own = {case_id: name for case_id, name in short.items() if taken[name] == 1}
+    return {case["case_id"]: own.get(case["case_id"], case["case_id"]) for case in cases}
 
 
 def _files(folder: Path, kind: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"monai_ext: {kind} {folder}: no such folder.")
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and (is_volume(path) or is_picture(path))]
+    shown = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
+    files = [path for path in shown if is_volume(path) or is_picture(path)]
     if not files:
         raise FileNotFoundError(f"monai_ext: {kind} {folder}: no NIfTI, NRRD or MetaImage file and no picture in it.")
     found: dict[str, Path] = {}
     for path in files:
-        case = _case(path)
+        case = _case(case_name(path))
         if case in found:
             raise ValueError(
                 f"monai_ext: {folder}: {found[case].name} and {path.name} would both be case {case}; one image and one "
@@ -101,8 +87,7 @@ def _files(folder: Path, kind: str) -> dict[str, Path]:
     return found
 
 
-def _case(path: Path) -> str:
-    name = SUFFIX.sub("", path.name)
+def _case(name: str) -> str:
     while (shorter := BESIDE.sub("", name)) not in (name, ""):
         name = shorter
     return name

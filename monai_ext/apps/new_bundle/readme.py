@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from .survey import Survey
 
-__all__ = ["readme"]
+__all__ = ["plain_text", "readme"]
 
 TEXT = """# {name}
 
@@ -64,7 +65,7 @@ def readme(
     found: Survey,
     choices: Sequence[str],
 ) -> str:
-    """Return the text; every choice is there with its reason."""
+    """Return the text; every choice is there with its reason. Names of classes are text, never markup."""
     kind = "2D pictures" if found.pictures else f"volumes ({found.modality or 'neither CT nor MR'})"
     shapes = np.array([shape[: 2 if found.pictures else 3] for shape in found.shapes])
     lines = [f"* {len(shapes)} {kind}, {_range(shapes)} {'pixels' if found.pictures else 'voxels'}"]
@@ -73,16 +74,28 @@ def readme(
     lines.append(f"* label values {', '.join(map(str, found.values))}")
     network = configs["train"]["network_def"]["_target_"].rpartition(".")[2]
     summary = (
-        f"Segments {', '.join(classes)}. Network and recipe: `{network}`, as in the bundle `{template}`, whose README "
-        "has the paper and what is inferred."
+        f"Segments {plain_text(', '.join(classes))}. Network and recipe: `{network}`, as in the bundle `{template}`, "
+        "whose README has the paper and what is inferred."
     )
     return TEXT.format(
         name=name,
         summary=fill(summary, 120),
         data="\n".join(lines),
-        choices="\n".join(fill(f"* {choice}", 120, subsequent_indent="  ") for choice in choices),
+        choices="\n".join(fill(f"* {plain_text(choice)}", 120, subsequent_indent="  ") for choice in choices),
         epochs=configs["train"]["epochs"],
     )
+
+
+def plain_text(text: str) -> str:
+    r"""What Markdown shows as ``text``, whatever is in it.
+
+    Examples::
+
+        >>> print(plain_text("<b>cyst</b>"))
+        \<b\>cyst\</b\>
+    """
+    # an underscore inside a word, as in image_size, is one in Markdown too; a dash before a space may begin a list
+    return re.sub(r"[\\`*\[\]<>#|&~]|(?<!\w)_|_(?!\w)|(?<!\S)[-+](?=\s)", r"\\\g<0>", text)
 
 
 def _range(rows: np.ndarray) -> str:

@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from monai.data.utils import affine_to_spacing
-from monai.utils import MetaKeys
+from monai.utils import MetaKeys, ensure_tuple
 from tqdm.auto import tqdm
 
 from monai_ext.data import MaskReader, PictureReader, VolumeReader, check_pair
 from monai_ext.data.files.picture_reader import is_picture
-from monai_ext.transforms import unlike_modality
+from monai_ext.transforms import slice_orientation, unlike_modality
+from monai_ext.utils import VOLUME_MODALITIES, whole_numbers
 
 __all__ = ["Survey", "survey"]
 
@@ -29,9 +32,10 @@ class Survey:
     Attributes:
         pictures: 2D pictures, not volumes.
         modality: of volumes: ``"CT"``, ``"MR"``, or None where values are neither's.
-        shapes: of each case.
-        spacings: of each volume, in mm.
+        shapes: of each case, of volumes in the order in which a 2D network sees their axes.
+        spacings: of each volume, in mm, in the same order.
         values: of label files, sorted, with how many cases have each.
+        of_case: case id -> the values in its label.
         foreground: percentiles 0.5 and 99.5 of the image inside labels.
         everywhere: the same of whole images.
     """
@@ -41,12 +45,18 @@ class Survey:
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     spacings: list[tuple[float, ...]] = field(default_factory=list)
     values: dict[int, int] = field(default_factory=dict)
+    of_case: dict[str, set[int]] = field(default_factory=dict)
     foreground: tuple[float, float] = (0.0, 1.0)
     everywhere: tuple[float, float] = (0.0, 1.0)
 
 
-def survey(cases: Mapping[str, Mapping[str, str]], progress: bool = True) -> Survey:
+def survey(cases: Mapping[str, Mapping[str, Any]], progress: bool = True, modality: str | None = None) -> Survey:
     """Read every image and label once.
+
+    Args:
+        cases: case id -> ``{"image": path, "label": path or paths}``.
+        progress: show a progress bar.
+        modality: what the volumes are said to be; not believed where their values say otherwise.
 
     Raises:
         FileNotFoundError, ValueError: for the first case that cannot be used; the file is named.
@@ -55,44 +65,52 @@ def survey(cases: Mapping[str, Mapping[str, str]], progress: bool = True) -> Sur
     rng = np.random.default_rng(0)
     inside: list[np.ndarray] = []
     whole: list[np.ndarray] = []
-    odd: dict[str, int] = {"CT": 0, "MR": 0}
+    odd = dict.fromkeys(VOLUME_MODALITIES, 0)
     coding = _picture_classes(cases) if found.pictures else 2
     for name, case in tqdm(cases.items(), desc="reading", unit="case", disable=not progress):
+        if is_picture(case["image"]) != found.pictures:
+            raise ValueError(f"monai_ext: {case['image']}: volumes and 2D pictures are mixed, expected one kind.")
         check_pair({**case, "case_id": name})
         if found.pictures:
             image, _ = PictureReader().get_data([case["image"]])
-            label, _ = MaskReader("classes", coding).get_data([case["label"]])
+            label, _ = MaskReader("classes", coding).get_data(ensure_tuple(case["label"]))
             found.shapes.append(image.shape[:2])
             image = image.mean(axis=2)
         else:
             image, meta = VolumeReader().get_data([case["image"]])
-            label, _ = VolumeReader().get_data([case["label"]])
-            found.shapes.append(image.shape)
-            found.spacings.append(tuple(affine_to_spacing(meta[MetaKeys.AFFINE]).tolist()))
+            label = whole_numbers(VolumeReader().get_data([case["label"]])[0], case["label"])
+            axes = slice_orientation(np.asarray(meta[MetaKeys.AFFINE]))[:, 0].argsort()  # the slices' own come first
+            found.shapes.append(tuple(np.array(image.shape)[axes].tolist()))
+            found.spacings.append(tuple(affine_to_spacing(meta[MetaKeys.AFFINE])[axes].tolist()))
             values = torch.from_numpy(image.astype(np.float32))
             if not torch.isfinite(values).all():
                 raise ValueError(f"monai_ext: {case['image']}: holds values that are not finite (NaN or infinity).")
-            for modality in odd:
-                odd[modality] += unlike_modality(values, modality) is not None
+            for kind in odd:
+                odd[kind] += unlike_modality(values, kind) is not None
         if image.min() == image.max():
             raise ValueError(f"monai_ext: {case['image']}: every value is {image.min():g}; there is no image.")
-        for value in np.unique(label):
-            if value != round(float(value)) or value < 0:
-                raise ValueError(
-                    f"monai_ext: {case['label']}: label value {value:g}, expected whole numbers from 0 on."
-                )
-            found.values[int(value)] = found.values.get(int(value), 0) + 1
+        found.of_case[name] = _values(case["label"], label)
         whole.append(rng.choice(image.ravel(), SAMPLES))
-        if (label > 0).any():
-            inside.append(rng.choice(image[label > 0], SAMPLES))
+        if (labelled := label > 0).any():
+            inside.append(rng.choice(image[labelled], SAMPLES))
     if not inside:
-        raise ValueError(f"monai_ext: {Path(case['label']).parent}: every label is empty (background only).")
-    found.values = dict(sorted(found.values.items()))
+        where = Path(ensure_tuple(case["label"])[0]).parent
+        raise ValueError(f"monai_ext: {where}: every label is empty (background only).")
+    counts = Counter(value for values in found.of_case.values() for value in values)
+    found.values = dict(sorted(counts.items()))
     half = len(cases) / 2
     if not found.pictures:
-        found.modality = "CT" if odd["CT"] < half else "MR" if odd["MR"] < half else None
+        likely = (kind for kind in odd if odd[kind] < half and (modality is None or kind == modality))
+        found.modality = next(likely, None)
     found.foreground, found.everywhere = _percentiles(inside), _percentiles(whole)
     return found
+
+
+def _values(path: Any, label: np.ndarray) -> set[int]:
+    values = np.unique(label)
+    if values[0] < 0:
+        raise ValueError(f"monai_ext: {path}: label value {values[0]}, expected whole numbers from 0 on.")
+    return set(values.tolist())
 
 
 def _percentiles(parts: list[np.ndarray]) -> tuple[float, float]:
@@ -100,19 +118,19 @@ def _percentiles(parts: list[np.ndarray]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _picture_classes(cases: Mapping[str, Mapping[str, str]]) -> int:
+def _picture_classes(cases: Mapping[str, Mapping[str, Any]]) -> int:
     """2 where every mask is black and white (or 0 and 1), else as many as the values need."""
     try:
         for case in cases.values():
-            MaskReader("classes", 2).get_data([case["label"]])
+            MaskReader("classes", 2).get_data(ensure_tuple(case["label"]))
         return 2
     except ValueError:
         reader = MaskReader("classes", 256)
-        masks = [np.unique(reader.get_data([case["label"]])[0]) for case in cases.values()]
+        masks = [np.unique(reader.get_data(ensure_tuple(case["label"]))[0]) for case in cases.values()]
         values = np.unique(np.concatenate(masks)).tolist()
         if values != list(range(len(values))):
             shown = ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
-            where = Path(next(iter(cases.values()))["label"]).parent
+            where = Path(ensure_tuple(next(iter(cases.values()))["label"])[0]).parent
             raise ValueError(
                 f"monai_ext: {where}: mask values {shown}; expected black and white, or classes 0, 1, 2, ..."
             ) from None

@@ -8,6 +8,7 @@ import platform
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -129,30 +130,50 @@ class SegmentationReport:
         self._logger = logging.getLogger(__name__)
 
     def _check_arguments(self) -> None:
+        odd = [name for name in self.class_names if not isinstance(name, str) or not name.isprintable()]
+        if odd:
+            raise ValueError(f"monai_ext: class_names: {odd[0]!r:.100}, expected text that can be printed.")
         if not self.class_names or len(set(self.class_names)) < len(self.class_names) or len(self.class_names) > 255:
-            raise ValueError(f"class_names: {self.class_names}, expected 1 to 255 different names, without background.")
+            raise ValueError(
+                f"monai_ext: class_names: {self.class_names}, expected 1 to 255 different names, without background."
+            )
         unknown = [c for c in self.conventions if c not in CONVENTIONS]
         if unknown or not self.conventions or len(set(self.conventions)) < len(self.conventions):
             raise ValueError(
-                f"convention: {self.conventions}, expected one or more of {', '.join(CONVENTIONS)}, each once."
+                f"monai_ext: convention: {self.conventions}, expected one or more of {', '.join(CONVENTIONS)}, "
+                "each once."
             )
         if len(self.window) != 2 or self.window[0] >= self.window[1]:
-            raise ValueError(f"window: {self.window}, expected two numbers, the lower first.")
+            raise ValueError(f"monai_ext: window: {self.window}, expected two numbers, the lower first.")
         for row in self.published:
             if "method" not in row:
-                raise ValueError(f"published: {dict(row)} has no 'method'.")
+                raise ValueError(f"monai_ext: published: {dict(row)} has no 'method'.")
             organs = row.get("dice") or {}
             strange = set(organs) - set(self.class_names)
             if strange:
                 raise ValueError(
-                    f"published: {row['method']}: classes {sorted(strange)}, expected some of {list(self.class_names)}."
+                    f"monai_ext: published: {row['method']}: classes {sorted(strange)}, expected some of "
+                    f"{list(self.class_names)}."
                 )
             dice = [v for v in (row.get("mean_dice"), *organs.values()) if v is not None]
             if dice and max(dice) <= 1:
-                raise ValueError(f"published: {row['method']}: Dice {max(dice)}, expected percent (such as 83.29).")
+                raise ValueError(
+                    f"monai_ext: published: {row['method']}: Dice {max(dice)}, expected percent (such as 83.29)."
+                )
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
+        """Register with an evaluator.
+
+        Raises:
+            ValueError: if it has no case at all: an engine passes over an empty loader in silence.
+        """
+        loader = getattr(engine, "data_loader", None)
+        with suppress(TypeError):  # some do not know how many cases will come
+            if loader is not None and len(loader) == 0:
+                raise ValueError(
+                    "monai_ext: evaluation: there is no test case. Test cases with labels are needed: give a list that "
+                    'has some ("test"), or test on a part of all cases with --fold 0.'
+                )
         engine.add_event_handler(Events.EPOCH_STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
@@ -170,7 +191,7 @@ class SegmentationReport:
         """Put the ranks' cases together and write the files."""
         cases = merge(_gather(self.cases))
         if not cases:
-            raise ValueError("SegmentationReport: no case came; is the evaluator's data loader empty?")
+            raise ValueError("monai_ext: SegmentationReport: no case came; is the evaluator's data loader empty?")
         ranked = self._ranked(cases)
         numbers = {case.source: number for number, case in enumerate(self.cases)}
         wanted = [cases[k].source for _, k in ranked]

@@ -186,10 +186,10 @@ def _overlays(
     if len(classes) > 1:
         legend += [f'<i style="background:{class_colour(i)}"></i>{escape(n)}' for i, n in enumerate(classes, start=1)]
     parts = ['<ul class="legend">' + "".join(f"<li>{entry}</li>" for entry in legend) + "</ul>"]
-    if any(picture.patient_frame for *_, pictures in shown for picture in pictures):
+    if any(picture.sides for *_, pictures in shown for picture in pictures):
         parts.append(
-            '<p class="soft">Axial slices as a radiologist sees them: from the feet, the right of the patient (R) on '
-            "the left of the picture, front on top.</p>"
+            '<p class="soft">Slices as they were acquired and as a radiologist sees them. Axial: from the feet, the '
+            "right of the patient (R) on the left of the picture, front on top. Others: head on top.</p>"
         )
     few = " few" if len(classes) == 1 else ""
     for rank, index, pictures in shown:

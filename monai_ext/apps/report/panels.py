@@ -13,9 +13,13 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from monai_ext.transforms import slice_orientation
+
 __all__ = ["OUTLINES", "Picture", "box_plots", "choose_slices", "class_colour", "draw_picture"]
 
 MAX_SIDE = 512
+OPPOSITE = dict(zip("LRPASI", "RLAPIS"))
+PLANES = {"S": "axial", "I": "axial", "P": "coronal", "A": "coronal", "L": "sagittal", "R": "sagittal"}
 # sky blue and orange: apart in every common colour vision; the prediction lies thin upon the truth
 OUTLINES = {"truth": "#56b4e9", "prediction": "#ff9d1e"}
 _WIDTHS = {"truth": 3.4, "prediction": 1.5}
@@ -35,7 +39,7 @@ class Picture:
         truth: ``(rows, columns)``, uint8 classes.
         prediction: the same.
         aspect: height of a pixel over its width.
-        patient_frame: whether it is a radiological axial view: the patient's right on the left, front on top.
+        sides: what lies on the left and on the right of it, as letters of the patient's directions; empty if unknown.
         caption: what it shows.
     """
 
@@ -43,7 +47,7 @@ class Picture:
     truth: np.ndarray
     prediction: np.ndarray
     aspect: float
-    patient_frame: bool
+    sides: tuple[str, ...]
     caption: str
 
 
@@ -56,9 +60,10 @@ def choose_slices(
     window: Sequence[float],
     transpose: bool,
 ) -> list[Picture]:
-    """The axial slice where truth and prediction differ most and the one with the largest labelled area.
+    """The slice where truth and prediction differ most and the one with the largest labelled area.
 
-    A 2D image is one slice itself.
+    Slices are those that 2D networks see, see :func:`~monai_ext.transforms.slice_orientation`: axial ones with the
+    patient's right on the left and the front on top, unless another plane was acquired. A 2D image is one slice itself.
 
     Args:
         image: ``(C, *spatial)``; three channels of a 2D image are colours, of others the first is shown.
@@ -71,29 +76,31 @@ def choose_slices(
     """
     if truth.ndim == 2:
         axes = np.array([[0, 1], [1, 1]] if transpose else [[1, 1], [0, 1]])
-        return [_picture(image, truth, prediction, axes, spacing, window, patient_frame=False, caption="")]
-    source = nib.io_orientation(np.eye(4) if affine is None else affine)
-    target = nib.orientations.axcodes2ornt("LPS")
-    axes = target if affine is None else nib.orientations.ornt_transform(source, target)
-    axial = int(np.flatnonzero(axes[:, 0] == 2)[0])
-    across = tuple(a for a in range(3) if a != axial)
+        return [_picture(image, truth, prediction, axes, spacing, window, sides=(), caption="")]
+    axes = nib.orientations.axcodes2ornt("LPS") if affine is None else slice_orientation(affine)
+    stack = int(np.flatnonzero(axes[:, 0] == 2)[0])
+    plane, sides = "axial", tuple[str, ...]()
+    if affine is not None:
+        codes = nib.aff2axcodes(affine @ nib.orientations.inv_ornt_aff(axes, truth.shape))
+        plane, sides = PLANES[codes[2]], (OPPOSITE[codes[0]], codes[0])
+    across = tuple(a for a in range(3) if a != stack)
     captions: dict[int, list[str]] = {}
     for name, mask in (("largest error", truth != prediction), ("largest organ area", truth > 0)):
         if mask.any():
             area = np.count_nonzero(mask.numpy(), axis=across)  # several times faster than a sum of booleans
             captions.setdefault(int(area.argmax()), []).append(name)
     if not captions:
-        captions = {truth.shape[axial] // 2: ["nothing labelled"]}
+        captions = {truth.shape[stack] // 2: ["nothing labelled"]}
     return [
         _picture(
-            None if image is None else image[:1].select(axial + 1, index),
-            truth.select(axial, index),
-            prediction.select(axial, index),
+            None if image is None else image[:1].select(stack + 1, index),
+            truth.select(stack, index),
+            prediction.select(stack, index),
             axes[list(across)],
             [spacing[a] for a in across],
             window,
-            patient_frame=affine is not None,
-            caption=f"{' and '.join(names)}: axial slice, index {index} of axis {axial}",
+            sides=sides,
+            caption=f"{' and '.join(names)}: {plane} slice, index {index} of axis {stack}",
         )
         for index, names in captions.items()
     ]
@@ -106,7 +113,7 @@ def _picture(
     axes: np.ndarray,
     spacing: Sequence[float],
     window: Sequence[float],
-    patient_frame: bool,
+    sides: tuple[str, ...],
     caption: str,
 ) -> Picture:
     """``axes`` is a nibabel orientation: to which of (right, down) each axis of the plane goes, and whether flipped."""
@@ -123,7 +130,7 @@ def _picture(
         shown = image.movedim(0, -1) if len(image) == 3 else image[0]
         shown = ((shown.float() - low) / (high - low) * 255).nan_to_num().round().clamp(0, 255).to(torch.uint8)
     right, down = (spacing[int(np.flatnonzero(axes[:, 0] == goal)[0])] for goal in (0, 1))
-    return Picture(upright(shown), upright(truth), upright(prediction), down / right, patient_frame, caption)
+    return Picture(upright(shown), upright(truth), upright(prediction), down / right, sides, caption)
 
 
 def class_colour(number: int) -> str:
@@ -160,12 +167,11 @@ def _panel(picture: Picture, caption: str, shapes: str, name: str) -> str:
     rows, columns = picture.truth.shape
     height = rows * picture.aspect
     size = max(columns, height) / 16
-    sides = ""
-    if picture.patient_frame:
-        sides = "".join(
-            f'<text x="{x:.1f}" y="{height / 2:.1f}" font-size="{size:.1f}" text-anchor="{anchor}">{side}</text>'
-            for side, x, anchor in (("R", size / 3, "start"), ("L", columns - size / 3, "end"))
-        )
+    places = ((size / 3, "start"), (columns - size / 3, "end"))
+    sides = "".join(
+        f'<text x="{x:.1f}" y="{height / 2:.1f}" font-size="{size:.1f}" text-anchor="{anchor}">{side}</text>'
+        for side, (x, anchor) in zip(picture.sides, places)
+    )
     label = html.escape(f"{name}, {picture.caption}: {caption}")
     return (
         f'<figure><svg viewBox="0 0 {columns} {height:.2f}" role="img" aria-label="{label}">'
@@ -227,7 +233,7 @@ def box_plots(dice: np.ndarray, hd95: np.ndarray, class_names: Sequence[str], un
         for place, column in zip(places, columns):
             spread = np.linspace(-0.16, 0.16, len(column)) if len(column) > 1 else np.zeros(len(column))
             axes.scatter(column, place + spread, s=11, color="#0072b2", alpha=0.6, linewidths=0, zorder=3)
-        axes.set_yticks(list(places), list(class_names))
+        axes.set_yticks(list(places), list(class_names), parse_math=False)
         axes.set_xlabel(label)
         axes.grid(axis="x", color="#e3e5e8")
         axes.set_axisbelow(True)

@@ -93,8 +93,11 @@ def merge(parts: Iterable[Iterable[CaseScores]]) -> list[CaseScores]:
 
 
 def csv_table(cases: Sequence[CaseScores], class_names: Sequence[str], convention: str, phantom: bool) -> str:
-    """One line per case at full precision: inf as ``inf``, no value as an empty cell."""
-    columns = [f"{name}_{metric}" for metric in ("dice", "hd95") for name in class_names]
+    """One line per case at full precision: inf as ``inf``, no value as an empty cell.
+
+    Names that a spreadsheet would take for formulas begin with an apostrophe, which it takes for "this is text".
+    """
+    columns = [_cell(f"{name}_{metric}") for metric in ("dice", "hd95") for name in class_names]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     last = ["data"] if phantom else []
@@ -103,8 +106,12 @@ def csv_table(cases: Sequence[CaseScores], class_names: Sequence[str], conventio
         values = [*c.dice[convention], *c.hd95[convention], c.mean_dice(convention), c.mean_hd95(convention)]
         counts = [c.findings.count(finding) for finding in ("missed", "spurious", "absent")]
         numbers = ["" if np.isnan(v) else repr(float(v)) for v in values]
-        writer.writerow([c.case, *numbers, *counts, *([PHANTOM_NOTE] if phantom else [])])
+        writer.writerow([_cell(c.case), *numbers, *counts, *([PHANTOM_NOTE] if phantom else [])])
     return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    return f"'{text}" if text.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def summarise(cases: Sequence[CaseScores], class_names: Sequence[str], convention: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from .acdc import ACDC
 from .bkai import BKAI, BKAI_TYPES
 from .busi import BUSI
 from .cvc import CLINICDB, COLONDB
-from .dataset_info import Cohort, DatasetInfo
+from .dataset_info import Cohort, DatasetInfo, Structure
 from .dsb2018 import DSB2018
 from .fives import FIVES
 from .glas import GLAS
@@ -16,7 +16,7 @@ from .kvasir import KVASIR
 from .monuseg import MONUSEG
 from .synapse import SYNAPSE
 
-__all__ = ["DATASETS", "Cohort", "DatasetInfo"]
+__all__ = ["DATASETS", "Cohort", "DatasetInfo", "Structure"]
 
 DATASETS: dict[str, DatasetInfo] = {
     "synapse": SYNAPSE,

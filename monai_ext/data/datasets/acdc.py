@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
 from monai_ext.data.datasets.folders import folders, not_found
 from monai_ext.phantoms import write_mr_phantom
 
@@ -189,5 +189,19 @@ ACDC = DatasetInfo(
     find=find_acdc,
     write_phantom=write_mr_phantom,
     phantom_cases=20,
+    beside={
+        "MANDATORY_CITATION.md": "See the publisher.\n",
+        "training/patient001/patient001_4d.nii.gz": "image",
+        "training/patient001/MANDATORY_CITATION.md": "See the publisher.\n",
+        "testing/patient101/Info.cfg": "ED: 1\nES: 14\nGroup: DCM\nHeight: 180\nNbFrame: 30\nWeight: 70\n",
+        **{f"testing/patient101/patient101_{name}.nii.gz": "image" for name in ("4d", "frame01", "frame14")},
+        **{f"testing/patient101/patient101_frame{frame}_gt.nii.gz": "label" for frame in ("01", "14")},
+    },
+    modality="MR",
+    structures=(
+        Structure("53085002", "Right ventricle", (88, 140, 196)),
+        Structure("49848007", "Left ventricle myocardium", (192, 104, 88)),
+        Structure("87878005", "Left ventricle", (216, 60, 60)),
+    ),
     patient=acdc_patient,
 )

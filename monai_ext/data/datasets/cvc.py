@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
 from monai_ext.data.datasets.folders import (
     find_image_folders,
     folders,
@@ -74,6 +74,8 @@ CLINICDB = DatasetInfo(
     find=find_clinicdb,
     write_phantom=_write_clinicdb,
     phantom_cases=80,
+    modality="ES",
+    structures=(Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),),
     label_coding="classes",
     test_share=0.25,
 )
@@ -83,5 +85,7 @@ COLONDB = DatasetInfo(
     find=find_colondb,
     write_phantom=_write_colondb,
     phantom_cases=60,
+    modality="ES",
+    structures=(Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),),
     label_coding="classes",
 )

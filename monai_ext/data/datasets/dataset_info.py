@@ -6,9 +6,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Cohort", "DatasetInfo"]
+from monai_ext.utils import MODALITIES
+
+__all__ = ["Cohort", "DatasetInfo", "Structure"]
+
+
+class Structure(NamedTuple):
+    """What a class is: its SNOMED CT code, as DICOM PS3.16 uses it, and its colour in 0 to 255."""
+
+    code: str
+    meaning: str
+    colour: tuple[int, int, int]
+    side: str | None = None
+    abnormal: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,11 @@ class DatasetInfo:
         find: folder -> what was found in it; raises FileNotFoundError with what was expected.
         write_phantom: folder, number of cases -> a synthetic cohort written there in the publisher's layout.
         phantom_cases: how many cases the phantom has by default.
+        beside: what the publisher's tree has beside its labelled cases, written with the phantom: path -> ``"image"``
+            or ``"label"`` for a copy of a case's, else the text of the file.
+        modality: DICOM's code, a key of ``monai_ext.utils.MODALITIES``.
+        structures: code and colour of each class, in the order of ``class_names``; neighbours differ in colour, unlike
+            in an anatomical atlas.
         label_coding: how pictures of masks hold the classes, see ``MaskReader``; None for volumes.
         patient: case id -> whose it is; cases of one patient are never in two parts.
         test_share: part of the cases to test on where the publisher gives no split.
@@ -50,8 +67,17 @@ class DatasetInfo:
     find: Callable[[Path], Cohort]
     write_phantom: Callable[[Path, int], None] = field(repr=False)
     phantom_cases: int
+    beside: Mapping[str, str] = field(default_factory=dict, repr=False)
+    modality: str | None = None
+    structures: tuple[Structure, ...] = field(default=(), repr=False)
     label_coding: str | None = None
     patient: Callable[[str], str] = str
     test_share: float = 0.2
     sorted_folds: bool = False
     stratum: Callable[[str], str] = field(default=lambda patient: "", repr=False)
+
+    def __post_init__(self) -> None:
+        if self.modality is not None and self.modality not in MODALITIES:
+            raise ValueError(f"{self.title}: modality {self.modality!r}, expected one of {', '.join(MODALITIES)}.")
+        if self.modality is not None and len(self.structures) != len(self.class_names):
+            raise ValueError(f"{self.title}: {len(self.structures)} structures for {len(self.class_names)} classes.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo
+from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
 from monai_ext.data.datasets.folders import find_image_folders, match_masks, pictures_by_stem
 from monai_ext.phantoms.picture_cohort import write_picture_cohort
 from monai_ext.phantoms.polyp import polyp_case
@@ -42,6 +42,9 @@ KVASIR = DatasetInfo(
     find=find_kvasir,
     write_phantom=_write_phantom,
     phantom_cases=80,
+    beside={"Kvasir-SEG/kavsir_bboxes.json": "{}"},
+    modality="ES",
+    structures=(Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),),
     label_coding="classes",
     test_share=0.2,
 )

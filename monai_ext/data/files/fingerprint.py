@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -21,22 +22,18 @@ PART = 1 << 20  # bytes read at the start and at the end of a file
 def hash_file(path: str | os.PathLike) -> str:
     """SHA-256 of a file's size, first and last megabyte; of a folder or a pattern, of all its files.
 
+    A path that is there is that file, whatever its name; otherwise ``FILE::ARRAY`` and ``*`` in the name stand for what
+    readers make of them.
+
     Two files of at most 2 MB with one hash are equal. Of larger ones the middle is not read, so that hundreds of scans
     take seconds; a compressed scan that differs anywhere ends with another checksum.
 
     Raises:
         FileNotFoundError: if there is nothing.
     """
-    text = str(path)
-    files = [Path(text)]
-    if "::" in text:  # FILE::ARRAY, or a pattern over the slices of a case
-        files = [Path(text.rpartition("::")[0])]
-    if "*" in files[0].name:
-        files = sorted(files[0].parent.glob(files[0].name))
-    elif files[0].is_dir():
-        files = sorted(file for file in files[0].iterdir() if file.is_file())
+    files = _files(Path(path))
     if not files:
-        raise FileNotFoundError(f"monai_ext: {text}: no such file.")
+        raise FileNotFoundError(f"monai_ext: {path}: no such file.")
     total = hashlib.sha256()
     for file in files:
         status = file.stat()
@@ -48,7 +45,8 @@ def fingerprint(parts: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[dict[s
     """The cases of a run: part, id, and the hashes of image and label.
 
     Args:
-        parts: name of a part -> cases, as ``load_datalist`` gives them; labels may be missing.
+        parts: name of a part -> cases, as ``load_datalist`` gives them; labels may be missing. Of a file that cannot
+            be read there is no hash.
 
     Examples::
 
@@ -64,10 +62,27 @@ def _entry(item: tuple[str, Mapping[str, Any]]) -> dict[str, Any]:
     part, case = item
     entry = {"part": part, "case": str(case.get("case_id", Path(str(case["image"])).name))}
     for key in ("image", "label"):
-        if key in case:
-            hashes = [hash_file(path) for path in ensure_tuple(case[key])]
+        try:
+            hashes = [hash_file(path) for path in ensure_tuple(case[key])] if key in case else []
+        except (OSError, ValueError):  # whoever reads the case tells of it, and the others are still told apart
+            hashes = []
+        if hashes:
             entry[key] = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
     return entry
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that a path stands for."""
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file())
+    if path.is_file():
+        return [path]
+    if "::" in str(path):
+        return _files(Path(str(path).rpartition("::")[0]))
+    parts = path.name.split("*")
+    pattern = re.compile(".*".join(map(re.escape, parts)), re.DOTALL)
+    folder = path.parent if len(parts) > 1 and path.parent.is_dir() else None
+    return sorted(file for file in folder.iterdir() if pattern.fullmatch(file.name)) if folder else []
 
 
 @lru_cache(maxsize=100_000)

@@ -8,10 +8,19 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["MAX_VALUES", "check_promise", "damaged", "require_file"]
+__all__ = ["MAX_VALUES", "check_promise", "damaged", "is_note", "require_file", "stranger", "unusable"]
 
 MAX_VALUES = int(os.environ.get("MONAI_EXT_MAX_VOXELS", 2**30))  # 512 x 512 x 4096: longer than any patient
 DEFLATE_LIMIT = 1032  # no deflate stream (gzip, zip, png) becomes longer than this times its size
+# what is found under the names of images, by its first bytes: none of it is damaged
+STRANGERS = {
+    b"\0\5\x16\7": "is a note of macOS about the file beside it, no image. Delete it (dot_clean), or leave it out",
+    b"version https://git-lfs": "is a pointer of Git LFS, not the file itself. Get that with git lfs pull",
+    b"<!DOCTYPE": "is a web page, not the file. Download it again, signed in where that is asked for",
+    b"RIFF": "is a WebP picture by its content. Save it as PNG",
+    b"GIF8": "is a GIF picture by its content. Save it as PNG",
+    b"<html": "is a web page, not the file. Download it again, signed in where that is asked for",
+}
 
 
 def require_file(path: str | os.PathLike, folder: bool = False) -> None:
@@ -62,10 +71,32 @@ def check_promise(path: str | os.PathLike, shape: Sequence[int], itemsize: int, 
         )
 
 
+def is_note(name: str | os.PathLike) -> bool:
+    """Whether a file is what macOS keeps beside one on other file systems (``._scan.nii.gz``), by its name."""
+    return os.path.basename(os.fspath(name)).startswith("._")
+
+
+def stranger(path: str | os.PathLike) -> str | None:
+    """What a file is that has the name of an image only; None where it may be one."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(32)
+    except OSError:
+        return None
+    return next((text for magic, text in STRANGERS.items() if start.startswith(magic)), None)
+
+
+def unusable(path: str | os.PathLike, found: str, remedy: str) -> ValueError:
+    """The error for a sound file of a kind that is not read."""
+    return ValueError(f"monai_ext: {path}: {found}. {remedy}")
+
+
 def damaged(path: str | os.PathLike, reason: object) -> ValueError:
-    """The error for a file that cannot be read."""
+    """The error for a file that cannot be read, or is none of the kind that its name says."""
     if isinstance(reason, MemoryError):
         return ValueError(f"monai_ext: {path}: there is not enough memory to read it ({Path(path).name}).")
+    if text := stranger(path):
+        return ValueError(f"monai_ext: {path}: {text}.")
     lines = str(reason).strip().splitlines()
     text = (lines[-1] if lines else type(reason).__name__)[:300]
     return ValueError(f"monai_ext: {path}: cannot be read ({text}). The file is damaged or cut off; get it again.")

@@ -20,9 +20,11 @@ from isal import igzip
 from monai.utils import MetaKeys, SpaceKeys
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
-from monai_ext.data.files.dicom.series import has_series, read_series
-from monai_ext.data.files.file_reader import FileReader, files_at
-from monai_ext.data.files.guards import check_promise, damaged, require_file
+from monai_ext.data.files.affines import flip_lps, from_itk, largest_shift, spacing_of
+from monai_ext.data.files.case_finder import find_cases
+from monai_ext.data.files.dicom import holds_series, read_series, series_geometry
+from monai_ext.data.files.file_reader import FileReader
+from monai_ext.data.files.guards import check_promise, damaged, is_note, require_file, unusable
 from monai_ext.data.files.memory_order import c_ordered
 from monai_ext.data.files.text_headers import read_text_header
 
@@ -33,14 +35,28 @@ NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 ARRAYS = re.compile(r"(?P<file>.+\.(npz|h5))::(?P<array>\w+)$")  # slices of an npz glob, or an array of an h5 file
 SYNAPSE_ARRAYS = re.compile(r"case\d{4}(_slice|\.npy\.h5)")  # scaled by TransUNet; other files keep what they hold
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TRAILING = 1 << 24  # bytes behind the voxels that are read to reach the checksum of an archive
+GZIP = b"\x1f\x8b"
+MAGICS = {348: (344, b"n+1\0", nibabel.Nifti1Image), 540: (4, b"n+2\0", nibabel.Nifti2Image)}  # by the header's size
+UNITS = {1: "metres", 3: "micrometres"}  # xyzt_units of NIfTI that are not mm
+# endings of other volumes, what they are, and how to make one of ours of them
+OTHERS = {
+    (".mgz", ".mgh"): ("a volume of FreeSurfer", "Convert it with mri_convert FILE.mgz FILE.nii.gz."),
+    (".hdr", ".img", ".img.gz"): (
+        "one half of a NIfTI or Analyze pair",
+        "Save the pair as one file, FILE.nii.gz (fslchfiletype NIFTI_GZ, ITK-SNAP and 3D Slicer do so).",
+    ),
+    (".mnc", ".mnc2"): ("a volume in MINC", "Convert it with mnc2nii FILE.mnc FILE.nii."),
+    (".zip", ".tar", ".gz", ".bz2", ".xz", ".zst"): ("an archive", "Unpack it first."),
+}
 
 
 class VolumeReader(FileReader):
     """Read one volume as ``(X, Y, Z)`` with its affine (RAS, mm); for ``LoadImaged(reader=VolumeReader)``.
 
-    Reads NIfTI (nibabel), NRRD and MetaImage, a folder with one DICOM series (SimpleITK), and preprocessed arrays as
+    Reads NIfTI (nibabel), versions 1 and 2, plain or packed with gzip whatever its name says; NRRD, 3D Slicer's
+    ``.seg.nrrd`` of one layer among them, and MetaImage, raw or packed with gzip, in one file or with the voxels in
+    files beside the header; a folder with one DICOM series (pydicom); and preprocessed arrays as
     TransUNet made them popular, named as ``FILE::ARRAY``: ``test_vol_h5/case0008.npy.h5::image``, or a pattern over the
     slices of a case, ``train_npz/case0005_slice*.npz::label``. These carry no geometry: voxels are taken as 1 mm and
     axes as stored. Images of Synapse, which TransUNet scaled to [0, 1] from [-125, 275] HU, are given back in HU.
@@ -54,6 +70,7 @@ class VolumeReader(FileReader):
         if len(img) != 1:
             raise ValueError(f"monai_ext: one file per volume expected, got {len(img)}: {', '.join(map(str, img))}.")
         array, affine = _read(str(img[0]))
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)  # PyTorch knows this machine's order only
         meta = {
             MetaKeys.AFFINE: affine,
             MetaKeys.ORIGINAL_AFFINE: affine.copy(),
@@ -71,14 +88,14 @@ def read_geometry(path: str) -> tuple[tuple[int, ...], np.ndarray]:
     header's. Errors are those of ``VolumeReader``.
     """
     if match := ARRAYS.match(path):
-        return _read_arrays(match["file"], match["array"], shape_only=True), LPS_TO_RAS.copy()
+        return _read_arrays(match["file"], match["array"], shape_only=True), flip_lps(np.eye(4))
     require_file(path, folder=True)
     if Path(path).is_dir():
-        array, affine = _read(path)
-        return array.shape, affine
+        shape, affine = series_geometry(path)
+        return shape, _checked_affine(path, affine)
     if path.lower().endswith(NIFTI):
         image = _nifti_header(path)
-        if path.lower().endswith(".gz"):
+        if _starts_with(path, GZIP):
             _check_gzip_length(path, image)
         return _volume_shape(path, image.shape), _nifti_affine(path, image)
     reader, oriented = _itk_header(path)
@@ -87,29 +104,29 @@ def read_geometry(path: str) -> tuple[tuple[int, ...], np.ndarray]:
 
 def is_volume(path: str | os.PathLike) -> bool:
     """Whether a file name is that of a volume in one file."""
-    return str(path).lower().endswith(NIFTI + ITK)
+    return str(path).lower().endswith(NIFTI + ITK) and not is_note(path)
 
 
 def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
-    """The volumes under ``path`` as ``[{"image": ...}]``: one file, a folder of files, or DICOM series folders.
+    """One volume, or all below a folder: files, and folders with a DICOM series; labels of ours are passed over.
+
+    Returns:
+        cases with ``image``, the path, and ``case_id``, the name of its label: see ``data.files.finding.find_cases``.
 
     Raises:
         FileNotFoundError: if there is no such path, or no volume in it.
+        ValueError: if two would have one name.
     """
-    if files := files_at(path, is_volume):
-        return files
-    root = Path(path).expanduser()
-    series = [d for d in [root, *sorted(p for p in root.iterdir() if p.is_dir())] if has_series(d)]
-    if not series:
-        raise FileNotFoundError(
-            f"monai_ext: {root}: no volume found. Expected files ending in {', '.join(NIFTI + ITK)}, or DICOM series."
-        )
-    return [{"image": str(d)} for d in series]
+    if cases := find_cases(path, is_volume, holds_series):
+        return cases
+    raise FileNotFoundError(
+        f"monai_ext: {path}: no volume found. Expected files ending in {', '.join(NIFTI + ITK)}, or DICOM series."
+    )
 
 
 def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
     if match := ARRAYS.match(path):
-        return _read_arrays(match["file"], match["array"]), LPS_TO_RAS.copy()
+        return _read_arrays(match["file"], match["array"]), flip_lps(np.eye(4))
     require_file(path, folder=True)
     if Path(path).is_dir():
         array, affine = read_series(path)
@@ -132,13 +149,17 @@ def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
 def _itk_header(path: str) -> tuple[sitk.ImageFileReader, bool]:
     """A reader of an NRRD or MetaImage whose header was checked, and whether this gives an orientation."""
     if not path.lower().endswith(ITK):
+        for endings, (what, remedy) in OTHERS.items():
+            if path.lower().endswith(endings):
+                raise unusable(path, f"is {what}, expected {', '.join(NIFTI + ITK)}", remedy)
         raise ValueError(
             f"monai_ext: {path}: no volume by its name, expected {', '.join(NIFTI + ITK)}. For a DICOM series give its "
             "folder."
         )
     try:
         header = read_text_header(path)
-        check_promise(path, header.shape, header.itemsize, os.path.getsize(header.voxels), header.packed)
+        stored = min(map(os.path.getsize, header.voxels)) * len(header.voxels)
+        check_promise(path, header.shape, header.itemsize, stored, header.packed)
         reader = sitk.ImageFileReader()
         reader.SetFileName(path)
         reader.SetImageIO("NrrdImageIO" if path.lower().endswith((".nrrd", ".nhdr")) else "MetaImageIO")
@@ -153,30 +174,53 @@ def _read_nifti(path: str) -> tuple[np.ndarray, np.ndarray]:
     shape = _volume_shape(path, image.shape)
     affine = _nifti_affine(path, image)
     try:
-        if path.lower().endswith(".gz"):
-            image = type(image).from_bytes(_unpacked(path, _nifti_bytes(image)))
-        array = np.asanyarray(image.dataobj)
+        if _starts_with(path, GZIP):
+            array = np.asanyarray(type(image).from_bytes(_unpacked(path, _nifti_bytes(image))).dataobj)
+        else:
+            with open(path, "rb") as file:
+                array = np.asanyarray(type(image).from_stream(file).dataobj)
     except Exception as e:  # a damaged file may raise anything
         raise damaged(path, e) from e
     return array.reshape(shape), affine
 
 
+def _starts_with(path: str, magic: bytes) -> bool:
+    """What a file is, which its name need not say: browsers and mail programs pack and unpack in passing."""
+    with open(path, "rb") as file:
+        return file.read(len(magic)) == magic
+
+
 def _nifti_header(path: str) -> Any:
     """A NIfTI image whose voxels are not read yet, but are there as far as sizes tell."""
+    packed = _starts_with(path, GZIP)
     try:
-        image: Any = nibabel.load(path)
+        with igzip.open(path) if packed else open(path, "rb") as file:
+            kind = _nifti_kind(path, file.read(352))
+            file.seek(0)
+            image: Any = kind.from_stream(file)
         dtype, shape, bytes_before = image.get_data_dtype(), image.shape, int(image.dataobj.offset)
     except Exception as e:  # a damaged header may raise anything
-        raise damaged(path, e) from e
+        raise e if str(e).startswith("monai_ext: ") else damaged(path, e) from e
     if dtype.names:
         raise ValueError(f"monai_ext: {path}: colour values ({dtype}), expected one value per voxel.")
     if dtype.kind not in "iuf":
         raise ValueError(f"monai_ext: {path}: values of type {dtype}, expected whole or real numbers.")
     _volume_shape(path, shape)
-    packed = path.lower().endswith(".gz")
     stored = os.path.getsize(path) - (0 if packed else bytes_before)
     check_promise(path, shape, dtype.itemsize, stored, packed)
     return image
+
+
+def _nifti_kind(path: str, start: bytes) -> type[Any]:
+    """The class of a NIfTI file, by the size and the magic of its header; big endian ones too."""
+    for size, (at, magic, kind) in MAGICS.items():
+        if size in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")):
+            if start[at : at + 4] == magic:
+                return kind
+            what, remedy = next(iter(entry for endings, entry in OTHERS.items() if ".hdr" in endings))
+            if start[at : at + 4] in (magic.replace(b"+", b"i"), bytes(4)):
+                raise unusable(path, f"is {what}, its header", remedy)
+    raise ValueError("it does not start with the header of a NIfTI file")
 
 
 def _nifti_bytes(image: Any) -> int:
@@ -213,6 +257,12 @@ def _unpacked(path: str, needed: int) -> bytes:
 def _nifti_affine(path: str, image: Any) -> np.ndarray:
     """The sform where there is one, else the qform; without either nobody knows left from right."""
     header = image.header
+    if unit := UNITS.get(int(header["xyzt_units"]) & 7):
+        raise unusable(
+            path,
+            f"its unit (xyzt_units) is {unit}, expected mm",
+            "3D Slicer and ITK-SNAP read it right: save it there again, or scale its affine and set the unit to mm.",
+        )
     if int(header["sform_code"]) <= 0 and int(header["qform_code"]) <= 0:
         return _assumed_affine(path, np.abs(np.asarray(header.get_zooms()[:3], dtype=float)))
     try:
@@ -221,25 +271,28 @@ def _nifti_affine(path: str, image: Any) -> np.ndarray:
         raise damaged(path, e) from e
     affine = _checked_affine(path, forms[0])
     if int(header["sform_code"]) <= 0 and not (_stored_spacing(path, header) > 0).all():
-        raise damaged(path, f"voxels of {_stored_spacing(path, header).tolist()} mm")
+        raise unusable(
+            path,
+            f"its qform has voxels of {_stored_spacing(path, header).tolist()} mm, expected sides above 0",
+            "Convert it again from the original DICOM series.",
+        )
     if len(forms) == 2 and np.isfinite(forms[1]).all() and abs(np.linalg.det(forms[1][:3, :3])) > 1e-6:
         shape = _volume_shape(path, image.shape)
-        corners = np.array(np.meshgrid(*([0, n] for n in shape), [1], indexing="ij")).reshape(4, -1)
-        distance = np.abs((forms[0] - forms[1]) @ corners).max()
+        distance = largest_shift(forms[0], forms[1], shape)
         codes = ["".join(map(str, nibabel.aff2axcodes(form))) for form in forms]
         if codes[0] != codes[1]:
             raise ValueError(
                 f"monai_ext: {path}: its sform says that the axes run {codes[0]}, its qform {codes[1]}. One of them is "
                 "wrong: convert it again from the original DICOM series."
             )
-        if distance > 0.1 * np.linalg.norm(affine[:3, :3], axis=0).min():
+        if distance > 0.1 * spacing_of(affine).min():
             _warn_once(f"monai_ext: {path}: sform and qform differ by up to {distance:.3g} mm; the sform is used.")
     return affine
 
 
 def _stored_spacing(path: str, header: Any) -> np.ndarray:
     """As the file has it: nibabel turns what is not positive into something that is."""
-    with igzip.open(path) if path.lower().endswith(".gz") else open(path, "rb") as file:
+    with igzip.open(path) if _starts_with(path, GZIP) else open(path, "rb") as file:
         content = file.read(header.template_dtype.itemsize)
     stored = np.frombuffer(content, header.template_dtype.newbyteorder(header.endianness))
     return np.asarray(stored["pixdim"][0, 1:4], dtype=float)
@@ -323,12 +376,14 @@ def _volume_shape(path: str, shape: Sequence[int]) -> tuple[int, ...]:
     while len(kept) > 3 and kept[-1] == 1:
         kept = kept[:-1]
     if len(kept) != 3:
-        raise ValueError(f"monai_ext: {path}: {'x'.join(map(str, shape))}, expected a volume of three dimensions.")
+        several = "" if len(kept) < 3 else " Save the one that is meant as a file of its own."
+        sides = "x".join(map(str, shape))
+        raise ValueError(f"monai_ext: {path}: {sides}, expected a volume of three dimensions.{several}")
     return kept
 
 
 def _checked_affine(path: str, affine: np.ndarray | None) -> np.ndarray:
-    spacing = np.zeros(3) if affine is None else np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = np.zeros(3) if affine is None else spacing_of(affine)
     # a micrometre to a metre: no scanner's voxel is beyond
     sane = affine is not None and np.isfinite(affine).all() and spacing.min() >= 1e-3 and spacing.max() <= 1e3
     if affine is None or not sane or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
@@ -343,9 +398,4 @@ def _itk_affine(path: str, image: Any, oriented: bool) -> np.ndarray:
     """ITK keeps direction, spacing and origin in LPS; ours is RAS as nibabel's."""
     if not oriented:
         return _assumed_affine(path, np.array(image.GetSpacing())[:3])
-    affine = np.eye(4)
-    if image.GetDimension() >= 3:
-        direction = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3]
-        affine[:3, :3] = direction * np.array(image.GetSpacing())[:3]
-        affine[:3, 3] = image.GetOrigin()[:3]
-    return _checked_affine(path, LPS_TO_RAS @ affine)
+    return _checked_affine(path, from_itk(image))

@@ -11,14 +11,24 @@ from isal import igzip
 from monai.data import NibabelWriter, PILWriter
 from PIL import Image
 
+from monai_ext.data.files.affines import largest_shift, spacing_of, to_itk
 from monai_ext.data.files.memory_order import fortran_ordered
 from monai_ext.utils import replacing
 
 __all__ = ["AtomicItkWriter", "AtomicNibabelWriter", "AtomicPictureWriter"]
 
+RIGHT_ANGLE = 1e-3  # cosine between axes up to which an angle is taken for a right one, as rounding leaves it
+
 
 class _Nifti(nibabel.Nifti1Image):
     """Packed by ISA-L: a tenth of the time, the size of gzip's level 1. Equal images give equal files."""
+
+    def set_qform(self, affine: Any, code: Any = None, *args: Any, **kwargs: Any) -> None:
+        super().set_qform(affine, code, *args, **kwargs)
+        # a sheared volume's sform is all there is: programs that prefer the qform would misplace the voxels
+        sheared = largest_shift(self.get_qform(), affine, self.shape[:3]) > 0.01 * spacing_of(affine).min()
+        if code and sheared:
+            self.header["qform_code"] = 0
 
     def to_filename(self, filename: str | os.PathLike, **kwargs: Any) -> None:
         if not str(filename).lower().endswith(".gz"):
@@ -48,15 +58,22 @@ class AtomicNibabelWriter(NibabelWriter):
 
 
 class AtomicItkWriter(AtomicNibabelWriter):
-    """The same for NRRD and MetaImage (``.nrrd``, ``.mha``); ITK keeps geometry in LPS."""
+    """The same for NRRD and MetaImage (``.nrrd``, ``.mha``); ITK keeps geometry in LPS.
+
+    Raises:
+        ValueError: if the axes are not at right angles, as those of a CT with a tilted gantry: viewers that read these
+            formats put the voxels elsewhere.
+    """
 
     def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:
-        lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(self.affine, dtype=float)
-        spacing = np.linalg.norm(lps[:3, :3], axis=0)
-        image = sitk.GetImageFromArray(np.ascontiguousarray(np.asarray(self.data_obj, dtype=self.output_dtype).T))
-        image.SetSpacing(spacing.tolist())
-        image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-        image.SetOrigin(lps[:3, 3].tolist())
+        axes = np.asarray(self.affine, dtype=float)[:3, :3]
+        axes = axes / np.linalg.norm(axes, axis=0)
+        if np.abs(axes.T @ axes - np.eye(3)).max() > RIGHT_ANGLE:
+            raise ValueError(
+                f"monai_ext: {filename}: the axes of this scan are not at right angles (a tilted gantry?), which NRRD "
+                "and MetaImage have no place for in most viewers. Write it as .nii.gz."
+            )
+        image = to_itk(np.asarray(self.data_obj, dtype=self.output_dtype), np.asarray(self.affine))
         with replacing(filename) as temporary:
             sitk.WriteImage(image, str(temporary), useCompression=True)
 
@@ -68,7 +85,9 @@ PALETTE = (0, 0, 0, 255, 255, 255, 214, 39, 40, 44, 160, 44, 31, 119, 180, 255, 
 class AtomicPictureWriter(PILWriter):
     """Write a label map ``(H, W)`` as a palette PNG: pixels hold the classes, viewers show colours.
 
-    For ``SaveImaged(writer=...)`` and arrays as ``PictureReader`` lays them out. Leaves no half-written file.
+    For ``SaveImaged(writer=...)`` and arrays as ``PictureReader`` lays them out: upright, as viewers show the image,
+    and without an orientation of its own, so that it fits wherever a viewer turns the image. Leaves no half-written
+    file.
     """
 
     def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
+from __future__ import annotations
+
+from typing import Any
+
 from .aspp import ASPP
 from .c2f import C2f
 from .channel_affine import ChannelAffine
@@ -18,7 +22,6 @@ from .dual_mix_attention import DualMixAttention
 from .eucb import EUCB
 from .expand_head import ExpandHead
 from .fourier_position_map import FourierPositionMap
-from .fpn_encoder import FPNEncoder
 from .interpolate_project import InterpolateProject
 from .intra_stage_attention_residual import IntraStageAttentionResidual
 from .lgag import LGAG
@@ -66,7 +69,6 @@ __all__ = [
     "DualCrossAttention",
     "DualMixAttention",
     "ExpandHead",
-    "FPNEncoder",
     "FourierPositionMap",
     "InterpolateProject",
     "IntraStageAttentionResidual",
@@ -93,3 +95,12 @@ __all__ = [
     "WindowCrossAttention",
     "scheduled_lambda",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The name by which calls and configs knew the encoder that is one of the ``nets`` now."""
+    if name == "FPNEncoder":
+        from monai_ext.networks.nets import FPNEncoder
+
+        return FPNEncoder
+    raise AttributeError(f"monai_ext: module {__name__!r} has no attribute {name!r}")

@@ -2,27 +2,28 @@
 from __future__ import annotations
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 
 from monai_ext.networks.blocks.channel_affine import ChannelAffine
+from monai_ext.networks.paths import TwoPaths
 
 __all__ = ["ChannelCrossAttention"]
 
 
-class ChannelCrossAttention(nn.Module):
+class ChannelCrossAttention(TwoPaths):
     """Let the channels of one scale attend to the channels of all scales: CCA of Dual Cross-Attention [1]_.
 
     Every channel is a token whose features are its values at the N positions: ``project(softmax(q^T k / sqrt(C)) v^T)``
     with ``q = query(own)``, ``k = key(merged)``, ``v = value(merged)``, all four maps a factor and a shift per channel.
+
+    The fast path applies the maps of keys and values to the channel x channel scores, not to the tokens: the same by
+    linearity, without a copy of all tokens per map.
 
     Args:
         spatial_dims: 2 or 3.
         channels: channels of this scale.
         all_channels: channels of all scales together, C.
         heads: groups into which the channels of queries, keys and values are split.
-        fast: apply the maps of keys and values to the channel x channel scores, not to the tokens: the same by
-            linearity, without a copy of all tokens per map. False computes as written above.
 
     Shape:
         - own, output: ``(B, N, channels)``
@@ -37,10 +38,9 @@ class ChannelCrossAttention(nn.Module):
     .. [1] Ates et al., "Dual Cross-Attention for Medical Image Segmentation", arXiv:2303.17696.
     """
 
-    def __init__(self, spatial_dims: int, channels: int, all_channels: int, heads: int = 1, fast: bool = True) -> None:
+    def __init__(self, spatial_dims: int, channels: int, all_channels: int, heads: int = 1) -> None:
         super().__init__()
         self.heads = heads
-        self.fast = fast
         self.scale = all_channels**-0.5  # of all channels with several heads too, as published
         self.query = ChannelAffine(spatial_dims, channels)
         self.key = ChannelAffine(spatial_dims, all_channels)

@@ -11,6 +11,7 @@ from monai.networks.layers.factories import Conv
 from torch.autograd.function import once_differentiable
 
 from monai_ext.networks.blocks.rms_norm import ChannelRMSNorm
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_option, check_spatial_dims
 
 __all__ = ["CrossStageAttentionResidual"]
@@ -18,7 +19,7 @@ __all__ = ["CrossStageAttentionResidual"]
 CHUNK = 1 << 22  # elements of one aligned map that are at hand at once: images enough to keep a GPU busy, no more
 
 
-class CrossStageAttentionResidual(nn.Module):
+class CrossStageAttentionResidual(TwoPaths):
     """Read a network's earlier maps: at each position a learnt query weighs all of them, whatever stage they are from.
 
     The stage-level attention residual of XAttnRes [1]_. Each source is brought to the target's resolution and width,
@@ -29,6 +30,9 @@ class CrossStageAttentionResidual(nn.Module):
     Inferred, as the paper is silent: means on the way down and linear interpolation on the way up, a projection for
     each source, and the norm's learnt scale and ``eps`` (from the authors' later code).
 
+    The fast path takes half to a tenth of the time, training too: it projects at the lower resolution (a 1x1
+    convolution commutes with linear interpolation), normalises scores in place of maps, and adds up without stacking.
+
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of each source, in the order of the call.
@@ -36,9 +40,6 @@ class CrossStageAttentionResidual(nn.Module):
         resize: ``"linear"`` for means down and linear interpolation up, or ``"nearest"``.
         identity_if_match: leave a source that already has ``out_channels`` channels unprojected.
         eps: of the norm.
-        fast: the same numbers 2 to 11 times as fast, training too: project at the lower resolution (a 1x1 convolution
-            commutes with linear interpolation), normalise scores in place of maps, add up without stacking; ``False``
-            goes by the equations.
 
     Raises:
         ValueError: if an argument is not one of the above, or the sources are not those of ``in_channels``.
@@ -66,15 +67,13 @@ class CrossStageAttentionResidual(nn.Module):
         resize: str = "linear",
         identity_if_match: bool = False,
         eps: float = 1e-8,
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims("CrossStageAttentionResidual", spatial_dims)
         check_option("CrossStageAttentionResidual", "resize", resize, ("linear", "nearest"))
         if not in_channels:
-            raise ValueError("CrossStageAttentionResidual: in_channels must name at least one source.")
+            raise ValueError("monai_ext: CrossStageAttentionResidual: in_channels must name at least one source.")
         self.in_channels = list(in_channels)
-        self.fast = fast
         self.up_mode = "nearest" if resize == "nearest" else ("bilinear" if spatial_dims == 2 else "trilinear")
         self.project = nn.ModuleList(
             nn.Identity()
@@ -106,11 +105,12 @@ class CrossStageAttentionResidual(nn.Module):
         return values
 
     def shrunk(self, sources: list[torch.Tensor], size: list[int]) -> list[torch.Tensor]:
-        """Bring every source to the size of the output; where ``fast``, to the lower of both: enlarging comes last."""
+        """Bring every source to the size of the output; on the fast path to the lower of both: enlarging comes last."""
         channels = [source.shape[1] for source in sources]
         if channels != self.in_channels:
             raise ValueError(
-                f"CrossStageAttentionResidual: expected sources of {self.in_channels} channels, got {channels}."
+                f"monai_ext: CrossStageAttentionResidual: expected sources of {self.in_channels} channels, got "
+                f"{channels}."
             )
         if not self.fast:
             return [self.resize(source, size) for source in sources]
@@ -125,6 +125,10 @@ class CrossStageAttentionResidual(nn.Module):
         """How much each aligned source counts at each position, ``(B, sources, *spatial)``, equations (5) to (7)."""
         scores = [(self.norm(value).movedim(1, -1) @ self.query) for value in values]
         return torch.softmax(torch.stack(scores, dim=1), dim=1)
+
+    def source_weights(self, sources: list[torch.Tensor], size: list[int]) -> torch.Tensor:
+        """:meth:`weights` of a call: how much each of ``sources`` counts, ``(B, sources, *size)``; they sum to 1."""
+        return self.weights(self.align(sources, list(size)))
 
     def forward(self, sources: list[torch.Tensor], size: list[int]) -> torch.Tensor:
         size = list(size)

@@ -2,19 +2,19 @@
 from __future__ import annotations
 
 import torch
-import torch.nn as nn
 from monai.networks.blocks import MLPBlock
 from monai.networks.layers.factories import Conv
 
 from monai_ext.networks.blocks.channel_layer_norm import ChannelLayerNorm
 from monai_ext.networks.blocks.differential_cross_attention import DifferentialCrossAttention
 from monai_ext.networks.blocks.window_cross_attention import WindowCrossAttention
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_option, check_spatial_dims
 
 __all__ = ["DCABlock"]
 
 
-class DCABlock(nn.Module):
+class DCABlock(TwoPaths):
     """Mix neighbours, then the whole map, then channels: the encoder block of DCAU-Net.
 
     Equations (8)-(10) of [1]_: a depth-wise 3x3 convolution, differential cross attention and an MLP, each with a
@@ -30,7 +30,6 @@ class DCABlock(nn.Module):
         norm_position: ``"pre"`` normalises what attention and MLP read; ``"post"`` normalises the sums after them. The
             paper's sentence allows both; its parameter count does not tell them apart.
         mlp_ratio: hidden width of the MLP, in ``channels``.
-        fast: see :class:`DifferentialCrossAttention`.
 
     Raises:
         ValueError: if an option is unknown, ``channels`` is no multiple of ``head_dim``, or a number is out of range.
@@ -56,21 +55,20 @@ class DCABlock(nn.Module):
         lambda_init: float = 0.8,
         norm_position: str = "pre",
         mlp_ratio: int = 4,
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims("DCABlock", spatial_dims)
         check_option("DCABlock", "attention", attention, ("differential", "standard"))
         check_option("DCABlock", "norm_position", norm_position, ("pre", "post"))
         if mlp_ratio < 1:
-            raise ValueError(f"DCABlock: mlp_ratio must be at least 1, got {mlp_ratio}.")
+            raise ValueError(f"monai_ext: DCABlock: mlp_ratio must be at least 1, got {mlp_ratio}.")
         self.pre_norm = norm_position == "pre"
         self.conv = Conv["CONV", spatial_dims](channels, channels, 3, padding=1, groups=channels)
         self.norm1 = ChannelLayerNorm(channels)
         self.attention: WindowCrossAttention
         if attention == "differential":
             self.attention = DifferentialCrossAttention(
-                spatial_dims, channels, head_dim, window_size, lambda_init=lambda_init, fast=fast
+                spatial_dims, channels, head_dim, window_size, lambda_init=lambda_init
             )
         else:
             self.attention = WindowCrossAttention(spatial_dims, channels, head_dim, window_size)

@@ -12,6 +12,7 @@ from monai.networks.layers.factories import Conv, Norm
 from monai_ext.networks.blocks.channel_affine import ChannelAffine
 from monai_ext.networks.blocks.channel_cross_attention import ChannelCrossAttention
 from monai_ext.networks.blocks.spatial_cross_attention import SpatialCrossAttention
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_spatial_dims
 
 __all__ = ["DualCrossAttention"]
@@ -19,7 +20,7 @@ __all__ = ["DualCrossAttention"]
 _MAX_TOKENS = {2: 128**2, 3: 16**3}
 
 
-class DualCrossAttention(nn.Module):
+class DualCrossAttention(TwoPaths):
     """Let the skip maps of all scales of a U-shaped network inform each other: Dual Cross-Attention (DCA) [1]_.
 
     Every map is average-pooled to one common grid of tokens. ``num_blocks`` times, the channels of each scale attend to
@@ -31,6 +32,9 @@ class DualCrossAttention(nn.Module):
     224 pixels and patches 8. Here the maps may have any size, shape and number. The spatial attention takes time (and
     on the plain path memory) with the square of the number of tokens; ``img_size`` bounds it.
 
+    The fast path uses the linearity of the attentions' maps, and runs the 1x1 convolutions before the interpolation,
+    with which they commute.
+
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of each map, finest first; each a multiple of the numbers of heads.
@@ -40,8 +44,6 @@ class DualCrossAttention(nn.Module):
         num_blocks: how often the pair of channel and spatial attention is repeated.
         spatial_heads: heads of the spatial attention.
         channel_heads: heads of the channel attention.
-        fast: use the linearity of the attentions' maps, and run the 1x1 convolutions before the interpolation, with
-            which they commute. The numbers are those of the plain path, which False runs.
 
     Raises:
         ValueError: if a number of channels is no multiple of the heads, another argument is not positive, or the maps
@@ -70,40 +72,41 @@ class DualCrossAttention(nn.Module):
         num_blocks: int = 1,
         spatial_heads: int = 4,
         channel_heads: int = 1,
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims("DualCrossAttention", spatial_dims)
         if min(patch_size, num_blocks, spatial_heads, channel_heads) < 1:
             raise ValueError(
-                "DualCrossAttention: patch_size, num_blocks, spatial_heads and channel_heads must be positive, "
+                "monai_ext: DualCrossAttention: patch_size, num_blocks, spatial_heads and channel_heads must be "
+                "positive, "
                 f"got {patch_size}, {num_blocks}, {spatial_heads}, {channel_heads}."
             )
         for channels in in_channels:
             if channels % spatial_heads or channels % channel_heads:
                 raise ValueError(
-                    f"DualCrossAttention: each of in_channels must be a multiple of spatial_heads={spatial_heads} and "
+                    "monai_ext: DualCrossAttention: each of in_channels must be a multiple of "
+                    f"spatial_heads={spatial_heads} and "
                     f"channel_heads={channel_heads}, got {list(in_channels)}."
                 )
         if img_size is not None:
             sides = [img_size] * spatial_dims if isinstance(img_size, int) else list(img_size)
             if len(sides) != spatial_dims or min(sides) < 1:
                 raise ValueError(
-                    f"DualCrossAttention: img_size must be one positive number or {spatial_dims}, got {img_size!r}."
+                    f"monai_ext: DualCrossAttention: img_size must be one positive number or {spatial_dims}, got "
+                    f"{img_size!r}."
                 )
             while math.prod(max(1, side // patch_size) for side in sides) > _MAX_TOKENS[spatial_dims]:
                 patch_size *= 2
         self.in_channels = list(in_channels)
         self.patch_size = patch_size
-        self.fast = fast
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
         total = sum(in_channels)
         self.project = nn.ModuleList(ChannelAffine(spatial_dims, channels) for channels in in_channels)
         self.channel = nn.ModuleList()
         self.spatial = nn.ModuleList()
         for _ in range(num_blocks):
-            channel = [ChannelCrossAttention(spatial_dims, width, total, channel_heads, fast) for width in in_channels]
-            spatial = [SpatialCrossAttention(spatial_dims, width, total, spatial_heads, fast) for width in in_channels]
+            channel = [ChannelCrossAttention(spatial_dims, width, total, channel_heads) for width in in_channels]
+            spatial = [SpatialCrossAttention(spatial_dims, width, total, spatial_heads) for width in in_channels]
             self.channel.append(_CrossScale(in_channels, channel))
             self.spatial.append(_CrossScale(in_channels, spatial))
         self.conv = nn.ModuleList(Conv["CONV", spatial_dims](channels, channels, 1) for channels in in_channels)
@@ -112,7 +115,9 @@ class DualCrossAttention(nn.Module):
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         channels = [x.shape[1] for x in maps]
         if channels != self.in_channels:
-            raise ValueError(f"DualCrossAttention: expected maps of {self.in_channels} channels, got {channels}.")
+            raise ValueError(
+                f"monai_ext: DualCrossAttention: expected maps of {self.in_channels} channels, got {channels}."
+            )
         grid = [max(1, size // self.patch_size) for size in maps[0].shape[2:]]
         tokens: list[torch.Tensor] = []
         for i, project in enumerate(self.project):

@@ -5,6 +5,7 @@ import torch
 import torch.nn as nn
 from monai.networks.blocks import MLPBlock
 
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_spatial_dims
 
 from .channel_gram_attention import ChannelGramAttention
@@ -14,13 +15,16 @@ from .token_attention import TokenAttention
 __all__ = ["DualMixAttention"]
 
 
-class DualMixAttention(nn.Module):
+class DualMixAttention(TwoPaths):
     """One layer in which query tokens and a feature map inform each other: QTSeg's dual-mix attention [1]_.
 
     The map with its positions, ``G = features + position``, is gated in two ways: ``S`` by position
     (:class:`SpatialAttention` plus ``G``), ``Q`` by channel (:class:`ChannelGramAttention`). The tokens attend to both,
     ``U = LayerNorm(attend(tokens, S) + attend(tokens, Q) + tokens)``; an MLP of ``U``, normalised, is added to the
     tokens. Then the map attends to ``U`` with the queries ``S + Q + position``, which is added to the features.
+
+    The fast path, taken where ``num_heads * T < channels / 2``, moves every linear map and both gates from the map's
+    side to the tokens', see :class:`TokenAttention`.
 
     Args:
         spatial_dims: 2 or 3.
@@ -29,8 +33,6 @@ class DualMixAttention(nn.Module):
         mlp_dim: hidden width of the tokens' MLP.
         spatial_gate: ``False`` leaves ``S = G``.
         channel_gate: ``False`` leaves ``Q = G``.
-        fast: with few tokens, move every linear map and both gates from the map's side to the tokens', see
-            :class:`TokenAttention`; the same numbers. Taken where ``num_heads * T < channels / 2``.
 
     Raises:
         ValueError: for another ``spatial_dims``, or heads that do not divide half of the channels.
@@ -59,11 +61,9 @@ class DualMixAttention(nn.Module):
         mlp_dim: int = 2048,
         spatial_gate: bool = True,
         channel_gate: bool = True,
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
-        self.fast = fast
         self.num_heads = num_heads
         self.spatial_gate = SpatialAttention(spatial_dims) if spatial_gate else None
         self.channel_gate = ChannelGramAttention() if channel_gate else None

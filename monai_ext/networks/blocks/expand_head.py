@@ -2,16 +2,16 @@
 from __future__ import annotations
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
 
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_spatial_dims
 
 __all__ = ["ExpandHead"]
 
 
-class ExpandHead(nn.Module):
+class ExpandHead(TwoPaths):
     """Raise the resolution by a transposed convolution without overlap, then map to classes by a 1x1 convolution.
 
     Nothing stands between the two, so they are one transposed convolution whose weight is their product: the fast path
@@ -22,7 +22,6 @@ class ExpandHead(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output, the classes.
         scale: factor of each spatial side.
-        fast: the same numbers with the product of the weights; ``False`` convolves twice.
 
     Raises:
         ValueError: if ``spatial_dims`` is neither 2 nor 3.
@@ -37,12 +36,9 @@ class ExpandHead(nn.Module):
         torch.Size([1, 9, 224, 224])
     """
 
-    def __init__(
-        self, spatial_dims: int, in_channels: int, out_channels: int, scale: int = 4, fast: bool = True
-    ) -> None:
+    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, scale: int = 4) -> None:
         super().__init__()
         check_spatial_dims("ExpandHead", spatial_dims)
-        self.fast = fast
         self.scale = scale
         self.expand = Conv["CONVTRANS", spatial_dims](in_channels, in_channels, scale, stride=scale)
         self.classify = Conv["CONV", spatial_dims](in_channels, out_channels, 1)

@@ -5,12 +5,13 @@ import torch
 import torch.nn as nn
 from monai.networks.layers.factories import Conv, Norm
 
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_spatial_dims
 
 __all__ = ["InterpolateProject"]
 
 
-class InterpolateProject(nn.Module):
+class InterpolateProject(TwoPaths):
     """Double the resolution by linear interpolation, then map to fewer channels by a 1x1 convolution and batch norm.
 
     Interpolation treats channels alike and its weights sum to one, so it commutes with a 1x1 convolution: the fast path
@@ -20,7 +21,6 @@ class InterpolateProject(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: channels of the input.
         out_channels: channels of the output.
-        fast: the same numbers with the convolution first; ``False`` interpolates first.
 
     Raises:
         ValueError: if ``spatial_dims`` is neither 2 nor 3.
@@ -35,11 +35,10 @@ class InterpolateProject(nn.Module):
         torch.Size([1, 64, 56, 56])
     """
 
-    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, fast: bool = True) -> None:
+    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
         super().__init__()
         check_spatial_dims("InterpolateProject", spatial_dims)
         mode = "bilinear" if spatial_dims == 2 else "trilinear"
-        self.fast = fast
         self.interpolate = nn.Upsample(scale_factor=2, mode=mode, align_corners=False)
         self.conv = Conv["CONV", spatial_dims](in_channels, out_channels, 1, bias=False)
         self.norm = Norm["BATCH", spatial_dims](out_channels)

@@ -7,6 +7,7 @@ import torch
 import torch.nn as nn
 from monai.networks.layers.factories import Conv
 
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_option, check_spatial_dims
 
 from .rms_norm import ChannelRMSNorm
@@ -14,7 +15,7 @@ from .rms_norm import ChannelRMSNorm
 __all__ = ["IntraStageAttentionResidual"]
 
 
-class IntraStageAttentionResidual(nn.Module):
+class IntraStageAttentionResidual(TwoPaths):
     """Replace a map by a mixture of what its stage has computed so far, weighed at each position.
 
     The block-level revision of XAttnRes [1]_: with the stage's maps ``m_1 .. m_N``, the newest last, a query ``q``
@@ -25,12 +26,13 @@ class IntraStageAttentionResidual(nn.Module):
     the second block, as everywhere in their default network, the result is that map whatever the weights, and the
     parameters here get no gradient. ``count_newest_twice=False`` takes each map once.
 
+    The fast path never forms the stack of maps and of their norms.
+
     Args:
         spatial_dims: 2 or 3.
         channels: channels of every map.
         count_newest_twice: the published behaviour.
         query_init: ``"zero"`` starts as the plain mean of the maps, ``"random"`` from a normal of std 0.01.
-        fast: never form the stack of maps and of their norms; the same numbers from less memory.
 
     Raises:
         ValueError: for another ``spatial_dims`` or ``query_init``.
@@ -54,13 +56,11 @@ class IntraStageAttentionResidual(nn.Module):
         channels: int,
         count_newest_twice: bool = True,
         query_init: str = "zero",
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         check_option(type(self).__name__, "query_init", query_init, ("zero", "random"))
         self.count_newest_twice = count_newest_twice
-        self.fast = fast
         self.query = Conv["CONV", spatial_dims](channels, channels, 1, bias=False)
         self.norm = ChannelRMSNorm(channels, eps=1e-8)
         self.query_std = 0.01 if query_init == "random" else 0.0

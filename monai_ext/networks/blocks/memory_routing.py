@@ -4,9 +4,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn as nn
 from monai.networks.layers.factories import Conv
 
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_spatial_dims
 
 from .rms_norm import ChannelRMSNorm
@@ -14,18 +14,19 @@ from .rms_norm import ChannelRMSNorm
 __all__ = ["MemoryRouting"]
 
 
-class MemoryRouting(nn.Module):
+class MemoryRouting(TwoPaths):
     """A skip connection that asks: each decoder position picks among all maps of an encoder stage.
 
     The decoupled key-value memory routing of XAttnRes' block-level revision [1]_: one 1x1 convolution turns each
     encoder map into ``d`` key and ``channels`` value channels, another turns the decoder map into a query of ``d``
     channels; ``softmax_n(<q, rms(k_n)> / sqrt(d))`` weighs the values. ``d`` is ``max(8, int(key_ratio * channels))``.
 
+    The fast path weighs the maps and projects their mixture once, instead of every map.
+
     Args:
         spatial_dims: 2 or 3.
         channels: channels of every map and of the output.
         key_ratio: the keys' width relative to ``channels``.
-        fast: weigh the maps and project their mixture once, instead of every map; the same numbers.
 
     Raises:
         ValueError: for another ``spatial_dims`` or a ``key_ratio`` that is not positive.
@@ -44,13 +45,12 @@ class MemoryRouting(nn.Module):
     .. [1] Liu et al., "XAttnRes", arXiv:2604.03297; this revision is in the authors' repository, xq141839/XAttnRes.
     """
 
-    def __init__(self, spatial_dims: int, channels: int, key_ratio: float = 0.5, fast: bool = True) -> None:
+    def __init__(self, spatial_dims: int, channels: int, key_ratio: float = 0.5) -> None:
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         if key_ratio <= 0:
-            raise ValueError(f"{type(self).__name__}: key_ratio must be positive, got {key_ratio}.")
+            raise ValueError(f"monai_ext: {type(self).__name__}: key_ratio must be positive, got {key_ratio}.")
         self.key_channels = max(8, int(key_ratio * channels))
-        self.fast = fast
         self.key_value = Conv["CONV", spatial_dims](channels, self.key_channels + channels, 1, bias=False)
         self.query = Conv["CONV", spatial_dims](channels, self.key_channels, 1, bias=False)
         self.norm = ChannelRMSNorm(self.key_channels, eps=1e-8)

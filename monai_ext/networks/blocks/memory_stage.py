@@ -5,6 +5,7 @@ import torch
 import torch.nn as nn
 from monai.networks.nets.basic_unet import TwoConv
 
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_spatial_dims
 
 from .intra_stage_attention_residual import IntraStageAttentionResidual
@@ -19,7 +20,7 @@ class _Newest(nn.Module):
         return memory[-1]
 
 
-class MemoryStage(nn.Module):
+class MemoryStage(TwoPaths):
     """A stage of a U-Net that keeps the output of each of its blocks, for its own attention and for the skips.
 
     Each block is two 3x3 convolutions with batch norm and ReLU. Between two blocks, an
@@ -35,7 +36,6 @@ class MemoryStage(nn.Module):
             newest twice; before the second block that leaves nothing to choose. True: each map once and, where its
             channels allow, the stage's input too; without two maps to choose from there is no attention.
         query_init: see :class:`IntraStageAttentionResidual`.
-        fast: see :class:`IntraStageAttentionResidual`.
 
     Raises:
         ValueError: for another ``spatial_dims``, or ``num_blocks`` below 1.
@@ -60,12 +60,11 @@ class MemoryStage(nn.Module):
         attention: bool = True,
         distinct_memory: bool = False,
         query_init: str = "zero",
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         if num_blocks < 1:
-            raise ValueError(f"{type(self).__name__}: num_blocks must be at least 1, got {num_blocks}.")
+            raise ValueError(f"monai_ext: {type(self).__name__}: num_blocks must be at least 1, got {num_blocks}.")
         self.offer_input = distinct_memory and in_channels == channels
         self.blocks = nn.ModuleList()
         self.attention = nn.ModuleList()  # the i-th follows the i-th block
@@ -74,7 +73,7 @@ class MemoryStage(nn.Module):
             self.blocks.append(TwoConv(spatial_dims, width, channels, act="relu", norm="batch", bias=True))
             has_choice = not distinct_memory or i + 1 + self.offer_input >= 2
             self.attention.append(
-                IntraStageAttentionResidual(spatial_dims, channels, not distinct_memory, query_init, fast)
+                IntraStageAttentionResidual(spatial_dims, channels, not distinct_memory, query_init)
                 if attention and has_choice and i + 1 < num_blocks
                 else _Newest()
             )

@@ -4,16 +4,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn as nn
 
 from monai_ext.networks.blocks.channel_attention import ChannelAttention
 from monai_ext.networks.blocks.multi_scale_conv import MultiScaleConvBlock
 from monai_ext.networks.blocks.spatial_attention import SpatialAttention
+from monai_ext.networks.paths import TwoPaths
 
 __all__ = ["MSCAM"]
 
 
-class MSCAM(nn.Module):
+class MSCAM(TwoPaths):
     """Refine a map by channel, by position, then at several scales.
 
     EMCAD's multi-scale convolutional attention module [1]_: channel attention ("CAB"), spatial attention ("SAB") and
@@ -25,7 +25,6 @@ class MSCAM(nn.Module):
         kernel_sizes: sides of the depth-wise kernels, odd.
         expansion: inner width of the convolution block, in multiples of ``channels``.
         act: activation of the convolution block, in MONAI's words.
-        fast: see :class:`MultiScaleConvBlock`.
         spatial_attention: the module to use, where several levels share one as they do in EMCAD; ``None`` makes one.
 
     Raises:
@@ -50,13 +49,12 @@ class MSCAM(nn.Module):
         kernel_sizes: Sequence[int] = (1, 3, 5),
         expansion: int = 2,
         act: str | tuple = "relu6",
-        fast: bool = True,
         spatial_attention: SpatialAttention | None = None,
     ) -> None:
         super().__init__()
         self.channel_attention = ChannelAttention(spatial_dims, channels)
         self.spatial_attention = SpatialAttention(spatial_dims) if spatial_attention is None else spatial_attention
-        self.convolution = MultiScaleConvBlock(spatial_dims, channels, kernel_sizes, expansion, act, fast)
+        self.convolution = MultiScaleConvBlock(spatial_dims, channels, kernel_sizes, expansion, act)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.convolution(self.spatial_attention(self.channel_attention(x)))

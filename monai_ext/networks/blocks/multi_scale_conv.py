@@ -9,16 +9,19 @@ import torch.nn.functional as F
 from monai.networks.layers.factories import Conv, Norm
 from monai.networks.layers.utils import get_act_layer
 
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_spatial_dims
 
 __all__ = ["MultiScaleConvBlock"]
 
 
-class MultiScaleConvBlock(nn.Module):
+class MultiScaleConvBlock(TwoPaths):
     """Look at each channel through depth-wise kernels of several sizes at once.
 
     EMCAD's "MSCB" [1]_: a 1x1 convolution widens the map, parallel depth-wise convolutions read it and are summed,
     channels are shuffled, a 1x1 convolution narrows the map again, and the input is added.
+
+    The fast path multiplies where a kernel is 1, in half to nine tenths of the time of PyTorch's convolution.
 
     Args:
         spatial_dims: 2 or 3.
@@ -26,7 +29,6 @@ class MultiScaleConvBlock(nn.Module):
         kernel_sizes: sides of the depth-wise kernels, odd.
         expansion: the inner width is ``expansion * channels``.
         act: activation, in MONAI's words.
-        fast: multiply where a kernel is 1, 1.1 to 2 times as fast as PyTorch's convolution; ``False`` convolves.
 
     Raises:
         ValueError: if ``spatial_dims`` is neither 2 nor 3, or a kernel size is even.
@@ -50,16 +52,16 @@ class MultiScaleConvBlock(nn.Module):
         kernel_sizes: Sequence[int] = (1, 3, 5),
         expansion: int = 2,
         act: str | tuple = "relu6",
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims("MultiScaleConvBlock", spatial_dims)
         if not kernel_sizes or any(size % 2 == 0 for size in kernel_sizes):
-            raise ValueError(f"MultiScaleConvBlock: kernel_sizes must be odd numbers, got {list(kernel_sizes)}.")
+            raise ValueError(
+                f"monai_ext: MultiScaleConvBlock: kernel_sizes must be odd numbers, got {list(kernel_sizes)}."
+            )
         conv, norm = Conv["CONV", spatial_dims], Norm["BATCH", spatial_dims]
         inner = expansion * channels
         self.channels = channels
-        self.fast = fast
         self.expand = nn.Sequential(conv(channels, inner, 1, bias=False), norm(inner), get_act_layer(act))
         self.branches = nn.ModuleList(
             nn.Sequential(

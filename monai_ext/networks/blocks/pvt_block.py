@@ -4,17 +4,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn as nn
 from monai.networks.layers import DropPath
 
 from monai_ext.networks.blocks.channel_layer_norm import ChannelLayerNorm
 from monai_ext.networks.blocks.depthwise_mlp import DepthwiseMLP
 from monai_ext.networks.blocks.spatial_reduction_attention import SpatialReductionAttention
+from monai_ext.networks.paths import TwoPaths
 
 __all__ = ["PVTBlock"]
 
 
-class PVTBlock(nn.Module):
+class PVTBlock(TwoPaths):
     """One transformer block of PVT v2 [1]_: attention, then MLP, each behind a norm and inside a residual.
 
     Args:
@@ -24,7 +24,6 @@ class PVTBlock(nn.Module):
         mlp_ratio: the MLP's hidden width is ``mlp_ratio * channels``.
         reduction: side of the patches that keys and values come from, one number or one per axis.
         drop_path: probability that a sample skips a residual branch while training.
-        fast: see :class:`SpatialReductionAttention`.
 
     Raises:
         ValueError: if ``spatial_dims`` is neither 2 nor 3, ``channels`` is no multiple of ``num_heads``, or
@@ -49,11 +48,10 @@ class PVTBlock(nn.Module):
         mlp_ratio: int = 4,
         reduction: int | Sequence[int] = 1,
         drop_path: float = 0.0,
-        fast: bool = True,
     ) -> None:
         super().__init__()
         self.norm1 = ChannelLayerNorm(channels, eps=1e-6)
-        self.attention = SpatialReductionAttention(spatial_dims, channels, num_heads, reduction, fast)
+        self.attention = SpatialReductionAttention(spatial_dims, channels, num_heads, reduction)
         self.norm2 = ChannelLayerNorm(channels, eps=1e-6)
         self.mlp = DepthwiseMLP(spatial_dims, channels, mlp_ratio * channels)
         self.drop_path = DropPath(drop_path)

@@ -7,6 +7,7 @@ import torch
 import torch.nn as nn
 from monai.networks.layers.factories import Conv
 
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_spatial_dims
 
 from .channel_layer_norm import ChannelLayerNorm
@@ -17,7 +18,7 @@ from .token_attention import TokenAttention
 __all__ = ["QueryTokenStage"]
 
 
-class QueryTokenStage(nn.Module):
+class QueryTokenStage(TwoPaths):
     """One level of QTSeg's decoder [1]_: dual-mix attention, then tokens and map on the next level's channels and size.
 
     After ``depth`` layers of :class:`DualMixAttention` the tokens attend to the map once more, with what they were when
@@ -35,7 +36,6 @@ class QueryTokenStage(nn.Module):
         mlp_dim: hidden width of the MLP inside a layer.
         spatial_gate: see :class:`DualMixAttention`.
         channel_gate: see :class:`DualMixAttention`.
-        fast: see :class:`DualMixAttention`.
 
     Raises:
         ValueError: for another ``spatial_dims``, no tokens, or heads that do not divide half of the channels.
@@ -67,17 +67,15 @@ class QueryTokenStage(nn.Module):
         mlp_dim: int = 2048,
         spatial_gate: bool = True,
         channel_gate: bool = True,
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         if num_tokens < 1:
-            raise ValueError(f"{type(self).__name__}: num_tokens must be at least 1, got {num_tokens}.")
-        self.fast = fast
+            raise ValueError(f"monai_ext: {type(self).__name__}: num_tokens must be at least 1, got {num_tokens}.")
         self.num_heads = num_heads
         self.position = FourierPositionMap(spatial_dims, channels)
         self.layers = nn.ModuleList(
-            DualMixAttention(spatial_dims, channels, num_heads, mlp_dim, spatial_gate, channel_gate, fast)
+            DualMixAttention(spatial_dims, channels, num_heads, mlp_dim, spatial_gate, channel_gate)
             for _ in range(depth)
         )
         self.final_attention = TokenAttention(channels, num_heads)

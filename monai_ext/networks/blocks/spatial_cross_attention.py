@@ -2,28 +2,29 @@
 from __future__ import annotations
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 
 from monai_ext.networks.blocks.channel_affine import ChannelAffine
+from monai_ext.networks.paths import TwoPaths
 
 __all__ = ["SpatialCrossAttention"]
 
 
-class SpatialCrossAttention(nn.Module):
+class SpatialCrossAttention(TwoPaths):
     """Let the positions of one scale attend to each other as all scales see them: SCA of Dual Cross-Attention [1]_.
 
     ``project(softmax(q k^T / sqrt(C / heads)) v)`` with ``q = query(merged)``, ``k = key(merged)``, ``v = value(own)``,
     all four maps a factor and a shift per channel.
+
+    The fast path moves the maps of keys and values to the queries and the result, so that the tokens themselves serve
+    as keys and values, and leaves large position x position maps to ``scaled_dot_product_attention``. The same by
+    linearity, and as the rows of a softmax sum to one.
 
     Args:
         spatial_dims: 2 or 3.
         channels: channels of this scale.
         all_channels: channels of all scales together, C.
         heads: groups into which the channels of queries, keys and values are split.
-        fast: move the maps of keys and values to the queries and the result, so that the tokens themselves serve as
-            keys and values, and leave large position x position maps to ``scaled_dot_product_attention``. The same by
-            linearity, and as the rows of a softmax sum to one. False computes as written above.
 
     Shape:
         - own, output: ``(B, N, channels)``
@@ -38,10 +39,9 @@ class SpatialCrossAttention(nn.Module):
     .. [1] Ates et al., "Dual Cross-Attention for Medical Image Segmentation", arXiv:2303.17696.
     """
 
-    def __init__(self, spatial_dims: int, channels: int, all_channels: int, heads: int = 4, fast: bool = True) -> None:
+    def __init__(self, spatial_dims: int, channels: int, all_channels: int, heads: int = 4) -> None:
         super().__init__()
         self.heads = heads
-        self.fast = fast
         self.scale = (all_channels // heads) ** -0.5
         self.query = ChannelAffine(spatial_dims, all_channels)
         self.key = ChannelAffine(spatial_dims, all_channels)

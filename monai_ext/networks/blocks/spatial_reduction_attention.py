@@ -10,16 +10,19 @@ from monai.networks.layers.factories import Conv
 from monai.utils import ensure_tuple_rep
 
 from monai_ext.networks.blocks.channel_layer_norm import ChannelLayerNorm
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_spatial_dims
 
 __all__ = ["SpatialReductionAttention"]
 
 
-class SpatialReductionAttention(nn.Module):
+class SpatialReductionAttention(TwoPaths):
     """Let every position attend to a coarser version of the map, so that cost grows slowly with its size.
 
     PVT v2's attention [1]_: keys and values come from patches of ``reduction`` positions a side, each made one token
     by a strided convolution and layer normalisation; queries keep the full resolution.
+
+    The fast path is PyTorch's fused attention, which never holds the map of scores.
 
     Args:
         spatial_dims: 2 or 3.
@@ -27,7 +30,6 @@ class SpatialReductionAttention(nn.Module):
         num_heads: number of heads.
         reduction: side of a patch, one number or one per axis; 1 everywhere is plain self-attention. The number of
             scores is the number of positions squared, divided by the patch's volume.
-        fast: use PyTorch's fused attention, which never holds the map of scores; ``False`` goes by the equation.
 
     Raises:
         ValueError: if ``spatial_dims`` is neither 2 nor 3, or ``channels`` is no multiple of ``num_heads``.
@@ -49,16 +51,15 @@ class SpatialReductionAttention(nn.Module):
         channels: int,
         num_heads: int,
         reduction: int | Sequence[int] = 1,
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims("SpatialReductionAttention", spatial_dims)
         if channels % num_heads:
             raise ValueError(
-                f"SpatialReductionAttention: channels must be a multiple of num_heads, got {channels} and {num_heads}."
+                f"monai_ext: SpatialReductionAttention: channels must be a multiple of num_heads, got {channels} "
+                f"and {num_heads}."
             )
         self.num_heads = num_heads
-        self.fast = fast
         self.query = nn.Linear(channels, channels)
         self.key_value = nn.Linear(channels, 2 * channels)
         self.project = nn.Linear(channels, channels)

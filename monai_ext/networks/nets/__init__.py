@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
-from .dcaunet import DCAUNet
+from .dcaunet import DCAUNet, DCAUNetEncoder
 from .doubleunet_dca import DoubleUNetDCA
 from .emcad import EMCADNet
+from .fpn_encoder import FPNEncoder
 from .multires_unet_dca import MultiResUNetDCA
 from .pvt_v2 import PVTv2
 from .qtseg import QTSeg
@@ -16,8 +17,10 @@ from .xattnres_unet import XAttnResUNet
 
 __all__ = [
     "DCAUNet",
+    "DCAUNetEncoder",
     "DoubleUNetDCA",
     "EMCADNet",
+    "FPNEncoder",
     "MultiResUNetDCA",
     "PVTv2",
     "QTSeg",

@@ -16,6 +16,7 @@ from monai_ext.networks.blocks.dca_block import DCABlock
 from monai_ext.networks.blocks.differential_cross_attention import scheduled_lambda
 from monai_ext.networks.blocks.expand_head import ExpandHead
 from monai_ext.networks.blocks.interpolate_project import InterpolateProject
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import (
     check_input_size,
     check_option,
@@ -29,7 +30,7 @@ from monai_ext.networks.weights import load_strict, read_weights
 __all__ = ["DCAUNet", "DCAUNetEncoder"]
 
 
-class DCAUNetEncoder(nn.Module):
+class DCAUNetEncoder(TwoPaths):
     """Four stages of patch embedding and DCA blocks: the encoder of :class:`DCAUNet`, for pre-training on its own.
 
     Args: see :class:`DCAUNet`.
@@ -55,16 +56,15 @@ class DCAUNetEncoder(nn.Module):
         attention: str = "differential",
         lambda_init: float | None = None,
         norm_position: str = "pre",
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         if in_channels < 1:
-            raise ValueError(f"DCAUNet: in_channels must be at least 1, got {in_channels}.")
+            raise ValueError(f"monai_ext: DCAUNet: in_channels must be at least 1, got {in_channels}.")
         if len(channels) != 4:
-            raise ValueError(f"DCAUNet: channels must hold four widths, one a stage, got {channels}.")
+            raise ValueError(f"monai_ext: DCAUNet: channels must hold four widths, one a stage, got {channels}.")
         if len(depths) != 4 or min(depths) < 1:
-            raise ValueError(f"DCAUNet: depths must hold four numbers from 1 on, one a stage, got {depths}.")
+            raise ValueError(f"monai_ext: DCAUNet: depths must hold four numbers from 1 on, one a stage, got {depths}.")
         # a grey image is repeated, so that it can use weights that were trained on colour images
         self.repeats = 3 if in_channels == 1 else 1
         width = in_channels * self.repeats
@@ -87,7 +87,6 @@ class DCAUNetEncoder(nn.Module):
                         attention=attention,
                         lambda_init=scheduled_lambda(layer) if lambda_init is None else lambda_init,
                         norm_position=norm_position,
-                        fast=fast,
                     )
                 )
             self.stages.append(nn.Sequential(OrderedDict(embed=embed, blocks=blocks)))
@@ -103,7 +102,7 @@ class DCAUNetEncoder(nn.Module):
         return features
 
 
-class DCAUNet(nn.Module):
+class DCAUNet(TwoPaths):
     """U-Net of differential cross attention, with skips fused by channel and spatial attention [1]_.
 
     The encoder's blocks (:class:`DCABlock`) let every position attend to the means of 7x7 windows by the difference of
@@ -130,7 +129,6 @@ class DCAUNet(nn.Module):
         fusion: ``"csff"``, or ``"unet"`` for concatenation and two convolutions (Table V).
         channel_attention: ``False`` leaves it out of the fusion blocks (Table V).
         spatial_attention: ``False`` leaves it out of the fusion blocks (Table V).
-        fast: the same numbers in less time; ``False`` goes by the paper's equations.
         pretrained: file with a ``state_dict`` of the encoder, as ``torch.save`` writes it: of :class:`DCAUNetEncoder`,
             or of a whole DCAUNet, whose decoder is then left aside.
 
@@ -166,13 +164,12 @@ class DCAUNet(nn.Module):
         fusion: str = "csff",
         channel_attention: bool = True,
         spatial_attention: bool = True,
-        fast: bool = True,
         pretrained: str | os.PathLike | None = None,
     ) -> None:
         super().__init__()
         check_option("DCAUNet", "fusion", fusion, ("csff", "unet"))
         if out_channels < 1:
-            raise ValueError(f"DCAUNet: out_channels must be at least 1, got {out_channels}.")
+            raise ValueError(f"monai_ext: DCAUNet: out_channels must be at least 1, got {out_channels}.")
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.stride = 32  # of the last encoder stage
@@ -186,13 +183,12 @@ class DCAUNet(nn.Module):
             attention=attention,
             lambda_init=lambda_init,
             norm_position=norm_position,
-            fast=fast,
         )
         self.ups = nn.ModuleList()
         self.fusions = nn.ModuleList()
         for deep, width in zip(channels[:0:-1], channels[-2::-1]):
             if fusion == "csff":
-                self.ups.append(InterpolateProject(spatial_dims, deep, width, fast=fast))
+                self.ups.append(InterpolateProject(spatial_dims, deep, width))
                 self.fusions.append(
                     ChannelSpatialFeatureFusion(
                         spatial_dims, width, channel_attention=channel_attention, spatial_attention=spatial_attention
@@ -202,7 +198,7 @@ class DCAUNet(nn.Module):
                 mode = "bilinear" if spatial_dims == 2 else "trilinear"
                 self.ups.append(nn.Upsample(scale_factor=2, mode=mode, align_corners=False))
                 self.fusions.append(ConcatenationFusion(spatial_dims, width, deep))
-        self.head = ExpandHead(spatial_dims, channels[0], out_channels, fast=fast)
+        self.head = ExpandHead(spatial_dims, channels[0], out_channels)
         self.apply(init_weights)
         if pretrained is not None:
             load_encoder(self.encoder, pretrained)

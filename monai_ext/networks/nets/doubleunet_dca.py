@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -9,14 +10,15 @@ from monai.networks.blocks import UpSample
 from monai.networks.layers.factories import Conv, Pool
 
 from monai_ext.networks.blocks.aspp import ASPP
-from monai_ext.networks.blocks.dual_cross_attention import DualCrossAttention
 from monai_ext.networks.blocks.squeeze_excite_unit import SqueezeExciteUnit
+from monai_ext.networks.nets.dual_cross_attention_unet import ASPP_KEY_RULES, Attend, DualCrossAttentionUNet
 from monai_ext.networks.utils import check_input_size, check_option, check_spatial_dims, crop_to, pad_to_multiple
+from monai_ext.networks.weights import KeyRules
 
 __all__ = ["DoubleUNetDCA"]
 
 
-class DoubleUNetDCA(nn.Module):
+class DoubleUNetDCA(DualCrossAttentionUNet):
     """DoubleU-Net with three Dual Cross-Attentions: "DoubleUnet (DCA)" of [1]_, for pictures.
 
     A first U-Net with the encoder of VGG19 weights the image; a second one segments the weighted image and reads the
@@ -30,24 +32,11 @@ class DoubleUNetDCA(nn.Module):
     Args:
         spatial_dims: 2; VGG19 has no third dimension.
         in_channels: 3, or 1, which is repeated three times.
-        out_channels: number of classes.
-        img_size: size of the images in training, one number or one per axis. It bounds the number of tokens, see
-            ``DualCrossAttention``: it matters above 1024 pixels.
         attention: False gives the published baseline: raw skips, the first network's in both decoders.
         vgg_features: channels of the first encoder's five stages.
         features: channels of the second encoder's four levels, at least 8; both decoders have them in reverse.
-        patch_size: side of a token in pixels.
-        num_blocks: repetitions of channel and spatial attention.
-        spatial_heads: heads of the spatial attention.
-        channel_heads: heads of the channel attention.
-        fast: run the attention's rewritten form, see ``DualCrossAttention``; the numbers are the same.
-
-    Raises:
-        ValueError: if an argument or the input's shape does not fit.
-
-    Shape:
-        - input: ``(B, in_channels, height, width)``, sides of at least 16; one image a batch trains from 32 on
-        - output: ``(B, out_channels, height, width)``, logits
+        kwargs: all other arguments, errors and shapes are those of
+            :class:`~monai_ext.networks.nets.dual_cross_attention_unet.DualCrossAttentionUNet`.
 
     Examples::
 
@@ -68,21 +57,21 @@ class DoubleUNetDCA(nn.Module):
         attention: bool = True,
         vgg_features: Sequence[int] = (64, 128, 256, 512, 512),
         features: Sequence[int] = (32, 64, 128, 256),
-        patch_size: int = 8,
-        num_blocks: int = 1,
-        spatial_heads: int = 4,
-        channel_heads: int = 1,
-        fast: bool = True,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
         check_spatial_dims("DoubleUNetDCA", spatial_dims, allowed=(2,))
         check_option("DoubleUNetDCA", "in_channels", in_channels, (1, 3))
         if len(vgg_features) != 5 or len(features) != 4:
             raise ValueError(
-                "DoubleUNetDCA: vgg_features must be five numbers and features four, "
+                "monai_ext: DoubleUNetDCA: vgg_features must be five numbers and features four, "
                 f"got {list(vgg_features)} and {list(features)}."
             )
-        self.in_channels = in_channels
+        super().__init__(
+            spatial_dims, in_channels, out_channels, img_size, attention, features, vgg_features=vgg_features, **kwargs
+        )
+
+    def build(self, features: list[int], out_channels: int, attend: Attend, vgg_features: Sequence[int] = ()) -> None:
+        self.stride = 16
         self.mean = nn.Buffer(torch.tensor([0.485, 0.456, 0.406]).reshape(3, 1, 1), persistent=False)
         self.std = nn.Buffer(torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1), persistent=False)
         self.pool = Pool["MAX", 2](2)
@@ -95,14 +84,9 @@ class DoubleUNetDCA(nn.Module):
             for fine, coarse, length in zip([3, *vgg_features], vgg_features, (2, 2, 4, 4, 4))
         )
         self.pyramid1 = _pyramid(vgg_deepest, pyramid)
-        self.dca_vgg1: DualCrossAttention | None = None
-        self.dca_vgg2: DualCrossAttention | None = None
-        self.dca: DualCrossAttention | None = None
-        if attention:
-            settings = (img_size, patch_size, num_blocks, spatial_heads, channel_heads, fast)
-            self.dca_vgg1 = DualCrossAttention(2, vgg_widths, *settings)
-            self.dca_vgg2 = DualCrossAttention(2, vgg_widths, *settings)
-            self.dca = DualCrossAttention(2, features, *settings)
+        self.dca_vgg1 = attend(vgg_widths)
+        self.dca_vgg2 = attend(vgg_widths)
+        self.dca = attend(features)
         self.decoder1 = nn.ModuleList()
         channels = pyramid
         for vgg_width, width in zip(reversed(vgg_widths), reversed(features)):
@@ -122,9 +106,9 @@ class DoubleUNetDCA(nn.Module):
         self.head2 = Conv["CONV", 2](channels, out_channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        check_input_size(x, self.in_channels, 2, minimum=16)
+        check_input_size(x, self.in_channels, 2, minimum=self.stride)
         size = list(x.shape[2:])
-        image = pad_to_multiple((x.expand(-1, 3, -1, -1) - self.mean) / self.std, 16)
+        image = pad_to_multiple((x.expand(-1, 3, -1, -1) - self.mean) / self.std, self.stride)
 
         x = image
         vgg_skips: list[torch.Tensor] = []
@@ -155,6 +139,27 @@ class DoubleUNetDCA(nn.Module):
         for i, decode in enumerate(self.decoder2):
             x = decode(torch.cat([skips[i], own_skips[i], self.up(x)], dim=1))[0]
         return crop_to(self.head2(x), size)
+
+    # names in the authors' checkpoints -> ours
+    key_rules: KeyRules = [
+        (r"^DCA_vgg", "dca_vgg"),
+        *DualCrossAttentionUNet.key_rules,
+        *[
+            (rf"^vgg{stage + 1}\.{first + 2 * i}\.", f"vgg.{stage}.{2 * i}.")  # index among all of VGG19's layers
+            for stage, first in enumerate((0, 5, 10, 19, 28))
+            for i in range(4)
+        ],
+        *[(rf"^decode{i + 1}\.", f"decoder1.{i}.") for i in range(4)],
+        *[(rf"^(en|de)code2_{i + 1}\.", rf"\1coder2.{i}.") for i in range(4)],
+        (r"^((?:en|de)coder\d\.\d)\.conv([12])\.norm\.", r"\1.conv\2.adn.N."),
+        *[(rf"^((?:en|de)coder\d\.\d)\.conv{i + 1}\.", rf"\1.conv.{i}.") for i in range(2)],
+        (r"\.bn\.", ".norm."),
+        (r"\.se\.fc\.", ".squeeze_excite.mlp."),
+        (r"^aspp_", "pyramid"),
+        *ASPP_KEY_RULES,
+        (r"^out1\.0\.(?:conv\.)?", "head1."),
+        (r"^out\.(?:conv\.)?", "head2."),
+    ]
 
 
 def _vgg_stage(in_channels: int, out_channels: int, length: int) -> nn.Sequential:

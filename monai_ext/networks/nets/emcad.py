@@ -14,13 +14,15 @@ from monai_ext.networks.blocks.eucb import EUCB
 from monai_ext.networks.blocks.lgag import LGAG
 from monai_ext.networks.blocks.mscam import MSCAM
 from monai_ext.networks.blocks.spatial_attention import SpatialAttention
-from monai_ext.networks.nets.pvt_v2 import PVTv2
+from monai_ext.networks.nets.pvt_v2 import PVT_KEY_RULES, PVTv2
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_input_size, check_spatial_dims, crop_to, pad_to_multiple
+from monai_ext.networks.weights import KeyRules
 
 __all__ = ["EMCADNet"]
 
 
-class EMCADNet(nn.Module):
+class EMCADNet(TwoPaths):
     """EMCAD: a light decoder of multi-scale convolutional attention behind a pyramid vision transformer [1]_.
 
     At each level the coarser map is doubled, a grouped gate lets part of the skip map pass, both are added and refined
@@ -39,7 +41,6 @@ class EMCADNet(nn.Module):
         act: activation of the decoder's convolution blocks; the authors train with ReLU6.
         drop_path_rate: see :class:`PVTv2`.
         pretrained: path of the encoder's ImageNet weights, see :class:`PVTv2`.
-        fast: use the faster form of what has two; ``False`` goes by the equations.
 
     Raises:
         ValueError: if an argument is not one of the above, the weights do not fit, or the input has other channels or a
@@ -72,7 +73,6 @@ class EMCADNet(nn.Module):
         act: str | tuple = "relu6",
         drop_path_rate: float = 0.1,
         pretrained: str | os.PathLike[str] | None = None,
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
@@ -83,14 +83,12 @@ class EMCADNet(nn.Module):
         self.adapter = nn.Sequential(conv(in_channels if in_channels != 3 else 1, 3, 1), norm(3), nn.ReLU())
         if in_channels == 3:
             self.adapter.requires_grad_(False)
-        self.encoder = PVTv2(spatial_dims, 3, encoder, reductions, drop_path_rate, pretrained, fast)
+        self.encoder = PVTv2(spatial_dims, 3, encoder, reductions, drop_path_rate, pretrained)
 
         # from the coarsest level to the finest
         widths = self.encoder.widths[::-1]
         shared = SpatialAttention(spatial_dims)
-        self.mscam = nn.ModuleList(
-            MSCAM(spatial_dims, width, kernel_sizes, expansion, act, fast, shared) for width in widths
-        )
+        self.mscam = nn.ModuleList(MSCAM(spatial_dims, width, kernel_sizes, expansion, act, shared) for width in widths)
         self.up = nn.ModuleList(EUCB(spatial_dims, coarse, fine) for coarse, fine in itertools.pairwise(widths))
         self.gate = nn.ModuleList(LGAG(spatial_dims, width) for width in widths[1:])
         for part in (self.mscam, self.up, self.gate):
@@ -124,6 +122,26 @@ class EMCADNet(nn.Module):
         if self.training:
             return logits
         return logits[0]
+
+    # names in the authors' checkpoints -> ours, whose levels count down to 1, the finest
+    key_rules: KeyRules = [
+        *PVT_KEY_RULES,
+        (r"^backbone\.", "encoder."),
+        (r"^conv\.", "adapter."),
+        *[(rf"^(?:decoder\.)?(mscb|cab|out_head){level}\.", rf"\1.{4 - level}.") for level in (4, 3, 2, 1)],
+        *[(rf"^decoder\.(eucb|lgag){level}\.", rf"\1.{3 - level}.") for level in (3, 2, 1)],
+        (r"^mscb\.(\d)\.0\.pconv1\.", r"mscam.\1.convolution.expand."),
+        (r"^mscb\.(\d)\.0\.msdc\.dwconvs\.", r"mscam.\1.convolution.branches."),
+        (r"^mscb\.(\d)\.0\.pconv2\.", r"mscam.\1.convolution.project."),
+        (r"^cab\.(\d)\.", r"mscam.\1.channel_attention."),
+        (r"^decoder\.sab\.", "mscam.0.spatial_attention."),
+        (r"^eucb\.(\d)\.up_dwc\.", r"up.\1.up."),
+        (r"^eucb\.(\d)\.pwc\.0\.", r"up.\1.project."),
+        (r"^lgag\.(\d)\.W_g\.", r"gate.\1.from_gate."),
+        (r"^lgag\.(\d)\.W_x\.", r"gate.\1.from_skip."),
+        (r"^lgag\.(\d)\.psi\.", r"gate.\1.score."),
+        (r"^out_head\.", "heads."),
+    ]
 
 
 def _init_decoder_weights(module: nn.Module) -> None:

@@ -12,10 +12,11 @@ from monai.utils import ensure_tuple_rep
 
 from monai_ext.networks.blocks.channel_layer_norm import ChannelLayerNorm
 from monai_ext.networks.blocks.pvt_block import PVTBlock
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_input_size, check_option, check_spatial_dims
-from monai_ext.networks.weights import load_reference, read_weights
+from monai_ext.networks.weights import KeyRules, load_reference, read_weights
 
-__all__ = ["PVTv2"]
+__all__ = ["PVT_KEY_RULES", "PVTv2"]
 
 _WIDTHS = (64, 128, 320, 512)
 _VARIANTS: dict[str, dict[str, tuple[int, ...]]] = {
@@ -29,8 +30,22 @@ _VARIANTS: dict[str, dict[str, tuple[int, ...]]] = {
 _HEADS = (1, 2, 5, 8)
 _STRIDES = (4, 2, 2, 2)
 
+# names in the release's checkpoints, or in those of a network with this backbone, -> ours: stages count from 1 there
+PVT_KEY_RULES: KeyRules = [
+    *[(rf"^(backbone\.)?(patch_embed|block|norm){s}\.", rf"\g<1>\g<2>.{s - 1}.") for s in (1, 2, 3, 4)],
+    (r"patch_embed\.(\d)\.proj\.", r"embed.\1.0."),
+    (r"patch_embed\.(\d)\.norm\.", r"embed.\1.1."),
+    (r"block\.", "blocks."),
+    (r"attn\.q\.", "attention.query."),
+    (r"attn\.kv\.", "attention.key_value."),
+    (r"attn\.proj\.", "attention.project."),
+    (r"attn\.sr\.", "attention.reduce."),
+    (r"attn\.norm\.", "attention.norm."),
+    (r"mlp\.dwconv\.dwconv\.", "mlp.depthwise."),
+]
 
-class PVTv2(nn.Module):
+
+class PVTv2(TwoPaths):
     """Pyramid vision transformer v2 [1]_, as an encoder: one map at each of 1/4, 1/8, 1/16 and 1/32 of the input.
 
     No position embedding, so any size will do. Each stage cuts its input into overlapping patches, applies transformer
@@ -48,7 +63,6 @@ class PVTv2(nn.Module):
             0 at the first block.
         pretrained: path of a ``pvt_v2_b*.pth`` of the authors' release, trained on ImageNet; 2D and 3 channels only.
             Its classification head is left out; all else must fit.
-        fast: use PyTorch's fused attention; ``False`` goes by the equation.
 
     Raises:
         ValueError: if an argument is not one of the above, the weights do not fit, or the input has too few channels or
@@ -75,13 +89,14 @@ class PVTv2(nn.Module):
         reductions: Sequence[int | Sequence[int]] = (8, 4, 2, 1),
         drop_path_rate: float = 0.1,
         pretrained: str | os.PathLike[str] | None = None,
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims("PVTv2", spatial_dims)
         check_option("PVTv2", "variant", variant, list(_VARIANTS))
         if len(reductions) != len(_STRIDES):
-            raise ValueError(f"PVTv2: reductions must name one value for each of 4 stages, got {list(reductions)}.")
+            raise ValueError(
+                f"monai_ext: PVTv2: reductions must name one value for each of 4 stages, got {list(reductions)}."
+            )
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.widths = _VARIANTS[variant]["widths"]
@@ -111,7 +126,6 @@ class PVTv2(nn.Module):
                             mlp_ratio=mlp_ratios[stage],
                             reduction=reductions[stage],
                             drop_path=drop_path[sum(depths[:stage]) + i],
-                            fast=fast,
                         )
                         for i in range(depth)
                     )
@@ -133,6 +147,9 @@ class PVTv2(nn.Module):
             x = norm(blocks(embed(x)))
             maps.append(x)
         return maps
+
+    # the release's classifier is not part of an encoder
+    key_rules: KeyRules = [(r"^head\.", None), *PVT_KEY_RULES]
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -8,18 +8,20 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from monai_ext.networks.blocks.fpn_encoder import FPNEncoder
 from monai_ext.networks.blocks.multi_level_feature_distribution import MultiLevelFeatureDistribution
 from monai_ext.networks.blocks.query_token_stage import QueryTokenStage
+from monai_ext.networks.nets.fpn_encoder import FPNEncoder
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_input_size, check_spatial_dims, crop_to, pad_to_multiple
+from monai_ext.networks.weights import KeyRules
 
 __all__ = ["QTSeg"]
 
 
-class QTSeg(nn.Module):
+class QTSeg(TwoPaths):
     """One learned query token per class, informed by a feature pyramid; its inner products with a map are logits [1]_.
 
-    A light encoder (:class:`~monai_ext.networks.blocks.FPNEncoder`), a bridge that rebuilds each level from all
+    A light encoder (:class:`~monai_ext.networks.nets.FPNEncoder`), a bridge that rebuilds each level from all
     (:class:`~monai_ext.networks.blocks.MultiLevelFeatureDistribution`), and a decoder that takes the levels coarsest
     first (:class:`~monai_ext.networks.blocks.QueryTokenStage`): a level's map, plus the enlarged map of the level
     before, and the tokens go through dual-mix attention. At half of the input's resolution the logit of a class is the
@@ -41,8 +43,7 @@ class QTSeg(nn.Module):
         spatial_gate: see :class:`~monai_ext.networks.blocks.DualMixAttention`.
         channel_gate: see :class:`~monai_ext.networks.blocks.DualMixAttention`.
         pretrained: path of the authors' ``fpn-nano.pth`` for the encoder, see
-            :class:`~monai_ext.networks.blocks.FPNEncoder`.
-        fast: compute the attentions on the tokens' side; the same numbers.
+            :class:`~monai_ext.networks.nets.FPNEncoder`.
 
     Attributes:
         encoder: the encoder, to be frozen or given another learning rate.
@@ -78,12 +79,13 @@ class QTSeg(nn.Module):
         spatial_gate: bool = True,
         channel_gate: bool = True,
         pretrained: str | os.PathLike[str] | None = None,
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         if len(depths) != 3 or min(depths) < 1:
-            raise ValueError(f"{type(self).__name__}: depths must be three numbers from 1 on, got {tuple(depths)}.")
+            raise ValueError(
+                f"monai_ext: {type(self).__name__}: depths must be three numbers from 1 on, got {tuple(depths)}."
+            )
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.interpolation = "bilinear" if spatial_dims == 2 else "trilinear"
@@ -106,7 +108,6 @@ class QTSeg(nn.Module):
                     mlp_dim=mlp_dim,
                     spatial_gate=spatial_gate,
                     channel_gate=channel_gate,
-                    fast=fast,
                 )
             )
 
@@ -133,3 +134,28 @@ class QTSeg(nn.Module):
         for i, stage in enumerate(self.stages):
             tokens, features = stage(tokens, features if i == 0 else levels[2 - i] + features)
         return tokens, features
+
+    # names in the authors' checkpoints -> ours
+    key_rules: KeyRules = [
+        *FPNEncoder.key_rules,
+        (r"^image_encoder\.", "encoder."),
+        (r"^bridge\.neck_(\d)_(\d)\.", r"bridge.levels.\1.shares.\2."),
+        (r"\.conv_transpose\.", ".conv."),
+        (r"^mask_decoder\.mask_tokens\.weight$", "tokens"),
+        *[(rf"^mask_decoder\.([A-Z]+)_s{level}\.", rf"stages.{2 - level}.\1.") for level in (0, 1, 2)],
+        (r"\.DMAB\.layers\.", ".layers."),
+        (r"\.DMAB\.final_attn_token_to_image\.", ".final_attention."),
+        (r"\.DMAB\.norm_final_attn\.", ".final_norm."),
+        *[(rf"\.MLP\.(\d+)\.layers\.{i}\.", rf".token_mlps.\1.{2 * i}.") for i in (0, 1, 2)],
+        (r"\.PE\.positional_encoding_gaussian_matrix$", ".position.matrix"),
+        (r"\.SUB\.", ".upsample."),
+        (r"\.dm_attention\.spatial_attention\.cv1\.", ".spatial_gate.conv."),
+        (r"\.dm_attention\.channel_attention\.", ".channel_gate."),
+        (r"\.dm_attention\.(spatial|channel)_token_mix_attention\.", r".attend_\1."),
+        (r"\.dm_attention\.token_layernorm\.", ".mixed_norm."),
+        (r"\.token_layernorm\.", ".mlp_norm."),
+        (r"\.token_mlp\.lin", ".mlp.linear"),
+        (r"\.feature_mix\.", ".attend_tokens."),
+        *[(rf"\.{name[0]}_proj\.", f".{name}.") for name in ("query", "key", "value")],
+        (r"\.out_proj\.", ".out."),
+    ]

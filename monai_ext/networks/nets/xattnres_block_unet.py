@@ -12,12 +12,14 @@ from monai.networks.layers.factories import Conv, Pool
 from monai_ext.networks.blocks.intra_stage_attention_residual import IntraStageAttentionResidual
 from monai_ext.networks.blocks.memory_routing import MemoryRouting
 from monai_ext.networks.blocks.memory_stage import MemoryStage
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_input_size, check_spatial_dims, init_weights
+from monai_ext.networks.weights import KeyRules
 
 __all__ = ["XAttnResBlockUNet"]
 
 
-class XAttnResBlockUNet(nn.Module):
+class XAttnResBlockUNet(TwoPaths):
     """The authors' later, block-level revision of XAttnRes [1]_ on a U-Net.
 
     Every block's output is kept. A decoder stage does not receive the last map of its encoder stage but asks for a
@@ -43,7 +45,6 @@ class XAttnResBlockUNet(nn.Module):
             memory, see :class:`~monai_ext.networks.blocks.MemoryStage`.
         key_ratio: width of the skips' keys, see :class:`~monai_ext.networks.blocks.MemoryRouting`.
         query_init: ``"zero"`` or ``"random"``, see :class:`~monai_ext.networks.blocks.IntraStageAttentionResidual`.
-        fast: compute the attentions without stacks and normalised copies; the same numbers.
 
     Raises:
         ValueError: for another ``spatial_dims``, for lengths or channels that do not fit each other, and in
@@ -75,16 +76,17 @@ class XAttnResBlockUNet(nn.Module):
         distinct_memory: bool = False,
         key_ratio: float = 0.5,
         query_init: str = "zero",
-        fast: bool = True,
     ) -> None:
         super().__init__()
         name = type(self).__name__
         check_spatial_dims(name, spatial_dims)
         if len(channels) < 2 or channels[-1] != channels[-2]:
-            raise ValueError(f"{name}: channels needs two or more stages, the last two equal; got {tuple(channels)}.")
+            raise ValueError(
+                f"monai_ext: {name}: channels needs two or more stages, the last two equal; got {tuple(channels)}."
+            )
         if len(encoder_blocks) != len(channels) or len(decoder_blocks) != len(channels) - 1:
             raise ValueError(
-                f"{name}: {len(channels)} stages of channels need {len(channels)} encoder_blocks and "
+                f"monai_ext: {name}: {len(channels)} stages of channels need {len(channels)} encoder_blocks and "
                 f"{len(channels) - 1} decoder_blocks; got {tuple(encoder_blocks)} and {tuple(decoder_blocks)}."
             )
         self.in_channels = in_channels
@@ -93,7 +95,7 @@ class XAttnResBlockUNet(nn.Module):
         self.interpolation = "bilinear" if spatial_dims == 2 else "trilinear"
         self.pool = Pool["MAX", spatial_dims](2)
         self.encoder = nn.ModuleList(
-            MemoryStage(spatial_dims, width_in, width, blocks, encoder_attention, distinct_memory, query_init, fast)
+            MemoryStage(spatial_dims, width_in, width, blocks, encoder_attention, distinct_memory, query_init)
             for width_in, width, blocks in zip([in_channels, *channels], channels, encoder_blocks)
         )
         self.skips = nn.ModuleList()
@@ -101,14 +103,14 @@ class XAttnResBlockUNet(nn.Module):
         self.decoder = nn.ModuleList()
         for stage, blocks in zip(range(len(channels) - 2, -1, -1), decoder_blocks):
             width = channels[max(stage - 1, 0)]
-            self.skips.append(MemoryRouting(spatial_dims, channels[stage], key_ratio, fast))
+            self.skips.append(MemoryRouting(spatial_dims, channels[stage], key_ratio))
             self.fusions.append(
                 Convolution(
                     spatial_dims, 2 * channels[stage], width, kernel_size=1, bias=False, act="relu", norm="batch"
                 )
             )
             self.decoder.append(
-                MemoryStage(spatial_dims, width, width, blocks, decoder_attention, distinct_memory, query_init, fast)
+                MemoryStage(spatial_dims, width, width, blocks, decoder_attention, distinct_memory, query_init)
             )
         self.head = Conv["CONV", spatial_dims](channels[0], out_channels, 1)
         self.apply(init_weights)
@@ -137,3 +139,19 @@ class XAttnResBlockUNet(nn.Module):
             padding.append(missing // 2)
             padding.append(missing - missing // 2)
         return F.pad(x, padding) if max(padding) > 0 else x
+
+    # names in the authors' checkpoints -> ours; two convolutions and their norms are 0, 1, 3 and 4 of one sequence
+    key_rules: KeyRules = [
+        (r"^enc_stages\.", "encoder."),
+        (r"^dec_stages\.", "decoder."),
+        *[(rf"\.conv1\.{3 * i}\.", f".conv_{i}.conv.") for i in (0, 1)],
+        *[(rf"\.conv1\.{3 * i + 1}\.", f".conv_{i}.adn.N.") for i in (0, 1)],
+        (r"\.attn_res\.(\d+)\.query_generator\.", r".attention.\1.query."),
+        (r"\.attn_res\.", ".attention."),
+        (r"^kv_skips\.(\d+)\.phi_kv\.", r"skips.\1.key_value."),
+        (r"^kv_skips\.(\d+)\.phi_q\.", r"skips.\1.query."),
+        (r"^kv_skips\.(\d+)\.norm_k\.", r"skips.\1.norm."),
+        (r"^fusions\.(\d+)\.0\.", r"fusions.\1.conv."),
+        (r"^fusions\.(\d+)\.1\.", r"fusions.\1.adn.N."),
+        (r"^out_conv\.", "head."),
+    ]

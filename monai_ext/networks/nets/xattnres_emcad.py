@@ -47,7 +47,7 @@ class XAttnResEMCAD(EMCADNet):
     """
 
     # branches on these are resolved when scripting: a mode without reads has no modules to call there
-    __constants__ = ["deepest_read", "with_reads"]
+    __constants__ = ["deepest_read", "fast", "with_reads"]
 
     def __init__(
         self,
@@ -57,22 +57,20 @@ class XAttnResEMCAD(EMCADNet):
         encoder: str = "pvt_v2_b2",
         mode: str = "skip",
         deepest_read: bool = False,
-        fast: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(spatial_dims, in_channels, out_channels, encoder, fast=fast, **kwargs)
+        super().__init__(spatial_dims, in_channels, out_channels, encoder, **kwargs)
         check_option("XAttnResEMCAD", "mode", mode, ("skip", "replace", "baseline", "none"))
         self.with_gate = mode in ("skip", "baseline")
         self.with_reads = mode in ("skip", "replace")
         self.deepest_read = deepest_read
-        self.fast = fast
         if deepest_read and not self.with_reads:
-            raise ValueError(f"XAttnResEMCAD: deepest_read needs reads, but mode is {mode!r}.")
+            raise ValueError(f"monai_ext: XAttnResEMCAD: deepest_read needs reads, but mode is {mode!r}.")
         if not self.with_gate:
             self.gate.requires_grad_(False)
 
         def read(enabled: bool, sources: list[int], width: int) -> nn.Module:
-            return CrossStageAttentionResidual(spatial_dims, sources, width, fast=fast) if enabled else nn.Identity()
+            return CrossStageAttentionResidual(spatial_dims, sources, width) if enabled else nn.Identity()
 
         encoded = list(self.encoder.widths)
         decoded = encoded[::-1]

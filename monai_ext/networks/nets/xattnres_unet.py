@@ -10,12 +10,13 @@ from monai.networks.layers.factories import Conv, Pool
 from monai.networks.nets.basic_unet import TwoConv
 
 from monai_ext.networks.blocks.cross_stage_attention_residual import CrossStageAttentionResidual
+from monai_ext.networks.paths import TwoPaths
 from monai_ext.networks.utils import check_input_size, check_option, check_spatial_dims, crop_to, pad_to_multiple
 
 __all__ = ["XAttnResUNet"]
 
 
-class XAttnResUNet(nn.Module):
+class XAttnResUNet(TwoPaths):
     """A U-Net whose stages read every earlier stage, not only their neighbour: XAttnRes on a U-Net [1]_.
 
     The pool starts empty; each encoder stage adds its output ``e_i``, each decoder stage its ``d_i``. An encoder stage
@@ -25,6 +26,8 @@ class XAttnResUNet(nn.Module):
     Inferred, as the paper is silent: the read is added to the skip map, so that no convolution changes its shape with
     ``mode``; encoder reads stand in place of max pooling; stages of two 3x3 convolutions without bias, each with batch
     norm and ReLU; a 1x1 convolution and linear interpolation with aligned corners on the way up.
+
+    On the fast path reads share the averages of finer maps.
 
     Args:
         spatial_dims: 2 or 3.
@@ -38,8 +41,6 @@ class XAttnResUNet(nn.Module):
         encoder_reads: with ``mode`` ``"skip"`` or ``"replace"``, whether encoder stages read too.
         encoder_residual: add the encoder's reads to the pooled map, in place of replacing it.
         upsample: way up, one of the modes of :class:`monai.networks.blocks.UpSample`.
-        fast: see :class:`CrossStageAttentionResidual`; reads also share the averages of finer maps. ``False`` goes by
-            the equations.
 
     Raises:
         ValueError: if an argument is not one of the above, or the input has other channels or a side below
@@ -59,7 +60,7 @@ class XAttnResUNet(nn.Module):
     """
 
     # branches on these are resolved when scripting: a mode without reads has no modules to call there
-    __constants__ = ["with_encoder_reads", "with_reads"]
+    __constants__ = ["fast", "with_encoder_reads", "with_reads"]
 
     def __init__(
         self,
@@ -72,16 +73,15 @@ class XAttnResUNet(nn.Module):
         encoder_reads: bool = True,
         encoder_residual: bool = False,
         upsample: str = "nontrainable",
-        fast: bool = True,
     ) -> None:
         super().__init__()
         check_spatial_dims("XAttnResUNet", spatial_dims)
         check_option("XAttnResUNet", "mode", mode, ("skip", "replace", "baseline", "none"))
         check_option("XAttnResUNet", "inject", inject, ("add", "concat"))
         if len(features) < 2:
-            raise ValueError(f"XAttnResUNet: features must name at least 2 stages, got {list(features)}.")
+            raise ValueError(f"monai_ext: XAttnResUNet: features must name at least 2 stages, got {list(features)}.")
         if inject == "concat" and mode != "skip":
-            raise ValueError(f"XAttnResUNet: inject='concat' needs a skip and a read, but mode is {mode!r}.")
+            raise ValueError(f"monai_ext: XAttnResUNet: inject='concat' needs a skip and a read, but mode is {mode!r}.")
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.minimum = 2 ** (len(features) - 1)
@@ -90,14 +90,13 @@ class XAttnResUNet(nn.Module):
         self.with_encoder_reads = self.with_reads and encoder_reads
         self.concat = inject == "concat"
         self.encoder_residual = encoder_residual
-        self.fast = fast
         widths = list(features)
 
         def stage(channels: int, width: int) -> TwoConv:
             return TwoConv(spatial_dims, channels, width, act="relu", norm="batch", bias=False)
 
         def read(enabled: bool, sources: list[int], width: int) -> nn.Module:
-            return CrossStageAttentionResidual(spatial_dims, sources, width, fast=fast) if enabled else nn.Identity()
+            return CrossStageAttentionResidual(spatial_dims, sources, width) if enabled else nn.Identity()
 
         self.pool = Pool["MAX", spatial_dims](2)
         self.halve = Pool["AVG", spatial_dims](2)
@@ -116,15 +115,14 @@ class XAttnResUNet(nn.Module):
             self.decoder.append(stage((3 if self.concat else 2) * widths[i], widths[i]))
         self.head = Conv["CONV", spatial_dims](widths[0], out_channels, 1)
         # reads run over channels: the layout that has them adjacent saves copies, and convolutions do not mind
-        self.channels_last = fast and spatial_dims == 2
-        if self.channels_last:
+        if spatial_dims == 2:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_input_size(x, self.in_channels, self.spatial_dims, self.minimum)
         size = list(x.shape[2:])
         x = pad_to_multiple(x, self.minimum)
-        if self.channels_last:
+        if self.fast and self.spatial_dims == 2:
             x = x.contiguous(memory_format=torch.channels_last)
 
         encoded: list[torch.Tensor] = []

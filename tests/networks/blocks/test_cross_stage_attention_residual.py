@@ -6,6 +6,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import CrossStageAttentionResidual, cross_stage_attention_residual
 
 CHANNELS = (4, 6, 8)
@@ -31,14 +32,14 @@ def sources(size=(8, 8), channels=CHANNELS, batch: int = 2) -> list[torch.Tensor
 
 
 def twin(read: CrossStageAttentionResidual, **arguments) -> CrossStageAttentionResidual:
-    other = block(fast=False, **arguments)
+    other = use_plain_path(block(**arguments))
     other.load_state_dict(read.state_dict())
     return other
 
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_zero_query_is_the_mean_of_the_aligned_sources(fast):
-    read = block(live=False, fast=fast)
+    read = use_plain_path(block(live=False), not fast)
     fine, same, coarse = sources()
     aligned = [
         F.conv2d(F.avg_pool2d(fine, 2), read.project[0].weight),
@@ -47,6 +48,17 @@ def test_zero_query_is_the_mean_of_the_aligned_sources(fast):
     ]
     expected = torch.stack(aligned).mean(dim=0)
     torch.testing.assert_close(read([fine, same, coarse], [8, 8]), expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_source_weights_make_the_output(fast):
+    read = use_plain_path(block(), not fast)
+    maps, size = sources(), [8, 8]
+    weights = read.source_weights(maps, size)
+    assert weights.shape == (2, 3, 8, 8) and weights.std() > 0.05
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(2, 8, 8).double())
+    made = sum(weights[:, i : i + 1] * value for i, value in enumerate(read.align(maps, size)))
+    torch.testing.assert_close(made, read(maps, size), rtol=1e-10, atol=1e-12)
 
 
 def test_equations():

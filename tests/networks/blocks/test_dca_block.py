@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import DCABlock, DifferentialCrossAttention, WindowCrossAttention
 
 
@@ -56,7 +57,7 @@ def test_published_budget():
 
 
 def test_arguments_reach_the_attention():
-    attention = build(attention="differential", lambda_init=0.4, head_dim=16, window_size=3, fast=False).attention
+    attention = use_plain_path(build(attention="differential", lambda_init=0.4, head_dim=16, window_size=3)).attention
     assert isinstance(attention, DifferentialCrossAttention)
     assert (attention.lambda_init, attention.head_dim, attention.heads, attention.window_size, attention.fast) == (
         0.4,

@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import ExpandHead, InterpolateProject
 
 
 def both(block: type[nn.Module], *args: int) -> list[nn.Module]:
     torch.manual_seed(0)
-    plain, fast = (block(*args, fast=fast).double() for fast in (False, True))
-    fast.load_state_dict(plain.state_dict())
-    return [plain, fast]
+    fast = block(*args).double()
+    return [use_plain_path(copy.deepcopy(fast)), fast]
 
 
 @pytest.mark.parametrize("block", [ExpandHead, InterpolateProject])

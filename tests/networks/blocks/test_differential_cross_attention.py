@@ -9,6 +9,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import DifferentialCrossAttention, WindowCrossAttention, scheduled_lambda
 
 
@@ -64,7 +65,7 @@ def window_means(x: np.ndarray, side: int) -> np.ndarray:
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("size", [(14, 21), (9, 16), (8, 3)])
 def test_equations_over_window_means(fast, size):
-    block = build(fast=fast, lambda_init=0.3)
+    block = use_plain_path(build(lambda_init=0.3), not fast)
     x = image(12, *size)
     got = block(x).detach().numpy()
     for b in range(2):
@@ -76,7 +77,7 @@ def test_equations_over_window_means(fast, size):
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("size", [(7, 7), (4, 6)])
 def test_a_map_within_one_window_attends_to_every_position(fast, size):
-    block = build(fast=fast)
+    block = use_plain_path(build(), not fast)
     x = image(12, *size)
     got = block(x).detach().numpy()
     for b in range(2):
@@ -86,7 +87,7 @@ def test_a_map_within_one_window_attends_to_every_position(fast, size):
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_equations_in_3d(fast):
-    block = build(3, fast=fast, window_size=2)
+    block = use_plain_path(build(3, window_size=2), not fast)
     x = image(12, 4, 3, 2, batch=1)
     volume = x[0].numpy()
     means = [volume[:, i : i + 2, j : j + 2].mean(axis=(1, 2, 3)) for i in (0, 2) for j in (0, 2)]
@@ -106,8 +107,8 @@ def test_equations_in_3d(fast):
     ],
 )
 def test_fast_path_equals_the_equations(spatial_dims, size, max_entries):
-    plain = build(spatial_dims, fast=False, lambda_init=0.5)
-    fast = build(spatial_dims, fast=True, lambda_init=0.5, max_entries=max_entries)
+    plain = use_plain_path(build(spatial_dims, lambda_init=0.5))
+    fast = build(spatial_dims, lambda_init=0.5, max_entries=max_entries)
     fast.load_state_dict(plain.state_dict())
     x = image(12, *size)
     weight = image(12, *size) * 3
@@ -157,7 +158,7 @@ def test_lambda_schedule():
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_without_lambda_the_second_map_has_no_say(fast):
-    block = build(fast=fast, lambda_init=0.0)
+    block = use_plain_path(build(lambda_init=0.0), not fast)
     with torch.no_grad():
         for vector in (block.lambda_q1, block.lambda_q2):
             vector.zero_()
@@ -173,8 +174,22 @@ def test_without_lambda_the_second_map_has_no_say(fast):
     torch.testing.assert_close(block(x).flatten(2).transpose(1, 2), expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(("size", "at"), [((9, 16), (8, 3)), ((5, 4), (2, 2)), ((4, 3, 9), (1, 2, 8))])
+def test_maps_of_a_position_make_its_output(size, at):
+    block = build(len(size), window_size=4)
+    x = image(12, *size)
+    first, second = block.maps_of_position(x, at)
+    summary = block.summarise(x)
+    assert first.shape == second.shape == (2, 3, *summary.shape[2:])
+    torch.testing.assert_close(first.flatten(2).sum(2), torch.ones(2, 3).double())
+    values = block.value(summary.flatten(2).transpose(1, 2)).unflatten(2, (3, 4))
+    mixed = torch.einsum("bhm,bmhc->bhc", (first - block.lambda_full() * second).flatten(2), values)
+    expected = block.out(((1 - block.lambda_init) * block.norm(mixed)).flatten(1))
+    torch.testing.assert_close(block(x)[(slice(None), slice(None), *at)], expected, rtol=1e-9, atol=1e-10)
+
+
 def test_rows_of_the_difference_sum_to_one_minus_lambda():
-    block = build(fast=False, lambda_init=0.3)
+    block = use_plain_path(build(lambda_init=0.3))
     # values that are one everywhere leave the sum of each row, which is what the norm gets to see
     block.value = nn.Linear(12, 12).double()
     nn.init.zeros_(block.value.weight)
@@ -190,7 +205,7 @@ def test_rows_of_the_difference_sum_to_one_minus_lambda():
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("size", [(7, 7), (10, 17)])
 def test_a_constant_image_stays_constant(fast, size):
-    y = build(fast=fast)(image(12, 1, 1).expand(2, 12, *size))
+    y = use_plain_path(build(), not fast)(image(12, 1, 1).expand(2, 12, *size))
     assert y.abs().max() > 0.01
     torch.testing.assert_close(y, y[:, :, :1, :1].expand_as(y), rtol=1e-12, atol=1e-12)
 
@@ -198,7 +213,7 @@ def test_a_constant_image_stays_constant(fast, size):
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize(("spatial_dims", "size"), [(2, (30, 19)), (2, (5, 5)), (3, (8, 9, 4))])
 def test_script(fast, spatial_dims, size):
-    block = build(spatial_dims, fast=fast, max_entries=150).eval()
+    block = use_plain_path(build(spatial_dims, max_entries=150), not fast).eval()
     x = image(12, *size)
     with torch.no_grad():
         torch.testing.assert_close(torch.jit.script(block)(x), block(x), rtol=1e-12, atol=1e-12)
@@ -214,7 +229,7 @@ def test_an_exported_graph_is_not_cut_into_chunks():
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_lambda_stays_in_float32_under_autocast(fast):
-    block = build(fast=fast).float()
+    block = use_plain_path(build(), not fast).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = block.lambda_full()
         assert torch.isfinite(block(image(12, 14, 14).float())).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import DualCrossAttention
 
 # skips of somebody's own network: (spatial_dims, channels, sizes), patches of 4
@@ -33,7 +34,7 @@ def test_fast_path_equals_the_equations(own, training):
     gradients = []
     outputs = []
     for fast in (True, False):
-        block = build(dims, channels, num_blocks=2, channel_heads=2, fast=fast).train(training)
+        block = use_plain_path(build(dims, channels, num_blocks=2, channel_heads=2), not fast).train(training)
         maps = [x.requires_grad_() for x in maps_of(channels, sizes)]
         got = block(maps)
         assert [y.shape for y in got] == [x.shape for x in maps]
@@ -51,7 +52,7 @@ def test_large_grid_takes_the_fused_attention_and_equals_it(monkeypatch):
         torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or fused(*a, **k)
     )
     maps = maps_of((4, 8), ((33, 33), (17, 17)), batch=1)
-    fast, plain = (build(2, (4, 8), patch_size=1, fast=fast).eval() for fast in (True, False))
+    fast, plain = (use_plain_path(build(2, (4, 8), patch_size=1), not fast).eval() for fast in (True, False))
     with torch.no_grad():
         torch.testing.assert_close(fast(maps), plain(maps), rtol=1e-10, atol=1e-10)
     assert len(calls) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import IntraStageAttentionResidual
 
 
@@ -29,7 +30,7 @@ def block(**arguments) -> IntraStageAttentionResidual:
 def test_fast_path_equals_the_definition(dims, n, twice, train):
     results = []
     for fast in (False, True):
-        net = block(spatial_dims=dims, count_newest_twice=twice, fast=fast).train(train)
+        net = use_plain_path(block(spatial_dims=dims, count_newest_twice=twice), not fast).train(train)
         memory = maps(n, dims)
         y = net(memory)
         weight = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(3))
@@ -46,9 +47,9 @@ def test_fast_path_equals_the_definition(dims, n, twice, train):
 def test_zero_query_gives_the_mean_of_the_maps():
     memory = maps(3)
     for fast in (True, False):
-        net = IntraStageAttentionResidual(2, 6, count_newest_twice=False, fast=fast).double()
+        net = use_plain_path(IntraStageAttentionResidual(2, 6, count_newest_twice=False), not fast).double()
         torch.testing.assert_close(net(memory), sum(memory) / 3, rtol=1e-14, atol=1e-15)
-        net = IntraStageAttentionResidual(2, 6, fast=fast).double()
+        net = use_plain_path(IntraStageAttentionResidual(2, 6), not fast).double()
         torch.testing.assert_close(net(memory), (sum(memory) + memory[-1]) / 4, rtol=1e-14, atol=1e-15)
 
 
@@ -57,7 +58,7 @@ def test_weights_sum_to_one_at_each_position(fast):
     memory = [m.detach() for m in maps(3)]
     for m in memory:
         m[:, 0] = 1  # what all maps share, every mixture has
-    y = block(fast=fast)(memory)
+    y = use_plain_path(block(), not fast)(memory)
     torch.testing.assert_close(y[:, 0], torch.ones_like(y[:, 0]), rtol=1e-14, atol=0)
     assert not torch.allclose(y, sum(memory) / 3)
 
@@ -65,15 +66,15 @@ def test_weights_sum_to_one_at_each_position(fast):
 def test_newest_counted_twice_is_the_list_with_it_appended():
     memory = maps(2)
     for fast in (True, False):
-        once = block(count_newest_twice=False, fast=fast)([*memory, memory[-1]])
-        torch.testing.assert_close(block(fast=fast)(memory), once, rtol=1e-12, atol=1e-13)
+        once = use_plain_path(block(count_newest_twice=False), not fast)([*memory, memory[-1]])
+        torch.testing.assert_close(use_plain_path(block(), not fast)(memory), once, rtol=1e-12, atol=1e-13)
 
 
 def test_one_map_comes_back_whatever_the_weights():
     memory = maps(1)
     assert torch.equal(block().eval()(memory), memory[0])
     for fast in (True, False):
-        torch.testing.assert_close(block(fast=fast).train()(memory), memory[0], rtol=1e-15, atol=0)
+        torch.testing.assert_close(use_plain_path(block(), not fast).train()(memory), memory[0], rtol=1e-15, atol=0)
 
 
 def test_a_map_alike_the_query_wins():

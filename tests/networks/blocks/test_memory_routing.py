@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import MemoryRouting
 
 
@@ -24,7 +25,7 @@ def random_maps(n: int, dims: int = 2) -> list[torch.Tensor]:
 def test_fast_path_equals_the_definition(dims, n):
     results = []
     for fast in (False, True):
-        net = random_block(spatial_dims=dims, fast=fast)
+        net = use_plain_path(random_block(spatial_dims=dims), not fast)
         *memory, x = random_maps(n + 1, dims)
         y = net(memory, x)
         weight = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(3))
@@ -36,7 +37,7 @@ def test_fast_path_equals_the_definition(dims, n):
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_zero_query_gives_the_mean_of_the_values(fast):
-    net = random_block(fast=fast)
+    net = use_plain_path(random_block(), not fast)
     torch.nn.init.zeros_(net.query.weight)
     *memory, x = random_maps(4)
     mean_value = net.key_value(sum(memory) / 3)[:, net.key_channels :]
@@ -45,7 +46,7 @@ def test_zero_query_gives_the_mean_of_the_values(fast):
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_weights_sum_to_one_at_each_position(fast):
-    net = random_block(fast=fast)
+    net = use_plain_path(random_block(), not fast)
     with torch.no_grad():  # values are the maps themselves
         net.key_value.weight[net.key_channels :] = torch.eye(10).view(10, 10, 1, 1)
     *memory, x = [m.detach() for m in random_maps(4)]

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn as nn
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import EUCB, LGAG, MSCAM, MultiScaleConvBlock
 from monai_ext.networks.blocks.spatial_attention import SpatialAttention
 
@@ -46,7 +47,7 @@ def test_kernels_work_side_by_side():
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_both_paths_agree(spatial_dims):
     fast = lively(MultiScaleConvBlock(spatial_dims, 4)).train()
-    plain = MultiScaleConvBlock(spatial_dims, 4, fast=False).double().train()
+    plain = use_plain_path(MultiScaleConvBlock(spatial_dims, 4)).double().train()
     plain.load_state_dict(fast.state_dict())
     x = picture(2, 4, *[4] * spatial_dims).requires_grad_()
     outputs = [block(x) for block in (fast, plain)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import DepthwiseMLP, PVTBlock, SpatialReductionAttention
 
 
@@ -15,7 +16,7 @@ def picture(*shape: int) -> torch.Tensor:
 def test_both_paths_agree(size, reduction):
     torch.manual_seed(0)
     fast = SpatialReductionAttention(len(size), 8, num_heads=2, reduction=reduction).double()
-    plain = SpatialReductionAttention(len(size), 8, num_heads=2, reduction=reduction, fast=False).double()
+    plain = use_plain_path(SpatialReductionAttention(len(size), 8, num_heads=2, reduction=reduction)).double()
     plain.load_state_dict(fast.state_dict())
     x = picture(2, 8, *size).requires_grad_()
     outputs = [block(x) for block in (fast, plain)]

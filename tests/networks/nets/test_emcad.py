@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn as nn
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.nets import EMCADNet
 from monai_ext.networks.weights import load_reference
 from tests.networks.base import BaseNetworkTest, count_parameters
@@ -75,7 +76,7 @@ class TestEMCADNet(BaseNetworkTest):
     @pytest.mark.parametrize("spatial_dims", [2, 3])
     def test_both_paths_agree(self, spatial_dims):
         case = next(c for c in self.cases if c["spatial_dims"] == spatial_dims)
-        fast, plain = self.build(case).double().eval(), self.network(**case, fast=False).double().eval()
+        fast, plain = self.build(case).double().eval(), use_plain_path(self.network(**case)).double().eval()
         plain.load_state_dict(fast.state_dict())
         x = self.input(case, self.sizes[spatial_dims][0]).double()
         outputs = [net(x) for net in (fast, plain)]

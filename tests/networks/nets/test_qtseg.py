@@ -6,6 +6,7 @@ import copy
 import pytest
 import torch
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.nets import QTSeg
 from monai_ext.networks.weights import load_reference
 from tests.data.parity import golden
@@ -59,10 +60,10 @@ class TestQTSeg(BaseNetworkTest):
         def forward(net, x):
             return {"masks": net(x), "features": net.forward_features(x)[1]}
 
-        check_parity(lambda fast: QTSeg(2, 3, 2, fast=fast), "qtseg_256_c2", forward)
+        check_parity(lambda: QTSeg(2, 3, 2), "qtseg_256_c2", forward)
 
     def test_what_is_inert_in_the_authors_code_is_inert_here(self):
-        check_inert(lambda fast: QTSeg(2, 3, 2, fast=fast), "qtseg_256_c2", (64, 32))
+        check_inert(lambda: QTSeg(2, 3, 2), "qtseg_256_c2", (64, 32))
 
     @pytest.mark.parametrize("switch", [{}, {"spatial_gate": False}, {"channel_gate": False}, {"bridge": False}])
     @pytest.mark.parametrize("dims", [2, 3])
@@ -71,8 +72,8 @@ class TestQTSeg(BaseNetworkTest):
             switch = {"out_channels": 1, "spatial_gate": False, "channel_gate": False}
         results = []
         for fast in (True, False):
-            case = {"spatial_dims": dims, "in_channels": 1, "fast": fast, **TINY, **switch}
-            net = with_random_gates(self.build(case)).double().train()
+            case = {"spatial_dims": dims, "in_channels": 1, **TINY, **switch}
+            net = use_plain_path(with_random_gates(self.build(case)).double().train(), not fast)
             y = net(self.input(case, (50, 40, 33)[:dims], batch=2).double())
             (y * torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(0))).sum().backward()
             results.append([y, *(p.grad for p in net.parameters())])  # each has one: distributed training waits for it
@@ -99,7 +100,8 @@ class TestQTSeg(BaseNetworkTest):
 
     def test_one_class_leaves_the_map_nothing_to_choose(self):
         for fast in (True, False):
-            net = self.build({"out_channels": 1, "in_channels": 1, "fast": fast, **TINY}).double().train()
+            net = self.build({"out_channels": 1, "in_channels": 1, **TINY}).double().train()
+            use_plain_path(net, not fast)
             x = self.input({}, (32, 32), batch=2).double()
             net(x).sum().backward()
             gradients = {n: p.grad for n, p in net.named_parameters()}
@@ -107,14 +109,7 @@ class TestQTSeg(BaseNetworkTest):
             assert all((g == 0).all() for n, g in gradients.items() if ".attend_tokens.key" in n)
             assert all((g != 0).any() for n, g in gradients.items() if ".attend_tokens.value" in n)
             # in eval mode the fast path skips that choice
-            torch.testing.assert_close(net.eval()(x), self.plain_copy(net)(x), rtol=1e-9, atol=1e-10)
-
-    def plain_copy(self, net: QTSeg) -> QTSeg:
-        plain = copy.deepcopy(net)
-        for module in plain.modules():
-            if hasattr(module, "fast"):
-                module.fast = False
-        return plain
+            torch.testing.assert_close(net.eval()(x), use_plain_path(copy.deepcopy(net))(x), rtol=1e-9, atol=1e-10)
 
     def test_logits_are_inner_products_of_tokens_and_map(self):
         net = self.build(SMALL).eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.nets import XAttnResBlockUNet
 from tests.networks.base import BaseNetworkTest, count_parameters
 from tests.networks.inert import check_inert
@@ -18,7 +19,7 @@ class TestXAttnResBlockUNet(BaseNetworkTest):
     cases = [
         {"spatial_dims": 2, "in_channels": 3, "out_channels": 2, "encoder_attention": True, **SMALL},
         {"spatial_dims": 2, "in_channels": 1, "out_channels": 9},
-        {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "distinct_memory": True, "fast": False, **SMALL},
+        {"spatial_dims": 2, "in_channels": 1, "out_channels": 2, "distinct_memory": True, **SMALL},
         {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "distinct_memory": True, **SMALL},
     ]
     sizes = {2: [(48, 48), (35, 50)], 3: [(16, 16, 16), (17, 20, 27)]}
@@ -47,15 +48,13 @@ class TestXAttnResBlockUNet(BaseNetworkTest):
         ("name", "arguments"), [("xattnres_block_224x224", {}), ("xattnres_block_enc_dec3_128", DEEP)]
     )
     def test_computes_what_the_authors_code_computes(self, name, arguments):
-        check_parity(
-            lambda fast: XAttnResBlockUNet(2, 1, 9, fast=fast, **arguments), name, plain_gradients="enc" in name
-        )
+        check_parity(lambda: XAttnResBlockUNet(2, 1, 9, **arguments), name, plain_gradients="enc" in name)
 
     @pytest.mark.parametrize(
         ("name", "arguments"), [("xattnres_block_224x224", {}), ("xattnres_block_enc_dec3_128", DEEP)]
     )
     def test_what_is_inert_in_the_authors_code_is_inert_here(self, name, arguments):
-        check_inert(lambda fast: XAttnResBlockUNet(2, 1, 9, fast=fast, **arguments), name, (32, 48))
+        check_inert(lambda: XAttnResBlockUNet(2, 1, 9, **arguments), name, (32, 48))
 
     def test_distinct_memory_brings_the_attention_to_life(self):
         torch.manual_seed(0)
@@ -72,7 +71,7 @@ class TestXAttnResBlockUNet(BaseNetworkTest):
     @pytest.mark.parametrize("fast", [True, False])
     def test_every_parameter_is_in_the_graph_of_training(self, fast):
         # distributed training waits for the gradient of each
-        net = XAttnResBlockUNet(2, 1, 2, encoder_attention=True, fast=fast, **SMALL).train()
+        net = use_plain_path(XAttnResBlockUNet(2, 1, 2, encoder_attention=True, **SMALL), not fast).train()
         net(torch.rand(1, 1, 16, 16)).sum().backward()
         assert all(p.grad is not None for p in net.parameters())
 
@@ -90,8 +89,8 @@ class TestXAttnResBlockUNet(BaseNetworkTest):
         size = (37, 26, 18)[:dims]
         results = []
         for fast in (True, False):
-            case = {"spatial_dims": dims, "encoder_attention": True, "query_init": "random", "fast": fast, **SMALL}
-            net = self.build(case).double().train()
+            case = {"spatial_dims": dims, "encoder_attention": True, "query_init": "random", **SMALL}
+            net = use_plain_path(self.build(case).double().train(), not fast)
             y = net(self.input(case, size, batch=2).double())
             (y * torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(0))).sum().backward()
             results.append([y, *(p.grad for p in net.parameters())])

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn as nn
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.nets import EMCADNet, XAttnResEMCAD
 from tests.networks.base import BaseNetworkTest, count_parameters
 from tests.networks.nets.test_emcad import BIAS_BEFORE_NORM
@@ -87,7 +88,7 @@ class TestXAttnResEMCAD(BaseNetworkTest):
     @pytest.mark.parametrize(("spatial_dims", "size"), [(2, (64, 96)), (3, (32, 32, 64))])
     def test_both_paths_agree(self, spatial_dims, size, deepest_read):
         arguments = {"spatial_dims": spatial_dims, **B0, "deepest_read": deepest_read}
-        fast, plain = self.live(**arguments), XAttnResEMCAD(**arguments, fast=False).double().eval()
+        fast, plain = self.live(**arguments), use_plain_path(XAttnResEMCAD(**arguments)).double().eval()
         plain.load_state_dict(fast.state_dict())
         x = self.input(B0, size).double()
         outputs = [net(x) for net in (fast, plain)]

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn as nn
 
+from monai_ext.networks import use_plain_path
 from monai_ext.networks.nets import XAttnResUNet
 from tests.networks.base import BaseNetworkTest, count_parameters
 
@@ -59,7 +60,7 @@ class TestXAttnResUNet(BaseNetworkTest):
     @pytest.mark.parametrize("spatial_dims", [2, 3])
     def test_both_paths_agree(self, spatial_dims, mode):
         case = {"spatial_dims": spatial_dims, "in_channels": 1, "features": SMALL, "mode": mode}
-        fast, plain = self.live(case), XAttnResUNet(**case, fast=False).double()
+        fast, plain = self.live(case), use_plain_path(XAttnResUNet(**case)).double()
         plain.load_state_dict(fast.state_dict())
         x = self.input(case, self.sizes[spatial_dims][0], batch=2).double()
         outputs = [net.train()(x) for net in (fast, plain)]

@@ -7,14 +7,33 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from monai_ext.networks.blocks.c2f import C2f
+from monai_ext.networks.blocks.conv_norm_silu import ConvNormSiLU
+from monai_ext.networks.blocks.sppf import SPPF
 from monai_ext.networks.utils import check_spatial_dims
-from monai_ext.networks.weights import load_reference, read_weights
-
-from .c2f import C2f
-from .conv_norm_silu import ConvNormSiLU
-from .sppf import SPPF
+from monai_ext.networks.weights import KeyRules, load_reference, read_weights
 
 __all__ = ["FPNEncoder"]
+
+# the authors number the layers as YOLOv8 does
+_YOLO_LAYERS = {
+    "conv_0": "stage2.0",
+    "conv_1": "stage2.1",
+    "c2f_2": "stage2.2",
+    "conv_3": "stage3.0",
+    "c2f_4": "stage3.1",
+    "conv_5": "stage4.0",
+    "c2f_6": "stage4.1",
+    "conv_7": "stage5.0",
+    "c2f_8": "stage5.1",
+    "sppf_9": "stage5.2",
+    "c2f_12": "merge4",
+    "c2f_15": "merge3",
+    "conv_16": "down4",
+    "c2f_18": "output4",
+    "conv_19": "down5",
+    "c2f_21": "output5",
+}
 
 
 class FPNEncoder(nn.Module):
@@ -54,7 +73,9 @@ class FPNEncoder(nn.Module):
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         if base_width < 2 or base_width % 2:
-            raise ValueError(f"{type(self).__name__}: base_width must be even and positive, got {base_width}.")
+            raise ValueError(
+                f"monai_ext: {type(self).__name__}: base_width must be even and positive, got {base_width}."
+            )
         w1, w2, w4, w8, w16 = (base_width * factor for factor in (1, 2, 4, 8, 16))
         self.widths = (w4, w8, w16)
 
@@ -87,3 +108,14 @@ class FPNEncoder(nn.Module):
         y4 = self.output4(torch.cat([self.down4(y3), m4], dim=1))
         y5 = self.output5(torch.cat([self.down5(y4), e5], dim=1))
         return [y3, y4, y5]
+
+    # names in the authors' checkpoints, or in a whole QTSeg's, -> ours
+    key_rules: KeyRules = [
+        (r"\.bn\.", ".norm."),
+        (r"\.m\.(\d+)\.cv1\.", r".chain.\1.first."),
+        (r"\.m\.(\d+)\.cv2\.", r".chain.\1.second."),
+        (r"sppf_9\.cv1\.", "sppf_9.reduce."),
+        (r"c2f_(\d+)\.cv1\.", r"c2f_\1.split."),
+        (r"(c2f|sppf)_(\d+)\.cv2\.", r"\1_\2.merge."),
+        *[(rf"^(image_encoder\.)?{theirs}\.", rf"\g<1>{ours}.") for theirs, ours in _YOLO_LAYERS.items()],
+    ]

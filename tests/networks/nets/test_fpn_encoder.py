@@ -4,7 +4,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_ext.networks.blocks import SPPF, C2f, ConvNormSiLU, FPNEncoder
+from monai_ext.networks.blocks import SPPF, C2f, ConvNormSiLU
+from monai_ext.networks.nets import FPNEncoder
 from tests.networks.base import count_parameters
 
 

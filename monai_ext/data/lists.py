@@ -1,0 +1,432 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one reader of a user's list of cases: MONAI's and the Decathlon's JSON, and nnU-Net's ``dataset.json``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai_ext.data.files.picture_reader import is_picture
+from monai_ext.utils import modality_of, read_json, text_options, whole_option
+
+__all__ = ["PARTS", "CaseList", "case_name", "check_class_names", "listed_class_names", "read_list"]
+
+PARTS = ("training", "validation", "test")
+SUFFIX = re.compile(r"(\.(nii|gz|nrrd|nhdr|mha|mhd|hdr|img|npy|npz|h5|png|jpe?g|bmp|tiff?|dcm))+$", re.IGNORECASE)
+CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+BACKGROUND = ("background", "bg", "clear label", "unlabeled", "unlabelled", "")
+# what lists have beside their cases without any bearing on training
+DESCRIPTIVE = {
+    *("name", "dataset_name", "description", "reference", "licence", "license", "release", "relase", "version", "date"),
+    *("tensorImageSize", "tensorImagesize", "converted_by", "citation", "author", "authors", "contact", "url", "task"),
+    *("numTraining", "numValidation", "numTest", "modality", "channel_names", "labels", "label_mapping"),
+    *("file_ending", "dataset", "regions_class_order", "$schema", "dataset_release", "overwrite_image_reader_writer"),
+}
+OF_A_CASE = {"image", "label", "case_id", "fold"}
+FOLDERS = {"training": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}  # nnU-Net's
+EXPECTED = (
+    '{"training": [{"image": ..., "label": ...}, ...]}, or nnU-Net\'s dataset.json with "file_ending" beside its '
+    "folders imagesTr and labelsTr"
+)
+MAX_NAME = 64
+WHITE = (255, 65535)  # what masks of one class have for class 1
+
+
+@dataclass(frozen=True)
+class CaseList:
+    """What a list says.
+
+    Attributes:
+        file: the list.
+        parts: part -> its cases with a label, ``{"image": path, "label": path or paths, "case_id": str}``, and
+            ``"fold"`` where the list has folds.
+        class_names: number in the list -> name, as the list has it; background left out.
+        label_mapping: value in label files -> class; None where the list has none.
+        modality: DICOM's code of what the list calls its images, a key of ``monai_ext.utils.MODALITIES``; None if it
+            does not say.
+        notes: what was left out, a sentence each.
+    """
+
+    file: Path
+    parts: dict[str, list[dict[str, Any]]]
+    class_names: dict[int, str] = field(default_factory=dict)
+    label_mapping: dict[int, int] | None = None
+    modality: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_list(file: str | os.PathLike, folder: str | os.PathLike | None = None) -> CaseList:
+    """Read a list of cases as MONAI's tools, the Medical Segmentation Decathlon and nnU-Net (1 and 2) write them.
+
+    Test cases without a label (plain file names, most often) are left out, which ``notes`` says. nnU-Net's second
+    version lists no cases: they are the files of ``imagesTr`` and ``labelsTr`` beside its ``dataset.json``, or those of
+    its optional field ``dataset``; where its first version lists ``case.nii.gz``, the file may be ``case_0000.nii.gz``.
+
+    Args:
+        file: the JSON.
+        folder: to which its paths belong; by default its own.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if it is no such list, or says something that cannot be kept: several channels, regions of several
+            label values, labels to be ignored, a training case without a label, a case that is listed twice.
+
+    Examples::
+
+        >>> read_list("Dataset001_BrainTumour/dataset.json").class_names
+        {1: 'edema', 2: 'tumour'}
+    """
+    path = Path(file)
+    content = read_json(path, "datalist")
+    where = f"monai_ext: datalist {path}"
+    if not isinstance(content, dict):
+        raise ValueError(f"{where}: expected {EXPECTED}.")
+    base = Path(folder) if folder else path.parent
+    notes: list[str] = []
+    modality, channels = _modality(where, content)
+    names = _class_names(where, content.get("labels"), notes)
+    listed = _listed(where, content)
+    if not listed["training"] and ("file_ending" in content or isinstance(content.get("dataset"), dict)):
+        parts, unlabelled = _nnunet_parts(where, content, base)
+    elif not isinstance(content.get("training"), list):
+        raise ValueError(f"{where}: expected {EXPECTED}.")
+    else:
+        parts, unlabelled = _listed_parts(where, content, listed, base)
+    first = next((case for cases in parts.values() for case in cases), None)
+    pictures = first is not None and is_picture(first["image"])
+    if pictures and len(names) == 1:
+        names = {1 if number in WHITE else number: name for number, name in names.items()}
+    if len(channels) > 1 and not (pictures and len(channels) in (3, 4)):
+        raise ValueError(
+            f"{where}: {len(channels)} channels ({', '.join(channels)}); a network here takes one. Make a list of the "
+            "files of one of them."
+        )
+    if unlabelled:
+        few = ", ".join(unlabelled[:3]) + (", ..." if len(unlabelled) > 3 else "")
+        cases = "1 test case has" if len(unlabelled) == 1 else f"{len(unlabelled)} test cases have"
+        notes.append(f"{path.name}: {cases} no label and cannot be evaluated on, left out: {few}.")
+    _compare_counts(path, content, parts, len(unlabelled), notes)
+    _tell_unused(path, content, listed, notes)
+    told = tuple("".join(c if c.isprintable() else "?" for c in note) for note in notes)
+    return CaseList(path, parts, names, _mapping(where, content, pictures), modality, told)
+
+
+def listed_class_names(file: str | os.PathLike) -> list[str]:
+    """Names of classes 1, 2, ... in a list's ``labels``: what a bundle made by ``new`` segments.
+
+    Raises:
+        FileNotFoundError: if the list is not there.
+        ValueError: if it names no classes, or not each of them.
+
+    Examples::
+
+        >>> listed_class_names("bundles/mine/datalist.json")
+        ['vessel', 'cyst']
+    """
+    where = f"monai_ext: datalist {file}"
+    content = read_json(file, "datalist")
+    names = _class_names(where, content.get("labels") if isinstance(content, dict) else None, [])
+    if not names or sorted(names) != list(range(1, len(names) + 1)):
+        raise ValueError(f'{where}: "labels" names {sorted(names)}, expected each of the classes 1, 2, ...')
+    return [names[number] for number in sorted(names)]
+
+
+def case_name(path: str | os.PathLike) -> str:
+    """A file's name without the suffixes of an image: ``a.1`` of ``scans/a.1.nii.gz`` and of ``a.1.npz::image``."""
+    return SUFFIX.sub("", Path(str(path).split("::")[0]).name)
+
+
+def check_class_names(names: Sequence[str], what: str) -> None:
+    """Names become texts of configs, tables and pictures: refuse what could be anything else there.
+
+    Raises:
+        ValueError: for one that is empty, too long, listed twice or called background, or has characters that configs
+            take for code or that cannot be printed.
+    """
+    for name in names:
+        odd = sorted({character for character in name if character in "$@%" or not character.isprintable()})
+        if odd or not name.strip() or len(name) > MAX_NAME:
+            found = f"has {', '.join(map(repr, odd))}" if odd else f"has {len(name)} letters"
+            raise ValueError(
+                f"monai_ext: {what}: class name {name!r:.100} {found}; expected 1 to {MAX_NAME} printable characters "
+                "without $, @ and %, which configs take for code."
+            )
+    plain = [name.strip().lower() for name in names]
+    twice = sorted({name for name in plain if plain.count(name) > 1 or name == "background"})
+    if twice:
+        raise ValueError(f"monai_ext: {what}: class name {twice[0]!r} is there twice, or is that of the background.")
+
+
+def _listed(where: str, content: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Part -> its entries as they are; Auto3DSeg calls the last part ``testing``."""
+    if content.get("test") and content.get("testing"):
+        raise ValueError(f'{where}: has "test" and "testing". Keep one.')
+    for key, value in content.items():
+        has_cases = isinstance(value, list) and any(isinstance(case, dict) and "image" in case for case in value)
+        if has_cases and key not in (*PARTS, "testing"):
+            raise ValueError(
+                f"{where}: {key!r} holds cases, expected them in {', '.join(PARTS)}. Rename it, or remove it."
+            )
+    listed = {part: content.get(part) or (content.get("testing") if part == "test" else None) or [] for part in PARTS}
+    for part, cases in listed.items():
+        if not isinstance(cases, list):
+            raise ValueError(f"{where}: {part} is {cases!r:.200}, expected a list of cases.")
+    return listed
+
+
+def _listed_parts(
+    where: str, content: Mapping[str, Any], listed: Mapping[str, list[Any]], base: Path
+) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    parts: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
+    unlabelled: list[str] = []
+    found: list[tuple[str, int, dict[str, Any]]] = []
+    for part, i, entry in [(part, i, entry) for part, entries in listed.items() for i, entry in enumerate(entries)]:
+        case = _entry(where, part, i, entry)
+        image = _image(where, base, case["image"], content.get("file_ending"))
+        if case["label"] is None and (published := _test_label(image)) is not None:
+            case["label"] = published
+        if case["label"] is None:
+            unlabelled.append(case_name(image))
+        else:
+            found.append((part, i, {**case, "image": str(image), "listed": case["image"]}))
+    short, long = ([_default_id(case, depth) for *_, case in found] for depth in (1, None))
+    places: dict[str, str] = {}
+    for (part, i, case), name, path in zip(found, short, long):
+        # files of one name in many folders are told apart by their folders
+        case_id = case.get("case_id", name if short.count(name) == 1 else path)
+        if case_id in places:
+            raise ValueError(
+                f"{where}: case {case_id:.200} is listed as {places[case_id]} and as {part}[{i}]. "
+                'Remove one, or give each a "case_id" of its own.'
+            )
+        places[case_id] = f"{part}[{i}]"
+        label = case["label"]
+        files = str(base / label) if isinstance(label, (str, Path)) else [str(base / name) for name in label]
+        fold = {"fold": case["fold"]} if "fold" in case else {}
+        parts[part].append({"image": case["image"], "label": files, "case_id": case_id, **fold})
+    return parts, unlabelled
+
+
+def _entry(where: str, part: str, i: int, entry: Any) -> dict[str, Any]:
+    """A case with its texts checked; ``label`` is None for a test case without one."""
+    case = {"image": entry} if isinstance(entry, str) and part == "test" else entry
+    given = dict(case) if isinstance(case, dict) else {}
+    image, label = given.get("image"), given.get("label")
+    if isinstance(image, list) and len(image) > 1:
+        raise ValueError(
+            f"{where}: {part}[{i}] has {len(image)} images, which are channels of one; a network here takes one. Keep "
+            "one of them."
+        )
+    image = image[0] if isinstance(image, list) and image else image
+    labels = label if isinstance(label, list) and label else [label]
+    files = [image, *([] if label in (None, "", []) and part == "test" else labels)]
+    if not all(isinstance(name, str) and name and "\0" not in name for name in files):
+        raise ValueError(f'{where}: {part}[{i}] is {entry!r:.200}, expected {{"image": "file", "label": "file"}}.')
+    if len(labels) > 1 and not is_picture(str(labels[0])):
+        raise ValueError(
+            f"{where}: {part}[{i}] has {len(labels)} label files; several are united for pictures only. Give "
+            "one volume."
+        )
+    found: dict[str, Any] = {"image": image, "label": None if len(files) == 1 else labels[0]}
+    if len(labels) > 1:
+        found["label"] = labels
+    for key, kinds, expected in (("case_id", (str, int), "text"), ("fold", (str, int), "a whole number from 0")):
+        value = given.get(key)
+        if value is None:
+            continue
+        odd = isinstance(value, bool) or not isinstance(value, kinds) or value == ""
+        if odd or (key == "fold" and not str(value).strip().isdecimal()):
+            raise ValueError(f"{where}: {part}[{i}]: {key} {value!r:.200}, expected {expected}.")
+        found[key] = int(value) if key == "fold" else str(value)
+    return found
+
+
+def _image(where: str, base: Path, name: str, ending: Any) -> Path:
+    """The file of a listed image; nnU-Net lists ``case.nii.gz``, or ``case``, for ``case_0000.nii.gz``."""
+    path = base / name
+    if "::" in name or "*" in name or path.exists():
+        return path
+    stem = case_name(path)
+    suffixes = [path.name[len(stem) :], *([ending] if isinstance(ending, str) else [])]
+    for suffix in filter(None, suffixes):
+        first = path.with_name(f"{stem}_0000{suffix}")
+        if first.is_file():
+            if first.with_name(f"{stem}_0001{suffix}").is_file():
+                raise ValueError(
+                    f"{where}: {first} has further channels beside it (_0001); a network here takes one. Make a list "
+                    "of the files of one of them."
+                )
+            return first
+    return path
+
+
+def _test_label(image: Path) -> Path | None:
+    """The label of a test image that is listed without one, in the folder where nnU-Net keeps them."""
+    images, labels = FOLDERS["test"]
+    if image.parent.name != images or not image.parent.with_name(labels).is_dir():
+        return None
+    stem = case_name(image)
+    suffix = image.name[len(stem) :]
+    named = [image.parent.with_name(labels) / f"{name}{suffix}" for name in (stem.removesuffix("_0000"), stem)]
+    return next((path.absolute() for path in named if path.is_file()), None)
+
+
+def _default_id(case: Mapping[str, Any], depth: int | None) -> str:
+    """An image's name without suffixes, with ``depth`` None behind its folders."""
+    path = Path(case["listed"])
+    name, label = case_name(case["listed"]), case["label"]
+    if isinstance(label, (str, Path)) and name == f"{case_name(label)}_0000":
+        name = case_name(label)
+    return name if depth else "/".join([*path.parts[:-1], name])
+
+
+def _nnunet_parts(
+    where: str, content: Mapping[str, Any], base: Path
+) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """The cases of nnU-Net's second version, from ``dataset`` or from its folders."""
+    parts: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
+    ending = content.get("file_ending")
+    if isinstance(content.get("dataset"), dict):
+        for i, (name, files) in enumerate(content["dataset"].items()):
+            given = files if isinstance(files, dict) else {}
+            pair = _entry(where, "dataset", i, {"image": given.get("images"), "label": given.get("label")})
+            label = str(base / pair["label"])
+            parts["training"].append({"image": str(base / pair["image"]), "label": label, "case_id": str(name)})
+        return parts, []
+    if not isinstance(ending, str) or not ending.startswith("."):
+        raise ValueError(f'{where}: "file_ending" is {ending!r:.100}, expected text such as ".nii.gz".')
+    unlabelled: list[str] = []
+    for part, (images, labels) in FOLDERS.items():
+        folders = base / images, base / labels
+        if not folders[0].is_dir():
+            if part == "training":
+                raise FileNotFoundError(f"{where}: {folders[0]}: no such folder; expected {EXPECTED}.")
+            continue
+        channels: dict[str, list[Path]] = {}
+        for path in _files(folders[0], ending):
+            match = CHANNEL.fullmatch(path.name.removesuffix(ending))
+            if not match:
+                raise ValueError(f"{where}: {path}: expected names such as case_0000{ending}.")
+            channels.setdefault(match["case"], []).append(path)
+        truths = {path.name.removesuffix(ending): path for path in _files(folders[1], ending)}
+        for case in sorted(channels):
+            if len(channels[case]) > 1:
+                raise ValueError(
+                    f"{where}: case {case} has {len(channels[case])} channels ({channels[case][1].name}); a network "
+                    "here takes one. Make a list of the files of one of them."
+                )
+            if case in truths:
+                label = str(truths[case])
+                parts[part].append({"image": str(channels[case][0]), "label": label, "case_id": case})
+            elif part == "test":
+                unlabelled.append(case)
+            else:
+                raise FileNotFoundError(f"{where}: {channels[case][0]}: no label {case}{ending} in {folders[1]}.")
+        for case in sorted(truths.keys() - channels.keys()):
+            raise FileNotFoundError(f"{where}: {truths[case]}: no image {case}_0000{ending} in {folders[0]}.")
+    return parts, unlabelled
+
+
+def _files(folder: Path, ending: str) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in sorted(folder.iterdir()) if path.name.endswith(ending) and path.name[0] != "."]
+
+
+def _class_names(where: str, labels: Any, notes: list[str]) -> dict[int, str]:
+    """Number -> name, from ``{"1": name}``, nnU-Net's ``{name: 1}``, or names in their order."""
+    if isinstance(labels, list):
+        labels = {str(number): name for number, name in enumerate(labels)}
+    if not labels:
+        return {}
+    if not isinstance(labels, dict):
+        raise ValueError(f'{where}: labels is {labels!r:.200}, expected {{"0": "background", "1": "name", ...}}.')
+    turned = not all(str(key).strip().lstrip("-").isdecimal() for key in labels)
+    names: dict[int, str] = {}
+    for key, value in labels.items():
+        name, number = (key, value) if turned else (value, key)
+        if isinstance(number, list):  # a region
+            if len(number) != 1:
+                raise ValueError(
+                    f"{where}: label {name!r} is a region of the values {number!r:.100}; regions that overlap cannot "
+                    "be kept. Give each value a name of its own."
+                )
+            number = number[0]
+        whole = not isinstance(number, bool) and str(number).strip().isdecimal()
+        if not isinstance(name, str) or not whole:
+            raise ValueError(f"{where}: labels: {key!r:.100}: {value!r:.100}, expected a name and a number from 0 on.")
+        if name.strip().lower() == "ignore":
+            raise ValueError(
+                f"{where}: label {number} is 'ignore': voxels that are to be left out of training, which is not done "
+                "here; they would be learnt as a class. Give them a class, or background, in the label files and in "
+                "the list."
+            )
+        number = int(number)
+        if number in names:
+            raise ValueError(f"{where}: labels: {number} is {names[number]!r:.100} and {name!r:.100}. Keep one.")
+        names[number] = name.strip()
+    background = names.pop(0, "background")
+    if background.lower() not in BACKGROUND:
+        notes.append(f"label 0 is background, whatever the list calls it ({background!r:.100}).")
+    return names
+
+
+def _modality(where: str, content: Mapping[str, Any]) -> tuple[str | None, list[str]]:
+    """The code of what the images are, and the channels that the list names."""
+    listed: dict[str, list[str]] = {}
+    for key in ("channel_names", "modality"):
+        value = content.get(key)
+        if isinstance(value, dict):
+            # numbers and names have been seen either way round
+            turned = not all(str(number).isdecimal() for number in value)
+            listed[key] = [str(name) for name in (value if turned else value.values())]
+        elif value not in (None, ""):
+            try:
+                listed[key] = text_options(value, key)
+            except ValueError as e:
+                raise ValueError(f'{where}: {key} is {value!r:.200}, expected {{"0": "CT"}}.') from e
+    channels = max(listed.values(), key=len, default=[])
+    return next((code for names in listed.values() for name in names if (code := modality_of(name))), None), channels
+
+
+def _mapping(where: str, content: Mapping[str, Any], pictures: bool) -> dict[int, int] | None:
+    mapping = content.get("label_mapping")
+    if mapping is None:
+        return None
+    try:
+        found = {whole_option(v, "a value", 0): whole_option(n, "a class", 0, 255) for v, n in mapping.items()}
+    except (AttributeError, ValueError) as e:
+        raise ValueError(f'{where}: label_mapping is {mapping!r:.200}, expected {{"value": class}}.') from e
+    if not pictures:
+        return found
+    if any(number != (1 if value in WHITE else value) for value, number in found.items()):
+        raise ValueError(
+            f"{where}: label_mapping is {mapping!r:.200}, but masks of pictures are not mapped. Write the classes into "
+            "the masks."
+        )
+    return None
+
+
+def _compare_counts(
+    file: Path, content: Mapping[str, Any], parts: Mapping[str, Sequence[Any]], unlabelled: int, notes: list[str]
+) -> None:
+    for part, key in (("training", "numTraining"), ("validation", "numValidation"), ("test", "numTest")):
+        count = len(parts[part]) + (unlabelled if part == "test" else 0)
+        said = content.get(key)
+        if isinstance(said, int) and said != count and (said or count):
+            notes.append(f"{file.name}: {key} is {said}, but there {'is' if count == 1 else 'are'} {count}.")
+
+
+def _tell_unused(file: Path, content: Mapping[str, Any], listed: Mapping[str, Sequence[Any]], notes: list[str]) -> None:
+    unknown = sorted(set(map(str, content)) - DESCRIPTIVE - {*PARTS, "testing"})
+    if reader := content.get("overwrite_image_reader_writer"):
+        unknown.append(f"overwrite_image_reader_writer ({reader!s:.60}: files are read by what they are)")
+    fields = {str(key) for part in listed.values() for case in part if isinstance(case, dict) for key in case}
+    unknown += [f"{name} of cases" for name in sorted(fields - OF_A_CASE)]
+    if unknown:
+        few = ", ".join(name[:80] for name in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
+        notes.append(f"{file.name}: not used: {few}.")
