@@ -129,7 +129,7 @@ def test_handlers_and_metrics_agree(bundle):
     order = [handler["_target_"].rpartition(".")[2] for handler in train["train"]["handlers"]]
     # the checkpoint holds what schedule and validation have changed
     assert order[-1] == "LastCheckpoint"
-    assert order.index("LrScheduleHandler") < order.index("ValidationHandler") < order.index("LastCheckpoint")
+    assert order.index("LrScheduleHandler") < order.index("ValidateEpochs") < order.index("LastCheckpoint")
     names = class_names(bundle)
     for row in report(bundle)["published"]:
         assert row["source"]
