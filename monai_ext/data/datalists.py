@@ -20,6 +20,7 @@ from monai_ext.data.files.volume_reader import read_geometry
 from monai_ext.data.lists import PARTS, CaseList, read_list
 from monai_ext.data.splits import fold_parts, hold_out, random_parts
 from monai_ext.phantoms import PHANTOM_NOTE, read_marker
+from monai_ext.phantoms.beside import write_beside
 from monai_ext.utils import flag, path_option, text_options, whole_option
 
 __all__ = ["check_pair", "is_phantom", "load_datalist", "phantom_dir", "phantom_image", "write_phantom"]
@@ -62,9 +63,13 @@ def phantom_image(name: str) -> str:
 
 
 def write_phantom(name: str, folder: str | os.PathLike, cases: int | None = None) -> None:
-    """Write a dataset's phantom cohort to ``folder``, with ``cases`` cases (default: its ``phantom_cases``)."""
+    """Write a dataset's phantom cohort to ``folder``, with ``cases`` cases (default: its ``phantom_cases``).
+
+    It is the publisher's whole tree, as it unpacks: with test parts, notes and what file managers leave in it.
+    """
     dataset = _dataset(name)
-    dataset.write_phantom(Path(folder), dataset.phantom_cases if cases is None else cases)
+    dataset.write_phantom(Path(folder), dataset.phantom_cases if cases is None else whole_option(cases, "cases", 1))
+    write_beside(Path(folder), next(iter(dataset.find(Path(folder)).cases.values())), dataset.beside)
 
 
 def load_datalist(
@@ -264,17 +269,17 @@ def _class_numbers(listed: CaseList, names: Sequence[str] | None, notes: list[st
                     f"({', '.join(names)}), and {', '.join(others.values())} is none of them. Say which class each "
                     'value is: "label_mapping": {"0": 0, ...}.'
                 )
+            image = next((case["image"] for part in PARTS for case in listed.parts[part]), "")
+            if is_picture(image):
+                raise ValueError(
+                    f"monai_ext: datalist {listed.file}: its labels number the classes otherwise than the model does "
+                    f"({', '.join(names)}), and masks of pictures are not mapped. Write the classes into the masks."
+                )
             mapping = {0: 0, **same}
             notes.append("label values are matched to the model's classes by the names in the list.")
         elif others:
             told = ", ".join(f"{value} {name!r}" for value, name in others.items())
             notes.append(f"the list's labels have {told:.300}, the model's classes are {', '.join(names)}.")
-    image = next((case["image"] for part in PARTS for case in listed.parts[part]), "")
-    if mapping and is_picture(image) and any(value != number for value, number in mapping.items()):
-        raise ValueError(
-            f"monai_ext: datalist {listed.file}: masks of pictures are not mapped to other classes "
-            f"({ {v: n for v, n in mapping.items() if v != n}!r:.100}). Write the classes into the masks."
-        )
     return mapping
 
 

@@ -33,6 +33,7 @@ EXPECTED = (
     "folders imagesTr and labelsTr"
 )
 MAX_NAME = 64
+WHITE = (255, 65535)  # what masks of one class have for class 1
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,10 @@ def read_list(file: str | os.PathLike, folder: str | os.PathLike | None = None) 
     else:
         parts, unlabelled = _listed_parts(where, content, listed, base)
     first = next((case for cases in parts.values() for case in cases), None)
-    if len(channels) > 1 and not (first and is_picture(first["image"]) and len(channels) in (3, 4)):
+    pictures = first is not None and is_picture(first["image"])
+    if pictures and len(names) == 1:
+        names = {1 if number in WHITE else number: name for number, name in names.items()}
+    if len(channels) > 1 and not (pictures and len(channels) in (3, 4)):
         raise ValueError(
             f"{where}: {len(channels)} channels ({', '.join(channels)}); a network here takes one. Make a list of the "
             "files of one of them."
@@ -107,7 +111,8 @@ def read_list(file: str | os.PathLike, folder: str | os.PathLike | None = None) 
         notes.append(f"{path.name}: {cases} no label and cannot be evaluated on, left out: {few}.")
     _compare_counts(path, content, parts, len(unlabelled), notes)
     _tell_unused(path, content, listed, notes)
-    return CaseList(path, parts, names, _mapping(where, content), modality, tuple(notes))
+    told = tuple("".join(c if c.isprintable() else "?" for c in note) for note in notes)
+    return CaseList(path, parts, names, _mapping(where, content, pictures), modality, told)
 
 
 def listed_class_names(file: str | os.PathLike) -> list[str]:
@@ -161,8 +166,8 @@ def _listed(where: str, content: Mapping[str, Any]) -> dict[str, list[Any]]:
     if content.get("test") and content.get("testing"):
         raise ValueError(f'{where}: has "test" and "testing". Keep one.')
     for key, value in content.items():
-        cases = isinstance(value, list) and any(isinstance(case, dict) and "image" in case for case in value)
-        if cases and key not in (*PARTS, "testing"):
+        has_cases = isinstance(value, list) and any(isinstance(case, dict) and "image" in case for case in value)
+        if has_cases and key not in (*PARTS, "testing"):
             raise ValueError(
                 f"{where}: {key!r} holds cases, expected them in {', '.join(PARTS)}. Rename it, or remove it."
             )
@@ -221,7 +226,7 @@ def _entry(where: str, part: str, i: int, entry: Any) -> dict[str, Any]:
     files = [image, *([] if label in (None, "", []) and part == "test" else labels)]
     if not all(isinstance(name, str) and name and "\0" not in name for name in files):
         raise ValueError(f'{where}: {part}[{i}] is {entry!r:.200}, expected {{"image": "file", "label": "file"}}.')
-    if len(labels) > 1 and not is_picture(labels[0]):
+    if len(labels) > 1 and not is_picture(str(labels[0])):
         raise ValueError(
             f"{where}: {part}[{i}] has {len(labels)} label files; several are united for pictures only. Give "
             "one volume."
@@ -288,9 +293,9 @@ def _nnunet_parts(
     if isinstance(content.get("dataset"), dict):
         for i, (name, files) in enumerate(content["dataset"].items()):
             given = files if isinstance(files, dict) else {}
-            case = _entry(where, "dataset", i, {"image": given.get("images"), "label": given.get("label")})
-            label = str(base / case["label"])
-            parts["training"].append({"image": str(base / case["image"]), "label": label, "case_id": str(name)})
+            pair = _entry(where, "dataset", i, {"image": given.get("images"), "label": given.get("label")})
+            label = str(base / pair["label"])
+            parts["training"].append({"image": str(base / pair["image"]), "label": label, "case_id": str(name)})
         return parts, []
     if not isinstance(ending, str) or not ending.startswith("."):
         raise ValueError(f'{where}: "file_ending" is {ending!r:.100}, expected text such as ".nii.gz".')
@@ -388,14 +393,22 @@ def _modality(where: str, content: Mapping[str, Any]) -> tuple[str | None, list[
     return next((code for names in listed.values() for name in names if (code := modality_of(name))), None), channels
 
 
-def _mapping(where: str, content: Mapping[str, Any]) -> dict[int, int] | None:
+def _mapping(where: str, content: Mapping[str, Any], pictures: bool) -> dict[int, int] | None:
     mapping = content.get("label_mapping")
     if mapping is None:
         return None
     try:
-        return {whole_option(v, "a value", 0): whole_option(n, "a class", 0, 255) for v, n in mapping.items()}
+        found = {whole_option(v, "a value", 0): whole_option(n, "a class", 0, 255) for v, n in mapping.items()}
     except (AttributeError, ValueError) as e:
         raise ValueError(f'{where}: label_mapping is {mapping!r:.200}, expected {{"value": class}}.') from e
+    if not pictures:
+        return found
+    if any(number != (1 if value in WHITE else value) for value, number in found.items()):
+        raise ValueError(
+            f"{where}: label_mapping is {mapping!r:.200}, but masks of pictures are not mapped. Write the classes into "
+            "the masks."
+        )
+    return None
 
 
 def _compare_counts(

@@ -213,6 +213,37 @@ def test_a_check_counts_what_is_there(cli, tmp_path):
     assert liver.split()[1:] == ["4", f"{np.median(voxels) * 20 / 1000:.1f}"]
 
 
+def test_a_check_counts_each_part(cli, tmp_path):
+    data = write_raw_synapse(tmp_path, [5, 6, 7, 1])
+    labels = data / "RawData/Training/label"
+    for case in (5, 6, 7):  # liver has code 6: left to the test case
+        label = volume(case)[1]
+        save(labels / f"label{case:04d}.nii.gz", np.where(label == 6, 0, label))
+    status, out = cli("datasets", "check", "synapse", data)
+    assert status == 0
+    liver, counts = (line.split() for line in out.splitlines() if line.startswith("liver"))
+    assert liver[1] == "1"
+    assert counts[1:] == ["0", "0", "1"]
+    assert "note: no training case and no validation case has liver, test cases have; it cannot be learnt" in out
+    assert "no test case" not in out
+    (data / "list.json").write_text(
+        json.dumps(
+            {"training": [{"image": f"img/img{c}.nii.gz", "label": f"label/label{c}.nii.gz"} for c in ("0005", "0006")]}
+        )
+    )
+    options = ("--datalist", str(data / "list.json"), "--num_classes", "14", "--modality", "CT")
+    status, out = cli("datasets", "check", "synapse", str(data / "RawData/Training"), *options)
+    assert status == 0
+    assert "note: no test case: nothing can be evaluated" in out
+    assert next(line for line in out.splitlines() if line.startswith("class 13")).split()[2] == "2"
+    for wrong, message in (
+        (("--num_classes", "x"), "num_classes must be 2 to 256, got 'x'"),
+        (("--modality", "XY"), "modality must be CT or MR, got 'XY'"),
+        (("--excluded", "5"), "there is no option --excluded, but --datalist"),
+    ):
+        assert message in str(cli("datasets", "check", "synapse", data, *wrong)[0])
+
+
 def test_a_check_tells_every_problem(cli, tmp_path):
     data = write_raw_synapse(tmp_path, [5, 6, 7, 9, 1, 2])
     images, labels = (data / "RawData/Training" / name for name in ("img", "label"))

@@ -8,10 +8,12 @@ import json
 import nibabel
 import numpy as np
 import pytest
+from monai.bundle import ConfigParser
 from PIL import Image
 
 from monai_ext.__main__ import main
 from monai_ext.apps.new_bundle import new_bundle, pair_files
+from monai_ext.apps.new_bundle.survey import survey
 from monai_ext.bundle import Bundle
 from monai_ext.data import load_datalist, write_phantom
 from tests.bundles import test_contract as contract
@@ -142,6 +144,147 @@ def test_a_decathlon_list_keeps_its_names_and_its_test_cases(tmp_path):
     assert "label_mapping" not in listed
 
 
+def listed_scans(folder, count=8, parts=(4, 2, 2), values=(0, 1, 2), **content):
+    """A list of written scans: the first ``parts[0]`` train, and so on."""
+    write_scans(folder, count, values)
+    pairs = [{"image": f"scans/img{i:02d}.nii.gz", "label": f"organs/label{i:02d}.nii.gz"} for i in range(count)]
+    ends = np.cumsum((0, *parts))
+    named = zip(("training", "validation", "test"), ends, ends[1:])
+    file = folder / "list.json"
+    file.write_text(json.dumps({**{part: pairs[a:b] for part, a, b in named}, **content}))
+    return file
+
+
+def parts_of(made):
+    listed = json.loads((made / "datalist.json").read_text())
+    return {part: [case["case_id"] for case in listed[part]] for part in ("training", "validation", "test")}
+
+
+def test_a_list_keeps_its_parts(tmp_path):
+    file = listed_scans(tmp_path)
+    made, choices = new_bundle("v", datalist=file, where=tmp_path, progress=False)
+    assert parts_of(made) == {"training": ["00", "01", "02", "03"], "validation": ["04", "05"], "test": ["06", "07"]}
+    assert any("validation and test as listed" in choice for choice in choices)
+    # what is trained on is what the list says
+    cases = load_datalist(datalist=made / "datalist.json", dataset_dir=tmp_path)
+    assert [case["image"] for case in cases["validation"]] == [
+        str(tmp_path / f"scans/img{i:02d}.nii.gz") for i in (4, 5)
+    ]
+    content = json.loads(file.read_text())
+    content["test"] = ["scans/img06.nii.gz"]
+    file.write_text(json.dumps(content))
+    made, choices = new_bundle("w", datalist=file, where=tmp_path, progress=False)
+    assert parts_of(made)["validation"] == ["04", "05"]
+    assert len(parts_of(made)["test"]) == 1 and set(parts_of(made)["test"]) < {"00", "01", "02", "03"}
+    assert any("1 test case has no label" in choice for choice in choices)
+    content["training"][1].pop("label")
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"training\[1\] is .*expected"):
+        new_bundle("x", datalist=file, where=tmp_path, progress=False)
+
+
+def test_a_list_keeps_its_folds(tmp_path):
+    file = listed_scans(tmp_path, 6, (6, 0, 0))
+    content = json.loads(file.read_text())
+    for i, case in enumerate(content["training"]):
+        case["fold"] = i % 3
+    file.write_text(json.dumps(content))
+    made, _ = new_bundle("f", datalist=file, where=tmp_path, progress=False)
+    for fold in range(3):
+        cases = load_datalist(datalist=made / "datalist.json", dataset_dir=tmp_path, fold=fold)
+        assert sorted(case["case_id"] for case in cases["test"]) == [f"{fold:02d}", f"{fold + 3:02d}"]
+
+
+def test_nnunets_own_list(tmp_path):
+    write_scans(tmp_path, label_values=(0, 1, 2))
+    for i in range(6):
+        for folder, name, end in (("imagesTr", "scans/img", "_0000"), ("labelsTr", "organs/label", "")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / f"{name}{i:02d}.nii.gz").rename(tmp_path / folder / f"liver_{i:03d}{end}.nii.gz")
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "cyst": 2}, "numTraining": 6}
+    (tmp_path / "dataset.json").write_text(json.dumps({**content, "file_ending": ".nii.gz"}))
+    made, _ = new_bundle("n", datalist=tmp_path / "dataset.json", where=tmp_path, progress=False)
+    assert sorted(case for part in parts_of(made).values() for case in part) == [f"liver_{i:03d}" for i in range(6)]
+    listed = json.loads((made / "datalist.json").read_text())
+    assert listed["labels"] == {"0": "background", "1": "liver", "2": "cyst"}
+    case = next(case for case in listed["training"] if case["case_id"] != "liver_000")
+    assert case["image"] == f"imagesTr/{case['case_id']}_0000.nii.gz"
+    # the same list without a new bundle
+    assert len(load_datalist(datalist=tmp_path / "dataset.json")["training"]) == 5
+    content["labels"]["ignore"] = 3
+    (tmp_path / "dataset.json").write_text(json.dumps({**content, "file_ending": ".nii.gz"}))
+    with pytest.raises(ValueError, match="label 3 is 'ignore'"):
+        new_bundle("o", datalist=tmp_path / "dataset.json", where=tmp_path, progress=False)
+
+
+def test_a_list_keeps_its_mapping_and_its_modality(tmp_path):
+    mapping = {"0": 0, "2": 1, "5": 2, "7": 2}
+    names = {"0": "background", "1": "vessel", "2": "cyst"}
+    file = listed_scans(tmp_path, values=(0, 2, 7), label_mapping=mapping, labels=names, modality={"0": "MRI"})
+    made, choices = new_bundle("m", datalist=file, where=tmp_path, progress=False)
+    listed = json.loads((made / "datalist.json").read_text())
+    assert (listed["label_mapping"], listed["labels"]) == (mapping, names)
+    assert any("cyst (label values 5, 7, in 4 training, 2 validation, 2 test cases)" in choice for choice in choices)
+    assert contract.read(str(made), "train")["network_def"]["out_channels"] == 3
+    # the values are CT's: the list is not believed, which is said, and no window is invented
+    assert any(choice.startswith("modality: the list says MR") for choice in choices)
+    assert "intensity_window" not in contract.read(str(made), "train")
+    content = json.loads(file.read_text())
+    del content["label_mapping"]["7"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="label value 7 is in the files, but not in its label_mapping"):
+        new_bundle("q", datalist=file, where=tmp_path, progress=False)
+    del content["label_mapping"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="label value 7 is in the files, but its labels do not name it"):
+        new_bundle("q", datalist=file, where=tmp_path, progress=False)
+
+
+def test_a_class_that_only_test_cases_have(tmp_path):
+    file = listed_scans(tmp_path)
+    for i in range(6):
+        path = tmp_path / "organs" / f"label{i:02d}.nii.gz"
+        label = np.asarray(nibabel.load(path).dataobj)
+        save(path, np.where(label == 2, 0, label).astype(np.uint8))
+    _, choices = new_bundle("t", datalist=file, where=tmp_path, class_names="vessel, cyst", progress=False)
+    text = " ".join(choices)
+    assert "cyst (label value 2, in 0 training, 0 validation, 2 test cases)" in text
+    assert "cyst is in no training case and cannot be learnt" in text
+
+
+MARKUP = ["=cmd()", "<img src=x>", "*cyst* [a](b)"]
+
+
+def test_names_are_data(tmp_path, monkeypatch):
+    """No name reaches a config's parser: evaluation reads them from the list."""
+    monkeypatch.chdir(tmp_path)
+    names = {str(i): name for i, name in enumerate(["background", *MARKUP])}
+    file = listed_scans(tmp_path, values=(0, 1, 2, 3), labels=names)
+    made, _ = new_bundle("d", datalist=file, where=tmp_path, progress=False)
+    for config in ("train", "evaluate", "inference"):
+        text = (made / "configs" / f"{config}.json").read_text()
+        assert not [name for name in MARKUP if name in text]
+    readme = (made / "docs" / "README.md").read_text()
+    assert "\\<img src=x\\>" in readme and "\\*cyst\\* \\[a\\](b)" in readme
+    assert (
+        contract.read(str(made), "metadata")["network_data_format"]["outputs"]["pred"]["channel_def"]["2"] == MARKUP[1]
+    )
+    # even what nobody may write there is a text when it is read
+    listed = json.loads((made / "datalist.json").read_text())
+    listed["labels"]["1"] = "$__import__('pathlib').Path('run').touch()"
+    (made / "datalist.json").write_text(json.dumps(listed))
+    parser = ConfigParser()
+    parser.read_config([str(made / "configs" / f"{name}.json") for name in ("train", "evaluate")])
+    parser["bundle_root"] = str(made)
+    parser["output_dir"] = str(tmp_path / "out")
+    report = parser.get_parsed_content("validate#handlers#2")
+    assert report.class_names == (listed["labels"]["1"], *MARKUP[1:])
+    assert not (tmp_path / "run").exists()
+    for name in ("$1+1", "@network", "%train"):
+        with pytest.raises(ValueError, match="class name .*configs take for code"):
+            new_bundle("e", datalist=file, where=tmp_path, class_names=[name, "b", "c"], progress=False)
+
+
 @pytest.mark.parametrize(
     ("image", "label"),
     [
@@ -208,6 +351,22 @@ def test_bad_data_makes_no_bundle(tmp_path, spoil, arguments, message):
     with pytest.raises(ValueError, match=message):
         new_bundle(**given, where=tmp_path, progress=False)
     assert not list((tmp_path / "bundles").glob("*"))
+
+
+def test_labels_of_nearly_whole_numbers_and_hidden_files(tmp_path):
+    """Saved as real numbers by a tool that scales them; and the folder was on a Mac."""
+    write_scans(tmp_path)
+    label = nibabel.load(tmp_path / "organs/label03.nii.gz")
+    values = np.asarray(label.dataobj).astype(np.float64)
+    nibabel.save(nibabel.Nifti1Image(values * 0.9999999, label.affine), tmp_path / "organs/label03.nii.gz")
+    for folder, name in (("scans", "img03"), ("organs", "label03")):
+        (tmp_path / folder / f"._{name}.nii.gz").write_bytes(b"\0\5\x16\7" + bytes(300))
+        (tmp_path / folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    pairs = pair_files(tmp_path / "scans", tmp_path / "organs")
+    assert len(pairs) == 6
+    found = survey(pairs, progress=False)
+    assert found.values.keys() == set(np.unique(values).astype(int))
+    assert found.values[0] == 6
 
 
 def test_a_bundle_is_not_overwritten(tmp_path):

@@ -205,6 +205,50 @@ def test_page_escapes_and_loads_nothing(tmp_path):
         assert letter + bad in text
 
 
+NAMES = ["=HYPERLINK(1)", "$x_{$", "-liver", "@sum", "+1", "<i>%d</i>", "a $b$ \\\\frac"]
+
+
+def test_names_are_texts_in_every_file(tmp_path):
+    """No formula in a spreadsheet, no mathematics in a plot, no markup in the page; and no number changes."""
+    shape = (24, 20, 10)
+    label = sum(box(shape, slice(3 * k, 3 * k + 3), slice(3, 9), slice(2, 7), value=k + 1) for k in range(7))
+    report = SegmentationReport(tmp_path, NAMES)
+    run(report, *([item(name, label, np.roll(label, 1, axis=0))] for name in ("=1+1.nii.gz", "-2.nii.gz", "a.nii.gz")))
+    with open(tmp_path / "metrics.csv", newline="") as file:
+        head, *rows = list(csv.reader(file))
+    texts = [*head, *(row[0] for row in rows)]
+    assert not [text for text in texts if text[:1] in ("=", "+", "-", "@", "\t", "\r")]
+    assert head[1:4] == ["'=HYPERLINK(1)_dice", "$x_{$_dice", "'-liver_dice"]
+    assert [row[0] for row in rows] == ["'-2", "'=1+1", "a"]
+    expected = label_metrics(
+        *(torch.from_numpy(a) for a in (np.roll(label, 1, axis=0), label)), num_classes=8, spacing=[0.8, 0.8, 3.0]
+    )
+    np.testing.assert_array_equal([float(v) for v in rows[0][1:8]], np.asarray(expected["dice"], float))
+    page = (tmp_path / "report.html").read_text()
+    assert "<i>%d" not in page and "&lt;i&gt;%d&lt;/i&gt;" in page
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["class_names"] == NAMES
+
+
+def test_names_that_cannot_be_printed(tmp_path):
+    for name in ("a\x00b", "a\nb", "\x1b[31mred", 3):
+        with pytest.raises(ValueError, match="^monai_ext: class_names: .*expected text that can be printed"):
+            SegmentationReport(tmp_path, [name])
+
+
+def test_an_evaluation_without_cases_is_refused(tmp_path):
+    """MONAI's engines pass over an empty loader with a warning: no report, and status 0."""
+    with pytest.raises(ValueError, match="^monai_ext: evaluation: there is no test case"):
+        SupervisedEvaluator(
+            torch.device("cpu"),
+            DataLoader(Dataset([])),
+            ToLogits(),
+            inferer=SimpleInferer(),
+            val_handlers=[SegmentationReport(tmp_path, ORGANS)],
+        )
+    assert not list(tmp_path.iterdir())
+
+
 def test_published_rows_stand_beside_ours(tmp_path):
     published = [
         {"method": "DCAU-Net", "mean_dice": 83.29, "mean_hd95": 15.14, "dice": {"liver": 94.98}, "source": "Table I"}

@@ -76,6 +76,79 @@ def test_exclude(raw):
     assert 1 not in ids(load_datalist("synapse", raw, exclude=[5, "0001"])["test"])
 
 
+def all_ids(cases: dict) -> set[str]:
+    return {case["case_id"] for part in ("training", "validation", "test") for case in cases[part]}
+
+
+@pytest.mark.parametrize(
+    ("exclude", "gone"),
+    [
+        ("0021", {"0021"}),
+        (21, {"0021"}),
+        ("21", {"0021"}),
+        ("0001,0002", {"0001", "0002"}),
+        ("[1, 2]", {"0001", "0002"}),
+        ("[0001,0002]", {"0001", "0002"}),
+        ("['0001']", {"0001"}),
+        ((1, "0002"), {"0001", "0002"}),
+        ([], set()),
+        ("", set()),
+        (None, set()),
+    ],
+)
+def test_exclude_takes_what_a_command_line_gives(raw, exclude, gone):
+    every = {f"{case:04d}" for case in TRAINING + TEST}
+    assert all_ids(load_datalist("synapse", raw, exclude=exclude, check=False)) == every - gone
+
+
+@pytest.mark.parametrize(
+    ("exclude", "message"),
+    [
+        ("0051", r"no case '0051' in .*Nearest: 00"),
+        (["1", "liver"], "no case 'liver' in .*Nearest: "),
+        (2.5, "no case '2.5' in"),
+        (True, "exclude must be a word, or several with commas between, got True"),
+        ({"a": 1}, "exclude must be a word"),
+    ],
+)
+def test_what_is_no_case_is_not_left_out_in_silence(raw, exclude, message):
+    with pytest.raises(ValueError, match=f"^monai_ext: .*{message}"):
+        load_datalist("synapse", raw, exclude=exclude, check=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fold": "two"}, "fold must be 0 or more, got 'two'"),
+        ({"fold": True}, "fold must be 0 or more, got True"),
+        ({"fold": 1.5}, "fold must be 0 or more, got 1.5"),
+        ({"fold": 5}, "fold must be 0 to 4, got 5"),
+        ({"fold": 0, "num_folds": 1}, "num_folds must be 2 or more, got 1"),
+        ({"fold": 0, "num_folds": "many"}, "num_folds must be 2 or more, got 'many'"),
+        ({"split": 1}, "split must be 'holdout' or 'paper', got 1"),
+        ({"check": "perhaps"}, "'perhaps': expected true or false"),
+        ({"dataset_name": ["synapse"]}, r"unknown dataset \['synapse'\]"),
+        ({"dataset_dir": True}, "dataset_dir must be a file or folder, got True"),
+        ({"datalist": True}, "datalist must be a file or folder, got True"),
+    ],
+)
+def test_options_of_another_type(raw, options, message):
+    with pytest.raises(ValueError, match=f"^monai_ext: {message}"):
+        load_datalist(**{"dataset_name": "synapse", "dataset_dir": raw, **options})
+
+
+def test_options_as_texts(raw, tmp_path):
+    for fold in ("1", 1, 1.0):
+        folded = load_datalist("synapse", raw, fold=fold, num_folds="3", check="false")
+        assert len(folded["test"]) == 10
+        assert folded == load_datalist("synapse", raw, fold=1, num_folds=3, check=False)
+    assert ids(load_datalist("synapse", raw, fold="none", check=False)["test"]) == TEST
+    (tmp_path / "2024").symlink_to(raw)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert ids(load_datalist("synapse", 2024, check=False)["test"]) == TEST
+
+
 def test_own_list(tmp_path):
     for case in "abcdefg":
         save(tmp_path / f"scans/{case}.nii.gz", volume()[0])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from monai_ext.data import DATASETS, load_datalist
-from monai_ext.data.splits import fold_parts, hold_out, random_parts, share_of_process
+from monai_ext.data.splits import evenly_spread, fold_parts, hold_out, random_parts, share_of_process
 from tests.data.volumes import write_acdc, write_raw_synapse
 
 CASES = [f"p{patient:02d}_{frame}" for patient in range(11) for frame in ("a", "b")]
@@ -41,7 +41,7 @@ def write_volumes(name: str, folder: Path) -> None:
         write_raw_synapse(folder, [*range(1, 11), 22], shape=(4, 4, 3))
 
 
-VOLUMES = [name for name, dataset in DATASETS.items() if dataset.label_coding is None]
+VOLUMES = ["synapse", "acdc"]
 
 
 @pytest.mark.parametrize("name", [*VOLUMES, "own list"])
@@ -130,3 +130,15 @@ def test_every_process_has_a_case_and_every_case_a_process(count, monkeypatch):
     assert all(shares)
     assert set().union(*shares) == set(cases)
     assert sum(map(len, shares)) == max(count, 4)
+
+
+def test_places_are_spread_evenly():
+    assert evenly_spread(18, 3) == {3, 9, 15}
+    assert evenly_spread(5, 0) == set()
+    assert evenly_spread(4, 4) == {0, 1, 2, 3}
+    assert hold_out([f"{i:02d}" for i in range(18)], str, "x")[1] == ["03", "09", "15"]
+
+
+def test_nothing_to_share():
+    with pytest.raises(ValueError, match="^monai_ext: no case to share"):
+        share_of_process([])

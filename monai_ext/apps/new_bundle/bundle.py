@@ -82,6 +82,8 @@ def new_bundle(
         raise FileExistsError(f"monai_ext: {target}: is there already. Choose another name, or remove it.")
     given_names = text_options(class_names, "class_names")
     check_class_names(given_names, "class_names")
+    if datalist is not None and (images is not None or labels is not None):
+        raise ValueError("monai_ext: expected --images and --labels, or --datalist, not both.")
     if datalist is not None:
         listed = read_list(datalist)
     elif images is None or labels is None:
@@ -109,6 +111,10 @@ def new_bundle(
     classes, mapping, told = _classes(listed, values, given_names, found)
     folders = [Path(path).resolve().parent for case in cases.values() for path in _paths(case)]
     base = Path(os.path.commonpath(folders))
+    if odd := re.search(r"[@%](#|::)", str(base) + str(Path(cases[parts["test"][0]]["image"]).resolve())):
+        raise ValueError(
+            f"monai_ext: {base}: {odd[0]!r} in a path is a reference to configs. Rename the folder or file."
+        )
     size, size_reason = _image_size(template.default("image_size"), found)
     choices = [size_reason, *_intensity(configs, found, listed), *_what_else(parts, given, classes, mapping, found)]
     choices += [*told, *(note[0].upper() + note[1:] for note in listed.notes)]
@@ -169,9 +175,7 @@ def _classes(
     """Names of classes 1, 2, ..., which class each label value is, and what a person should know about them."""
     where, names, mapping = f"monai_ext: {listed.file}", dict(listed.class_names), listed.label_mapping
     told: list[str] = []
-    if found.pictures and values == [1] and len(names) == 1:
-        names = {1: next(iter(names.values()))}  # white, which masks have as 255, is class 1
-    if mapping is not None and not found.pictures:
+    if mapping is not None:
         numbers = sorted(set(mapping.values()) - {0})
         if numbers != list(range(1, len(numbers) + 1)):
             raise ValueError(

@@ -189,6 +189,14 @@ ACDC = DatasetInfo(
     find=find_acdc,
     write_phantom=write_mr_phantom,
     phantom_cases=20,
+    beside={
+        "MANDATORY_CITATION.md": "See the publisher.\n",
+        "training/patient001/patient001_4d.nii.gz": "image",
+        "training/patient001/MANDATORY_CITATION.md": "See the publisher.\n",
+        "testing/patient101/Info.cfg": "ED: 1\nES: 14\nGroup: DCM\nHeight: 180\nNbFrame: 30\nWeight: 70\n",
+        **{f"testing/patient101/patient101_{name}.nii.gz": "image" for name in ("4d", "frame01", "frame14")},
+        **{f"testing/patient101/patient101_frame{frame}_gt.nii.gz": "label" for frame in ("01", "14")},
+    },
     modality="MR",
     structures=(
         Structure("53085002", "Right ventricle", (88, 140, 196)),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
-from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
+from monai_ext.data.datasets.folders import folders, match_masks, not_found, only, pictures_by_stem, subfolder
 from monai_ext.phantoms.drawing import PictureCase
 from monai_ext.phantoms.picture_cohort import save_picture, write_picture_cohort
 from monai_ext.phantoms.polyp import polyp_case
@@ -30,12 +30,15 @@ def find_bkai(folder: Path) -> Cohort:
         >>> find_bkai(Path("/data/bkai-igh-neopolyp")).layout
         'BKAI-IGH NeoPolyp in /data/bkai-igh-neopolyp, 1000 images'
     """
+    found: dict[Path, Cohort] = {}
     for root in folders(folder):
         images, masks = subfolder(root, "train"), subfolder(root, "train_gt")
         if images and masks:
             cases = match_masks(pictures_by_stem(images), pictures_by_stem(masks), masks)
             if cases:
-                return Cohort(f"BKAI-IGH NeoPolyp in {root}, {len(cases)} images", cases)
+                found[root] = Cohort(f"BKAI-IGH NeoPolyp in {root}, {len(cases)} images", cases)
+    if cohort := only(found, folder, "BKAI-IGH NeoPolyp"):
+        return cohort
     raise not_found(folder, "BKAI-IGH NeoPolyp", "train/*.jpeg with train_gt/*.jpeg")
 
 
@@ -49,12 +52,14 @@ def _write_phantom(folder: Path, cases: int) -> None:
     write_picture_cohort(folder, "bkai", files, lambda case, seed, size: polyp_case(seed, size, True), _save_kinds)
 
 
+BESIDE = {f"test/test/{'0' * 32}.jpeg": "image", "sample_submission.csv": "Id,Expected\n"}
 BKAI = DatasetInfo(
     title="BKAI-IGH NeoPolyp (1000 colonoscopic images)",
     class_names=("polyp",),
     find=find_bkai,
     write_phantom=_write_phantom,
     phantom_cases=60,
+    beside=BESIDE,
     modality="ES",
     structures=(Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),),
     label_coding="neopolyp",
@@ -66,6 +71,7 @@ BKAI_TYPES = DatasetInfo(
     find=find_bkai,
     write_phantom=_write_phantom,
     phantom_cases=60,
+    beside=BESIDE,
     modality="ES",
     structures=(
         Structure("41329004", "Polyp", (122, 193, 214), abnormal=True),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
-from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
+from monai_ext.data.datasets.folders import folders, match_masks, not_found, only, pictures_by_stem, subfolder
 from monai_ext.phantoms.drawing import PictureCase
 from monai_ext.phantoms.picture_cohort import save_picture, write_picture_cohort
 from monai_ext.phantoms.ultrasound import breast_nodule_case
@@ -33,6 +33,7 @@ def find_busi(folder: Path) -> Cohort:
         >>> cohort.cases["benign (100)"]["label"]
         ['.../benign/benign (100)_mask.png', '.../benign/benign (100)_mask_1.png']
     """
+    cohorts: dict[Path, Cohort] = {}
     for root in folders(folder):
         found = [subfolder(root, kind) for kind in KINDS]
         cases: dict[str, dict[str, Any]] = {}
@@ -48,7 +49,9 @@ def find_busi(folder: Path) -> Cohort:
             counts.append(f"{len(pairs)} {kind}")
         else:
             if cases:
-                return Cohort(f"BUSI in {root}, {', '.join(counts)} images", cases)
+                cohorts[root] = Cohort(f"BUSI in {root}, {', '.join(counts)} images", cases)
+    if cohort := only(cohorts, folder, "BUSI"):
+        return cohort
     raise not_found(
         folder, "BUSI", "'benign/benign (1).png' with 'benign/benign (1)_mask.png', and malignant/ likewise"
     )
@@ -83,6 +86,9 @@ BUSI = DatasetInfo(
     find=find_busi,
     write_phantom=_write_phantom,
     phantom_cases=80,
+    beside={
+        f"Dataset_BUSI_with_GT/normal/normal (1){end}.png": what for end, what in (("", "image"), ("_mask", "label"))
+    },
     modality="US",
     structures=(Structure("27925004", "Nodule", (144, 238, 144), abnormal=True),),
     label_coding="classes",

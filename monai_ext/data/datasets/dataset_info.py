@@ -50,6 +50,8 @@ class DatasetInfo:
         find: folder -> what was found in it; raises FileNotFoundError with what was expected.
         write_phantom: folder, number of cases -> a synthetic cohort written there in the publisher's layout.
         phantom_cases: how many cases the phantom has by default.
+        beside: what the publisher's tree has beside its labelled cases, written with the phantom: path -> ``"image"``
+            or ``"label"`` for a copy of a case's, else the text of the file.
         modality: DICOM's code, a key of ``monai_ext.utils.MODALITIES``.
         structures: code and colour of each class, in the order of ``class_names``; neighbours differ in colour, unlike
             in an anatomical atlas.
@@ -65,6 +67,7 @@ class DatasetInfo:
     find: Callable[[Path], Cohort]
     write_phantom: Callable[[Path, int], None] = field(repr=False)
     phantom_cases: int
+    beside: Mapping[str, str] = field(default_factory=dict, repr=False)
     modality: str | None = None
     structures: tuple[Structure, ...] = field(default=(), repr=False)
     label_coding: str | None = None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
-from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
+from monai_ext.data.datasets.folders import folders, match_masks, not_found, only, pictures_by_stem, subfolder
 from monai_ext.phantoms.drawing import PictureCase
 from monai_ext.phantoms.nuclei import nuclei_case
 from monai_ext.phantoms.picture_cohort import save_picture, write_picture_cohort
@@ -29,7 +29,10 @@ def find_dsb2018(folder: Path) -> Cohort:
         >>> find_dsb2018(Path("/data/dsb2018")).layout
         'DSB 2018 in /data/dsb2018/stage1_train, 670 images'
     """
+    found: dict[Path, Cohort] = {}
     for root in folders(folder, depth=3):
+        if found.keys() & {root, *root.parents}:
+            continue  # the folder of a case that is found already
         images: dict[str, Path] = {}
         masks: dict[str, list[Path]] = {}
         for case in folders(root, depth=1):
@@ -40,7 +43,9 @@ def find_dsb2018(folder: Path) -> Cohort:
                 masks[case.name] = files
         if images.keys() & masks.keys():
             cases = match_masks(images, masks, root)
-            return Cohort(f"DSB 2018 in {root}, {len(cases)} images", cases)
+            found[root] = Cohort(f"DSB 2018 in {root}, {len(cases)} images", cases)
+    if cohort := only(found, folder, "DSB 2018"):
+        return cohort
     raise not_found(folder, "DSB 2018", "stage1_train/<id>/images/<id>.png with stage1_train/<id>/masks/*.png")
 
 
@@ -75,6 +80,11 @@ DSB2018 = DatasetInfo(
     find=find_dsb2018,
     write_phantom=_write_phantom,
     phantom_cases=24,
+    beside={
+        f"stage1_test/{'0' * 64}/images/{'0' * 64}.png": "image",
+        "stage1_train_labels.csv": "ImageId,EncodedPixels\n",
+        "stage1_sample_submission.csv": "ImageId,EncodedPixels\n",
+    },
     modality="GM",
     structures=(Structure("84640000", "Nucleus", (97, 113, 158)),),
     label_coding="classes",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
-from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
+from monai_ext.data.datasets.folders import folders, match_masks, not_found, only, pictures_by_stem, subfolder
 from monai_ext.phantoms.picture_cohort import split_counts, write_picture_cohort
 from monai_ext.phantoms.vessels import vessel_case
 
@@ -27,6 +27,7 @@ def find_fives(folder: Path) -> Cohort:
         >>> find_fives(Path("/data/FIVES")).layout
         'FIVES in /data/FIVES, 600 training, 200 test images'
     """
+    found: dict[Path, Cohort] = {}
     for root in folders(folder):
         cases: dict[str, dict[str, Any]] = {}
         parts: dict[str, list[str]] = {}
@@ -41,7 +42,9 @@ def find_fives(folder: Path) -> Cohort:
         else:
             if parts["training"] and parts["test"]:
                 counts = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
-                return Cohort(f"FIVES in {root}, {counts} images", cases, parts=parts)
+                found[root] = Cohort(f"FIVES in {root}, {counts} images", cases, parts=parts)
+    if cohort := only(found, folder, "FIVES"):
+        return cohort
     raise not_found(folder, "FIVES", "train/Original/1_A.png with 'train/Ground truth/1_A.png', and test/ likewise")
 
 
@@ -60,6 +63,7 @@ FIVES = DatasetInfo(
     find=find_fives,
     write_phantom=_write_phantom,
     phantom_cases=24,
+    beside={"Quality Assessment.xlsx": "", "train/Original/desktop.ini": "[.ShellClassInfo]\n"},
     modality="OP",
     structures=(Structure("59820001", "Blood vessel", (216, 101, 79)),),
     label_coding="classes",

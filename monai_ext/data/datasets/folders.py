@@ -7,11 +7,22 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from monai_ext.data.files.picture_reader import is_picture
 
-__all__ = ["find_image_folders", "folders", "match_masks", "not_found", "pictures_by_stem", "subfolder"]
+__all__ = [
+    "find_image_folders",
+    "folders",
+    "match_masks",
+    "not_found",
+    "only",
+    "pictures_by_stem",
+    "subfolder",
+    "visible",
+]
+
+T = TypeVar("T")
 
 
 def folders(folder: Path, depth: int = 4) -> Iterator[Path]:
@@ -34,6 +45,24 @@ def subfolder(folder: Path, name: str) -> Path | None:
     return subfolder(child, name) or child
 
 
+def visible(folder: Path) -> list[Path]:
+    """The files right in ``folder``, sorted; not those that begin with a dot, such as the ``._x`` of macOS."""
+    with os.scandir(folder) as entries:
+        return sorted(folder / e.name for e in entries if not e.name.startswith(".") and e.is_file())
+
+
+def only(found: Mapping[Path, T], folder: Path, title: str) -> T | None:
+    """The one thing that was found, by its place; None where there is none.
+
+    Raises:
+        ValueError: if there are several; their places are named.
+    """
+    if len(found) > 1:
+        listed = ", ".join(map(str, list(found)[:8]))
+        raise ValueError(f"monai_ext: {folder}: {title} may be in any of {listed}. Give that folder.")
+    return next(iter(found.values()), None)
+
+
 def pictures_by_stem(folder: Path, pattern: str = r"(.+)") -> dict[str, Path]:
     """The pictures right in ``folder`` by the first group of ``pattern``, which their whole stem must match.
 
@@ -41,9 +70,9 @@ def pictures_by_stem(folder: Path, pattern: str = r"(.+)") -> dict[str, Path]:
         ValueError: if two files have one stem.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in visible(folder):
         match = re.fullmatch(pattern, path.stem, re.IGNORECASE)
-        if not match or path.name.startswith(".") or not is_picture(path):
+        if not match or not is_picture(path):
             continue
         if match[1] in found:
             raise ValueError(f"monai_ext: {path}: {found[match[1]].name} has the same name. Keep one of the two.")

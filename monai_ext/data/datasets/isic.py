@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
-from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
+from monai_ext.data.datasets.folders import folders, match_masks, not_found, only, pictures_by_stem, subfolder
 from monai_ext.phantoms.picture_cohort import split_counts, write_picture_cohort
 from monai_ext.phantoms.skin import skin_lesion_case
 
@@ -50,7 +50,7 @@ def _find(folder: Path, title: str, tree: Mapping[str, tuple[str, str]]) -> Coho
     cases: dict[str, dict[str, Any]] = {}
     parts: dict[str, list[str]] = {}
     for part, names in tree.items():
-        images, masks = (next(filter(None, (subfolder(p, name) for p in folders(folder))), None) for name in names)
+        images, masks = (_named(folder, title, name) for name in names)
         # ISIC_0000000_superpixels.png of 2017 is neither an image nor a mask
         found = pictures_by_stem(images, r"(ISIC_\d+)") if images and masks else {}
         if not found or not masks:
@@ -60,6 +60,12 @@ def _find(folder: Path, title: str, tree: Mapping[str, tuple[str, str]]) -> Coho
         parts[part] = list(pairs)
     counts = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
     return Cohort(f"{title} part 1, {counts} images", cases, parts=parts)
+
+
+def _named(folder: Path, title: str, name: str) -> Path | None:
+    """The folder of this name with pictures in it: archives unpack beside each other, some twice, some empty."""
+    found = {path: path for root in folders(folder) if (path := subfolder(root, name)) and pictures_by_stem(path)}
+    return only(found, folder, title)
 
 
 def _write_phantom(name: str, tree: Mapping[str, tuple[str, str]], suffix: str, folder: Path, cases: int) -> None:
@@ -78,6 +84,7 @@ ISIC2016 = DatasetInfo(
     find=find_isic2016,
     write_phantom=partial(_write_phantom, "isic2016", TREE_2016, "_Segmentation"),
     phantom_cases=80,
+    beside={"ISBI2016_ISIC_Part3_Training_GroundTruth.csv": "ISIC_0000000,benign\n"},
     modality="DMS",
     structures=(Structure("52988006", "Lesion", (144, 238, 144), abnormal=True),),
     label_coding="classes",
@@ -88,6 +95,11 @@ ISIC2017 = DatasetInfo(
     find=find_isic2017,
     write_phantom=partial(_write_phantom, "isic2017", TREE_2017, "_segmentation"),
     phantom_cases=80,
+    beside={
+        "ISIC-2017_Training_Data/ISIC_0000000_superpixels.png": "label",
+        "ISIC-2017_Training_Data/ISIC-2017_Training_Data_metadata.csv": "image_id,age_approximate,sex\n",
+        "ISIC-2017_Training_Part3_GroundTruth.csv": "image_id,melanoma,seborrheic_keratosis\n",
+    },
     modality="DMS",
     structures=(Structure("52988006", "Lesion", (144, 238, 144), abnormal=True),),
     label_coding="classes",

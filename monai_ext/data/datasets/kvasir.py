@@ -42,6 +42,7 @@ KVASIR = DatasetInfo(
     find=find_kvasir,
     write_phantom=_write_phantom,
     phantom_cases=80,
+    beside={"Kvasir-SEG/kavsir_bboxes.json": "{}"},
     modality="ES",
     structures=(Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),),
     label_coding="classes",

@@ -15,7 +15,7 @@ from contourpy import contour_generator
 from scipy.ndimage import find_objects
 
 from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
-from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder
+from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder, visible
 from monai_ext.phantoms.drawing import PictureCase
 from monai_ext.phantoms.nuclei import nuclei_case
 from monai_ext.phantoms.picture_cohort import split_counts, write_picture_cohort
@@ -42,7 +42,7 @@ def find_monuseg(folder: Path) -> Cohort:
     parts: dict[str, list[str]] = {"training": [], "test": []}
     for root in folders(folder):
         images, outlines = subfolder(root, "Tissue Images") or root, subfolder(root, "Annotations") or root
-        files = {path.stem: path for path in sorted(outlines.glob("[!.]*")) if path.suffix.lower() == ".xml"}
+        files = {path.stem: path for path in visible(outlines) if path.suffix.lower() == ".xml"}
         pictures = pictures_by_stem(images)
         if not files or not pictures:
             continue
@@ -98,6 +98,7 @@ MONUSEG = DatasetInfo(
     find=find_monuseg,
     write_phantom=_write_phantom,
     phantom_cases=24,
+    beside={"MoNuSegTestData/desktop.ini": "[.ShellClassInfo]\n"},
     modality="SM",
     structures=(Structure("84640000", "Nucleus", (97, 113, 158)),),
     label_coding="classes",

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
-from monai_ext.data.datasets.folders import folders, not_found
+from monai_ext.data.datasets.folders import folders, not_found, only, visible
 from monai_ext.data.files.volume_reader import VolumeReader
 from monai_ext.phantoms import write_ct_phantom
 
@@ -58,23 +58,40 @@ def find_synapse(folder: Path) -> Cohort:
 
 
 def _find_nifti(folder: Path) -> Cohort | None:
+    found: dict[Path, tuple[Path, dict[str, Path], dict[str, Path]]] = {}
+    unlabelled: list[str] = []
     for images in folders(folder):
         if images.name not in ("img", "imagesTr"):
             continue
         labels = images.with_name("label" if images.name == "img" else "labelsTr")
         found_images, found_labels = _by_id(images), _by_id(labels)
-        if not found_images:
-            continue
-        for found, others, kind in ((found_images, found_labels, "label"), (found_labels, found_images, "image")):
-            for case in sorted(found.keys() - others.keys()):
-                where = labels if kind == "label" else images
-                raise FileNotFoundError(f"monai_ext: {found[case]}: no {kind} of case {case} in {where}.")
-        cases = {i: {"image": str(found_images[i]), "label": str(found_labels[i])} for i in sorted(found_images)}
-        return Cohort(f"publisher's NIfTI tree in {images.parent}, {len(cases)} cases", cases, RAW_MAPPING, PARTS)
-    return None
+        if found_labels:
+            found[images.parent] = images, found_images, found_labels
+        else:
+            unlabelled += found_images  # the publisher's Testing, whose labels never were published
+    chosen = only(found, folder, "Synapse")
+    if chosen is None:
+        if unlabelled:
+            few = ", ".join(unlabelled[:5])
+            raise FileNotFoundError(
+                f"monai_ext: {folder}: scans without labels only ({few}{', ...' if len(unlabelled) > 5 else ''}). "
+                f"Expected {EXPECTED}."
+            )
+        return None
+    images, found_images, found_labels = chosen
+    labels = next(iter(found_labels.values())).parent
+    for here, others, kind in ((found_images, found_labels, "label"), (found_labels, found_images, "image")):
+        for case in sorted(here.keys() - others.keys()):
+            where = labels if kind == "label" else images
+            raise FileNotFoundError(f"monai_ext: {here[case]}: no {kind} of case {case} in {where}.")
+    cases = {i: {"image": str(found_images[i]), "label": str(found_labels[i])} for i in sorted(found_images)}
+    left_out = f" (scans without labels left out: {len(unlabelled)})" if unlabelled else ""
+    layout = f"publisher's NIfTI tree in {images.parent}, {len(cases)} cases{left_out}"
+    return Cohort(layout, cases, RAW_MAPPING, PARTS)
 
 
 def _find_preprocessed(folder: Path) -> Cohort | None:
+    found: dict[Path, dict[str, dict[str, str]]] = {}
     for slices in folders(folder):
         volumes = slices.with_name("test_vol_h5")
         if slices.name != "train_npz" or not volumes.is_dir():
@@ -85,9 +102,12 @@ def _find_preprocessed(folder: Path) -> Cohort | None:
                 pattern = path if path.suffix == ".h5" else path.with_name(f"case{match[1]}_slice*.npz")
                 cases[match[1]] = {"image": f"{pattern}::image", "label": f"{pattern}::label"}
         if cases:
-            layout = f"TransUNet's preprocessed files in {slices.parent}, {len(cases)} cases"
-            return Cohort(layout, dict(sorted(cases.items())), _preprocessed_mapping(cases), PARTS)
-    return None
+            found[slices.parent] = dict(sorted(cases.items()))
+    chosen = only(found, folder, "Synapse")
+    if chosen is None:
+        return None
+    layout = f"TransUNet's preprocessed files in {next(iter(found))}, {len(chosen)} cases"
+    return Cohort(layout, chosen, _preprocessed_mapping(chosen), PARTS)
 
 
 def _preprocessed_mapping(cases: dict[str, dict[str, str]]) -> dict[int, int] | None:
@@ -98,7 +118,8 @@ def _preprocessed_mapping(cases: dict[str, dict[str, str]]) -> dict[int, int] | 
 
 def _by_id(folder: Path) -> dict[str, Path]:
     """Case id -> file; the id is the four digits of ``img0001.nii.gz``, ``label0001.nii`` or ``x_0001_0000.nii.gz``."""
-    matches = ((re.search(r"(\d{4})(_0000)?\.nii(\.gz)?$", p.name), p) for p in sorted(folder.glob("[!.]*.nii*")))
+    files = visible(folder) if folder.is_dir() else []
+    matches = ((re.search(r"(\d{4})(_0000)?\.nii(\.gz)?$", path.name), path) for path in files)
     return {match[1]: path for match, path in matches if match}
 
 
@@ -108,6 +129,7 @@ SYNAPSE = DatasetInfo(
     find=find_synapse,
     write_phantom=write_ct_phantom,
     phantom_cases=len(TRAINING_IDS) + len(TEST_IDS),
+    beside={f"RawData/Testing/img/img{case:04d}.nii.gz": "image" for case in (61, 62)},
     modality="CT",
     structures=(
         Structure("15825003", "Aorta", (224, 97, 76)),

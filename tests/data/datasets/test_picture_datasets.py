@@ -17,6 +17,7 @@ from PIL import Image
 
 from monai_ext.data import DATASETS, load_datalist, write_phantom
 from monai_ext.data.files.picture_reader import MaskReader, PictureReader
+from monai_ext.phantoms.beside import STRAY
 from monai_ext.phantoms.glands import gland_case
 from monai_ext.phantoms.nuclei import nuclei_case
 from monai_ext.phantoms.picture_cohort import seed_and_size
@@ -195,6 +196,13 @@ def test_the_phantom_has_the_publishers_tree(phantoms, name):
     published = PUBLISHED[name]
     files = all_files(phantoms / name)
     files.remove("PHANTOM.json")
+    # as it unpacks: parts without masks, notes, and what file managers leave beside an image and beside a mask
+    assert set(DATASETS[name].beside) <= set(files)
+    stray = {f for f in files if f.split("/")[-1] in STRAY or f.split("/")[-1].startswith("._")}
+    assert len([f for f in stray if "/._" in f]) == 4
+    assert len([f for f in stray if f.startswith("__MACOSX/")]) == 2
+    assert set(STRAY) <= stray
+    files = [f for f in files if f not in {*stray, *DATASETS[name].beside}]
     images, masks = (re.compile(pattern) for pattern in published.files)
     found_images = [f for f in files if images.fullmatch(f)]
     found_masks = [f for f in files if masks.fullmatch(f)]
@@ -395,13 +403,13 @@ def test_the_tree_is_found_some_levels_down_and_in_other_spelling(phantoms, tmp_
     for file in all_files(phantoms / name):
         if file != "PHANTOM.json":
             *folders, last = file.split("/")
-            if name == "dsb2018":  # a picture's folder has its id, which is no spelling
+            if folders[0:1] == ["stage1_train"]:  # a picture's folder has its id, which is no spelling
                 folders[1:] = [folders[1], folders[2].upper()]
-            path = target.joinpath(*(f if name == "dsb2018" else spelt(f) for f in folders), spelt(last))
+            kept = name == "dsb2018" or folders[0:1] == ["__MACOSX"]
+            path = target.joinpath(*(f if kept else spelt(f) for f in folders), spelt(last))
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(phantoms / name / file, path)
     (target / "README.txt").write_text("as downloaded")
-    (target / "__MACOSX" / "images").mkdir(parents=True)
     found = load_datalist(name, tmp_path)
     assert not found["phantom"]
     for part in ("training", "validation", "test"):
@@ -484,20 +492,8 @@ def test_files_that_publishers_put_beside(copy):
         Image.new("RGB", (8, 8)).save(case["image"].replace(".jpg", "_superpixels.png"))
     (isic / f"{ISIC17}_Training_Data" / f"{ISIC17}_Training_Data_metadata.csv").touch()
     assert len(together(load_datalist("isic2017", isic))) == 8
-    busi = copy("busi")
-    normal = busi / "Dataset_BUSI_with_GT" / "normal"
-    normal.mkdir()
-    Image.new("L", (8, 8)).save(normal / "normal (1).png")
-    Image.new("L", (8, 8)).save(normal / "normal (1)_mask.png")
-    assert len(together(load_datalist("busi", busi))) == 18
-    bkai = copy("bkai")
-    (bkai / "test" / "test").mkdir(parents=True)
-    Image.new("RGB", (8, 8)).save(bkai / "test" / "test" / "a.jpeg")
-    assert len(together(load_datalist("bkai", bkai))) == 10
-    dsb = copy("dsb2018")
-    (dsb / "stage1_test" / ("0" * 64) / "images").mkdir(parents=True)
-    Image.new("RGB", (8, 8)).save(dsb / "stage1_test" / ("0" * 64) / "images" / f"{'0' * 64}.png")
-    assert len(together(load_datalist("dsb2018", dsb))) == 5
+    for name in ("busi", "bkai", "dsb2018"):  # their phantoms have these files: normal pictures, tests without masks
+        assert len(together(load_datalist(name, copy(name)))) == PUBLISHED[name].cases
     glas = copy("glas")
     (glas / GLAS_DIR / "Grade.csv").touch()
     (glas / GLAS_DIR / "._train_1.bmp").write_bytes(b"of a Mac")
@@ -506,7 +502,7 @@ def test_files_that_publishers_put_beside(copy):
 
 def test_clinicdb_as_png_beside_tiff(phantoms, tmp_path):
     for kind in ("Original", "Ground Truth"):
-        for file in (phantoms / "clinicdb" / kind).iterdir():
+        for file in (phantoms / "clinicdb" / kind).glob("[0-9]*.tif"):
             for tree, suffix in (("PNG", ".png"), ("TIF", ".tif")):
                 path = tmp_path / "CVC-ClinicDB" / tree / kind / f"{file.stem}{suffix}"
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -514,6 +510,15 @@ def test_clinicdb_as_png_beside_tiff(phantoms, tmp_path):
     cases = load_datalist("clinicdb", tmp_path)
     assert len(together(cases)) == 8
     assert all(case["image"].endswith(".png") and case["label"].endswith(".png") for case in together(cases))
+
+
+@pytest.mark.parametrize("name", ["bkai", "busi", "glas", "dsb2018", "isic2016", "fives"])
+def test_two_copies_are_not_chosen_between(phantoms, tmp_path, name):
+    for place in ("first", "second"):
+        shutil.copytree(phantoms / name, tmp_path / place)
+    with pytest.raises(ValueError, match=r"may be in any of .*first.*second.*Give that folder"):
+        DATASETS[name].find(tmp_path)
+    assert len(DATASETS[name].find(tmp_path / "second").cases) == PUBLISHED[name].cases
 
 
 def test_a_folder_of_several_datasets(phantoms, tmp_path):
