@@ -22,7 +22,7 @@ from monailabel.tasks.activelearning.random import Random
 
 import monai_ext
 from monai_ext.apps.label.infer import BundleInference
-from monai_ext.apps.label.knobs import RequestError
+from monai_ext.apps.label.request_knobs import RequestError
 from monai_ext.apps.label.strategy import MostUncertain
 from monai_ext.apps.label.train import BundleTraining
 from monai_ext.apps.label.training_state import end_with_parent

@@ -13,7 +13,7 @@ from typing import Any
 from monailabel.endpoints import activelearning, batch_infer, datastore, infer, scoring, session, train
 from monailabel.interfaces.utils.app import app_instance
 
-from monai_ext.apps.label.knobs import RequestError, checked_knobs, checked_name
+from monai_ext.apps.label.request_knobs import RequestError, checked_knobs, checked_name
 
 __all__ = ["replace"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from monai_ext.apps.label.knobs import RequestError, checked_name
+from monai_ext.apps.label.request_knobs import RequestError, checked_name
 
 __all__ = ["Entrance", "Rules", "own_hosts"]
 

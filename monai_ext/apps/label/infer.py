@@ -17,7 +17,7 @@ from monailabel.utils.others.generic import name_to_device
 
 from monai_ext.apps.anatomy import colour_of
 from monai_ext.apps.label.answers import write_label
-from monai_ext.apps.label.knobs import checked_knobs
+from monai_ext.apps.label.request_knobs import checked_knobs
 from monai_ext.bundle import Bundle, literal, mixed_precision
 from monai_ext.networks import load_weights
 from monai_ext.transforms import NOTICE

@@ -41,7 +41,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 
 from monai_ext.apps.label.endpoints import replace
 from monai_ext.apps.label.entrance import Entrance, Rules
-from monai_ext.apps.label.knobs import RequestError
+from monai_ext.apps.label.request_knobs import RequestError
 
 __all__ = ["application", "serve"]
 

@@ -22,7 +22,7 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.others.generic import device_list, name_to_device
 
 from monai_ext.apps.label.cases import own_cases, split_cases
-from monai_ext.apps.label.knobs import RequestError, checked_knobs
+from monai_ext.apps.label.request_knobs import RequestError, checked_knobs
 from monai_ext.apps.label.training_state import LOCK, STATS, WORK
 from monai_ext.bundle import Bundle, literal, trained_with
 from monai_ext.networks.weights import read_weights

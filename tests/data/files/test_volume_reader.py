@@ -127,9 +127,7 @@ def test_dicom_folder_errors(tmp_path):
     image, _ = volume()
     write_ct_series(tmp_path / "gap", image, RAS)
     sorted((tmp_path / "gap").iterdir())[3].unlink()
-    with pytest.raises(
-        ValueError, match=r"gap: CT series 1 .*: 1 slice\(s\) missing: 10 mm between slices 3 and 4"
-    ):
+    with pytest.raises(ValueError, match=r"gap: CT series 1 .*: 1 slice\(s\) missing: 10 mm between slices 3 and 4"):
         VolumeReader().get_data((tmp_path / "gap",))
     for name in ("one", "two"):
         write_ct_series(tmp_path / "mixed", image, RAS, prefix=name)

@@ -82,18 +82,18 @@ def _chosen(name: str, value: object, choices: Sequence[str]) -> str:
     return one
 
 
-def _of_kind(name: str, value: object, default: object) -> bool | int | float:
+def _of_kind(name: str, value: Any, default: object) -> bool | int | float:
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise RequestError(400, f"monai_ext: {name} {value!r:.80}: expected true or false.")
         return value
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if isinstance(default, int):
-        if not number or value != int(value) or not 1 <= value <= MOST:  # type: ignore[operator, arg-type]
+        if not number or value != int(value) or not 1 <= value <= MOST:
             raise RequestError(400, f"monai_ext: {name} {value!r:.80}: expected a whole number from 1 to {MOST}.")
-        return int(value)  # type: ignore[call-overload]
+        return int(value)
     if not isinstance(default, float):
         raise TypeError(f"knob {name}: default {default!r} is of no kind that a request may set")
-    if not number or value < 0:  # type: ignore[operator]
+    if not number or value < 0:
         raise RequestError(400, f"monai_ext: {name} {value!r:.80}: expected a number from 0 on.")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
