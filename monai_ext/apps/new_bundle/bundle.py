@@ -115,8 +115,8 @@ def new_bundle(
         },
     }
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=target.parent) as folder:
-        made = Path(folder) / name
+    with scratch_folder(target.parent, "new-") as folder:
+        made = folder / name
         for part in ("configs", "docs"):
             (made / part).mkdir(parents=True)
         for file, content in configs.items():
