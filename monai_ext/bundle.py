@@ -689,7 +689,7 @@ def check_knobs(parser: ConfigParser | None = None) -> None:
             continue  # the recipe's own
         value = knob_value(knob, given)
         if knob == "image_size":
-            _check_axes(value, parser)
+            value = _as_recipe(value, parser)
         if type(value) is not type(given) or value != given:
             parser[knob] = literal(value)
             changed = True
@@ -707,15 +707,19 @@ def check_knobs(parser: ConfigParser | None = None) -> None:
                 )
 
 
-def _check_axes(size: int | list[int] | None, parser: ConfigParser) -> None:
+def _as_recipe(size: int | list[int] | None, parser: ConfigParser) -> int | list[int] | None:
     """One side where the recipe has one, else one for each axis."""
     axes = parser.get("network_def#spatial_dims", 2)
     root = Path(parser.get_parsed_content("bundle_root")) if "bundle_root" in parser else None
     recipe = Bundle(root).default("image_size") if root is not None and _is_bundle(root) else None
     if isinstance(size, list) and isinstance(recipe, int):
         raise ValueError(f"monai_ext: --image_size {as_json(size)}: expected one whole number, the longer side.")
-    if isinstance(size, list) and isinstance(axes, int) and len(size) not in (1, axes):
+    if not isinstance(axes, int) or size is None or isinstance(recipe, int):
+        return size
+    sides = [size] if isinstance(size, int) else size
+    if len(sides) not in (1, axes):
         raise ValueError(f"monai_ext: --image_size {as_json(size)}: expected one whole number, or {axes}.")
+    return sides * axes if len(sides) == 1 else sides
 
 
 def _same_size(value: Any) -> Any:

@@ -10,9 +10,11 @@ import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
+    JPEGLSLossless,
     RLELossless,
     generate_uid,
 )
@@ -48,10 +50,13 @@ def write_ct_series(folder: Path, image: np.ndarray, affine: np.ndarray, prefix:
 
 
 def write_compressed(path: Path, form: str) -> None:
-    """Compress a slice in its place: ``"RLE"``, ``"JPEG"`` (lossless) or ``"JPEG2000"`` (lossless)."""
-    if form == "RLE":
+    """Compress a slice in its place, losslessly: RLE, JPEG, JPEG2000, JPEG-LS, or deflated as a whole."""
+    if form in ("RLE", "JPEG-LS", "deflated"):
         ds = pydicom.dcmread(path)
-        ds.compress(RLELossless, generate_instance_uid=False)
+        if form == "deflated":
+            ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        else:
+            ds.compress(RLELossless if form == "RLE" else JPEGLSLossless, generate_instance_uid=False)
         pydicom.dcmwrite(path, ds, enforce_file_format=True)
         return
     write_by_gdcm(path, {"JPEG": JPEGLosslessSV1, "JPEG2000": JPEG2000Lossless}[form])

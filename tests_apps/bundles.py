@@ -35,7 +35,7 @@ def write_bundle(folder: Path, name: str, size: int | None = None, seed: int = 0
 def random_weights(bundle: Path, seed: int) -> dict[str, torch.Tensor]:
     """Seeded weights of a network that sees more than one class in noise."""
     parser = ConfigParser(json.loads((bundle / "configs" / "inference.json").read_text()))
-    config = parser["network_def"]
+    config = {key: value for key, value in parser["network_def"].items() if key != "_requires_"}
     for attempt in range(20):
         torch.manual_seed(seed + 1000 * attempt)
         network = ConfigParser({"network": config}).get_parsed_content("network").eval()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import requests
 
-START = "import sys; from monai_ext.apps.label import label; label(sys.argv[1], sys.argv[2], port=int(sys.argv[3]))"
+START = "import json, sys; from monai_ext.apps.label import label; label(**json.loads(sys.argv[1]))"
 
 
 def free_port() -> int:
@@ -27,13 +27,15 @@ def free_port() -> int:
 class Server:
     """A running server; ``url`` is its address, ``app`` its folder."""
 
-    def __init__(self, studies: Path, bundles: Iterable[Path]) -> None:
+    def __init__(self, studies: Path, bundles: Iterable[Path], **options: object) -> None:
         self.studies = studies
-        self.app = studies / ".monailabel"
+        self.app = studies.with_name(f"{studies.name}.monailabel")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = studies.parent / f"server_{self.port}.log"
-        self.arguments = [str(studies), ",".join(map(str, bundles)), str(self.port)]
+        named = {"studies": str(studies), "bundles": ",".join(map(str, bundles)), "port": self.port}
+        self.arguments = [json.dumps({**named, **options})]
+        self.headers = {"Authorization": f"Bearer {options['token']}"} if "token" in options else {}
 
     def __enter__(self) -> Server:
         with self.log.open("w") as log:
@@ -48,7 +50,7 @@ class Server:
         end = time.monotonic() + 180
         while time.monotonic() < end and self.process.poll() is None:
             try:
-                if requests.get(f"{self.url}/info/", timeout=60).ok:
+                if requests.get(f"{self.url}/info/", headers=self.headers, timeout=60).ok:
                     return self
             except requests.ConnectionError:
                 time.sleep(0.2)

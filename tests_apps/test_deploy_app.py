@@ -21,7 +21,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 from monai_ext.apps.deploy import deploy
 from monai_ext.apps.deploy.dicom_results import volumes_ml, write_results
 from monai_ext.data.files.dicom import find_series, read_volume, select_series
-from tests.apps.series import compress, edit, make_mr, make_multi_frame
+from tests.apps.series import compress, edit, make_mr, make_multi_frame, tilt
 from tests.apps.test_deploy_series import write_report
 from tests.dicom import write_ct_series
 from tests_apps.bundles import ROOT, random_weights, run_bundle
@@ -213,7 +213,7 @@ def test_weights_of_another_network_are_refused(bundles, tmp_path):
 
 
 def test_unknown_bundle(tmp_path):
-    with pytest.raises(FileNotFoundError, match="bundle 'dcaunet_sinapse' found neither in"):
+    with pytest.raises(FileNotFoundError, match="no bundle 'dcaunet_sinapse': neither"):
         deploy("dcaunet_sinapse", str(tmp_path), str(tmp_path / "out"))
 
 
@@ -232,3 +232,50 @@ def test_container_entry(bundles, tmp_path):
     assert done.returncode == 1
     assert "1 slice(s) missing" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("form", ["plain", "multi_frame"])
+def test_a_tilted_series_and_its_results(form, tmp_path):
+    """The segments lie on the source's own planes; mL and surfaces are those of the sheared volume."""
+    import trimesh
+
+    image, affine = oblique_study("axial")
+    write_ct_series(tmp_path / "study", image, affine)
+    tilt(tmp_path / "study", 15)
+    FORMS[form](tmp_path / "study")
+    volume = read_volume(select_series(find_series(tmp_path / "study"), "CT"))
+    label = np.zeros(volume.array.shape[::-1], np.uint8)
+    label[3:8, 10:30, 5:25] = 5
+    metadata = json.loads((ROOT / "bundles" / BUNDLE / "configs" / "metadata.json").read_text())
+    write_results(tmp_path / "out", "box", metadata, label, volume, stl=True)
+    found = label_of(tmp_path / "out" / "box_seg.dcm", volume.affine, volume.array.shape)
+    np.testing.assert_array_equal(found, label.T)
+    voxel = np.linalg.norm(affine[:3, 0]) * np.linalg.norm(affine[:3, 1]) * np.linalg.norm(affine[:3, 2]) / 1000
+    liver = json.loads((tmp_path / "out" / "box_volumes.json").read_text())["volumes_ml"]["liver"]
+    assert liver == pytest.approx(5 * 20 * 20 * voxel, abs=1e-3)  # slices slide on each other: none is lost
+    surface = trimesh.load(tmp_path / "out" / "box_liver.stl")
+    assert surface.volume / 1000 == pytest.approx(liver, rel=0.02)
+    middle = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine @ [14.5, 19.5, 5.0, 1.0]
+    np.testing.assert_allclose(surface.center_mass, middle[:3], atol=0.1)
+
+
+def test_names_in_other_scripts_and_values_that_dicom_does_not_allow(tmp_path):
+    image, affine = oblique_study("axial")
+    write_ct_series(tmp_path / "study", image, affine)
+
+    def change(ds: pydicom.Dataset) -> None:
+        ds.SpecificCharacterSet, ds.PatientName = ["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"
+        ds.PatientSex, ds.StudyDate, ds.SliceThickness, ds.SeriesNumber = "U", "2020.1.2", None, 2147483647
+
+    with pydicom.config.disable_value_validation():
+        edit(tmp_path / "study", change)
+    volume = read_volume(select_series(find_series(tmp_path / "study"), "CT"))
+    label = np.zeros(volume.array.shape[::-1], np.uint8)
+    label[3:8, 10:30, 5:25] = 5
+    metadata = json.loads((ROOT / "bundles" / BUNDLE / "configs" / "metadata.json").read_text())
+    write_results(tmp_path / "out", "box", metadata, label, volume)
+    found = hd.seg.segread(tmp_path / "out" / "box_seg.dcm")
+    assert str(found.PatientName) == "Yamada^Tarou=山田^太郎"
+    assert not found.PatientSex
+    assert not found.StudyDate
+    assert 0 < found.SeriesNumber < 2**31

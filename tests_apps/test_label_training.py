@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import psutil
 import pytest
 import requests
 import torch
+from filelock import FileLock
 from PIL import Image
 
+from monai_ext.apps.label.training_state import LOCK
 from monai_ext.phantoms import breast_nodule_case
 from tests_apps.bundles import run_bundle, write_bundle
 from tests_apps.server import Server
@@ -181,4 +185,38 @@ def test_segment_of_another_name_is_refused(training):
     task, datastore = training
     datastore.update_label_info("ct5", "final", {"label_info": [{"name": "heart"}]})
     with pytest.raises(ValueError, match=r"ct5.nii.gz: segment 'heart' is none of this model's classes \(aorta, "):
+        task({"max_epochs": 1, "model": BUNDLE}, datastore)
+
+
+def processes_of(server: Server) -> list[psutil.Process]:
+    return psutil.Process(server.process.pid).children(recursive=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_training_ends_with_its_server(bundle, studies, tmp_path, number):
+    """Only the server gets the signal, as ``kill PID`` does; what it started has to notice by itself."""
+    with Server(studies, [bundle]) as server:
+        label = save(tmp_path / "ct5.nii.gz", ct(5, size=32, slices=6)[1] % 9, ct(5, size=32, slices=6)[2])
+        assert server.save_label("ct5", label).status_code == 200
+        weights = server.weights(BUNDLE)
+        kept = weights.read_bytes()
+        start_long_training(server)
+        stats = requests.get(f"{server.url}/info/", timeout=60).json()["train_stats"][BUNDLE]
+        assert stats["total_epochs"] == 100_000 and stats["epoch"] >= 1
+        working = processes_of(server)
+        assert len(working) >= 2
+        server.process.send_signal(number)
+        server.process.wait(timeout=60)
+        _, alive = psutil.wait_procs(working, timeout=30)
+        assert not alive
+        assert weights.read_bytes() == kept and not weights.with_name("previous.pt").exists()
+    with Server(studies, [bundle]) as server:
+        assert not (weights.parents[1] / "training").exists()
+        assert weights.read_bytes() == kept
+        assert server.infer(BUNDLE, "ct5").status_code == 200
+
+
+def test_two_trainings_of_one_bundle(training):
+    task, datastore = training
+    with FileLock(Path(task.bundle_path, LOCK)), pytest.raises(ValueError, match="is being trained already"):
         task({"max_epochs": 1, "model": BUNDLE}, datastore)

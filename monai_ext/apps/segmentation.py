@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from monai.bundle import ConfigWorkflow
 
 import monai_ext
 from monai_ext.bundle import Bundle, literal
-from monai_ext.data import CaseLoader, UnreadableCasesError, find_images, find_pictures
+from monai_ext.data import CaseLoader, find_images, find_pictures
 from monai_ext.data.case_loader import raise_failed
 from monai_ext.data.files.case_finder import LABEL, walk
 from monai_ext.data.files.fingerprint import hash_file
@@ -197,12 +197,12 @@ class _Keeper:
 
     def run(self, workflow: ConfigWorkflow) -> list[tuple[str, str]]:
         """Run to the end; returns the cases that failed."""
+        workflow.parser["run"] = ["$@evaluator.run()"]  # the config's own raises what failed, which is returned here
         workflow.initialize()
         self.loader: CaseLoader = workflow.parser.get_parsed_content("dataloader")
-        workflow.parser.get_parsed_content("evaluator").add_event_handler(Events.ITERATION_COMPLETED, self.keep)
-        with suppress(UnreadableCasesError):  # of the config's own end; they are returned here
-            workflow.run()
-        workflow.finalize()
+        evaluator = workflow.parser.get_parsed_content("evaluator")
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, self.keep)
+        workflow.run()
         hidden = str(self.folder) + os.sep
         return [(name, reason.replace(hidden, str(self.parent) + os.sep)) for name, reason in self.loader.failed]
 

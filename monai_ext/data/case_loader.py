@@ -168,5 +168,8 @@ class _Guarded(Dataset):
 
 
 def _reason(name: str, error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return plain_cause(error) or f"{name}: {lines[-1] if lines else type(error).__name__}"
+    if told := plain_cause(error):
+        return told
+    while cause := error.__cause__ or error.__context__:  # what wraps it says where, not what
+        error = cause
+    return f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"

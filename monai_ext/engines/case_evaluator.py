@@ -34,5 +34,6 @@ class CaseEvaluator(SupervisedEvaluator):
         except Exception as e:  # networks, transforms and writers may raise anything
             if ends_all(e):
                 raise
-            engine.data_loader.fail_current(e)
+            loader: Any = engine.data_loader  # a CaseLoader
+            loader.fail_current(e)
         return {}

@@ -6,5 +6,14 @@ from .checkpoints import LastCheckpoint, SaveWeights
 from .freeze import FreezeUntil
 from .progress import TrainingProgress
 from .run_record import RunRecord
+from .validation import ValidateEpochs
 
-__all__ = ["FreezeUntil", "LastCheckpoint", "RunRecord", "SaveWeights", "StopOnBadLoss", "TrainingProgress"]
+__all__ = [
+    "FreezeUntil",
+    "LastCheckpoint",
+    "RunRecord",
+    "SaveWeights",
+    "StopOnBadLoss",
+    "TrainingProgress",
+    "ValidateEpochs",
+]

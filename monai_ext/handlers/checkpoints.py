@@ -6,10 +6,12 @@ from __future__ import annotations
 import logging
 import os
 import random
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,10 @@ from monai.engines import Workflow
 from torch.nn.parallel import DistributedDataParallel
 
 from monai_ext.bundle import stamp
-from monai_ext.utils import load_tensors, replacing
+from monai_ext.handlers.endings import at_end
+from monai_ext.handlers.processes import any_process, of_first_process
+from monai_ext.handlers.schedules import differences, options_of, restore_all
+from monai_ext.utils import load_tensors, locked, replacing, scratch_folder
 
 __all__ = ["LastCheckpoint", "SaveWeights"]
 
@@ -35,8 +40,12 @@ class LastCheckpoint:
     Python, NumPy and PyTorch in every process, and the evaluator's best metric, as tensors and plain values only, so
     that loading runs no code (``weights_only``). A training that is killed at any moment and resumed ends with the
     weights, bit for bit on a CPU, of one that was not. The file is replaced in one step and the one before it stays as
-    ``<name>.previous``; if the newer is damaged, the older is taken and the log says so. The first is written before
-    the first step, so that a folder that cannot be written to is found out at once.
+    ``<name>.previous``; if the newer is damaged, the older is taken, the log says so, and it stays until a whole one
+    is there. The first is written before the first step, so that a folder that cannot be written to is found out at
+    once. While the training runs, no other can write to the folder.
+
+    A resumed training goes on under its own options: learning rate, schedule, decay and number of epochs are those of
+    now, as if it had had them from the beginning; what differs from the stopped training is said in the log.
 
     Ctrl-C, or SIGTERM from a cluster, once: the step is finished, a checkpoint written, and the training ends. Twice:
     it ends at once.
@@ -53,8 +62,10 @@ class LastCheckpoint:
 
     Raises:
         FileNotFoundError: with ``resume``, if there is no ``path``.
+        BlockingIOError: if another training uses the folder.
         OSError: if it cannot be written; says where and why.
-        ValueError: if the checkpoint is of another network or training; says what does not fit.
+        ValueError: if the checkpoint is of another network or training, or the engine has no epoch to run; says what
+            does not fit.
     """
 
     def __init__(
@@ -73,16 +84,46 @@ class LastCheckpoint:
         self.evaluator = evaluator
         self.resume = resume
         self.signals = 0
+        self.options: dict[str, Any] = {}
+        self.damaged = False  # what lies at path
         if resume and not (self.path.is_file() or self.previous.is_file()):
             raise FileNotFoundError(
                 f"monai_ext: {self.path}: no checkpoint to resume from. Leave --resume out to start."
             )
 
     def attach(self, engine: Workflow) -> None:
+        epochs = engine.state.max_epochs
+        if epochs is None or epochs < 1:
+            raise ValueError(f"monai_ext: --epochs {epochs}: expected the number of epochs to train, 1 or more.")
+        engine.add_event_handler(Events.STARTED, self.lock)
+        engine.add_event_handler(Events.STARTED, self.note_options)
         engine.add_event_handler(Events.STARTED, self.load if self.resume else self.save_now)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.stop_if_asked)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
         engine.add_event_handler(Events.STARTED, self.listen)
+
+    def lock(self, engine: Workflow) -> None:
+        """Keep the folder for this training until it ends."""
+        folder = self.path.parent
+        error: OSError | None = None
+        if idist.get_rank() == 0:
+            remedy = "Wait until that training has ended, or give another --ckpt_dir."
+            held = ExitStack()
+            try:
+                held.enter_context(locked(folder, ".monai_ext-training.lock", remedy))
+            except BlockingIOError as e:
+                error = e
+            except OSError as e:
+                error = _unwritable(self.path, e)
+            at_end(engine, held.close)
+        if any_process(error is not None):
+            raise error or BlockingIOError(f"monai_ext: {folder}: the first process cannot use it, see there.")
+
+    def note_options(self, engine: Workflow) -> None:
+        """Take down what this training was started with, before a checkpoint is loaded."""
+        self.options = {"epochs": engine.state.max_epochs, "steps of an epoch": engine.state.epoch_length}
+        for name, item in self.objects.items():
+            self.options |= {f"{name} {key}": value for key, value in options_of(item).items()}
 
     def listen(self, engine: Workflow) -> None:
         """Take note of Ctrl-C and SIGTERM until the engine ends."""
@@ -103,12 +144,11 @@ class LastCheckpoint:
 
         for number in before:
             signal.signal(number, note)
-        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, restore)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, _then_raise(restore))
+        at_end(engine, restore)
 
     def stop_if_asked(self, engine: Workflow) -> None:
         """After a signal in any process, end in all of them after the same step."""
-        if not _any_process(self.signals > 0):
+        if not any_process(self.signals > 0):
             return
         # the sampler can leave out what the epoch has had; with another one the epoch starts anew
         length, done = engine.state.epoch_length, engine.state.iteration % engine.state.epoch_length
@@ -129,8 +169,8 @@ class LastCheckpoint:
         self._write(engine, engine.state.epoch)
 
     def save(self, engine: Workflow) -> None:
-        stop = _any_process(self.signals > 0)
-        due = _of_first_process(time.monotonic() - self.latest >= self.min_seconds)
+        stop = any_process(self.signals > 0)
+        due = of_first_process(time.monotonic() - self.latest >= self.min_seconds)
         if due or stop or engine.state.epoch >= engine.state.max_epochs:
             self._write(engine, engine.state.epoch)
         if stop and engine.state.epoch < engine.state.max_epochs:
@@ -147,21 +187,29 @@ class LastCheckpoint:
             "epoch": epoch,
             "iteration": engine.state.iteration,
             "scaler": None if engine.scaler is None else engine.scaler.state_dict(),
+            "length": engine.state.epoch_length,
+            "options": self.options,
             "random": random_states,
             "best": None if self.evaluator is None else _best(self.evaluator),
         }
-        _write_tensors(state, self.path, self.previous)
+        _write_tensors(state, self.path, None if self.damaged else self.previous)
+        self.damaged = False
         self.latest = time.monotonic()
 
     def load(self, engine: Workflow) -> None:
         state = self._read()
-        for name, item in self.objects.items():
-            try:
-                _inner(item).load_state_dict(state["objects"][name])
-            except (RuntimeError, ValueError, KeyError) as e:
-                raise ValueError(f"monai_ext: {self.path}: its {name} does not fit this training: {e}") from e
+        try:
+            restore_all({name: _inner(item) for name, item in self.objects.items()}, state["objects"], state["options"])
+        except ValueError as e:
+            raise ValueError(f"monai_ext: {self.path}: {e}") from e
+        for line in differences(state["options"], self.options):
+            logger.warning("monai_ext: resumed with other options: %s.", line)
+        length, done = engine.state.epoch_length, state["iteration"] - state["epoch"] * state["length"]
+        if done and length != state["length"]:
+            logger.warning("monai_ext: epoch %d starts anew, since its steps are others.", state["epoch"] + 1)
+            done = 0
         engine.state.epoch = state["epoch"]
-        engine.state.iteration = state["iteration"]
+        engine.state.iteration = state["iteration"] if length == state["length"] else state["epoch"] * (length or 0)
         if engine.state.epoch >= engine.state.max_epochs:
             logger.info("monai_ext: %s: all %d epochs are done already.", self.path, engine.state.epoch)
         if state["scaler"] is not None and engine.scaler is not None:
@@ -176,8 +224,7 @@ class LastCheckpoint:
             )
         mine = random_states[idist.get_rank()]
         _set_random_state(mine)
-        length = engine.state.epoch_length
-        if length and (done := state["iteration"] % length):
+        if done:
             loader: Any = engine.data_loader
             loader.sampler.skip = done * loader.batch_size
             # the data loader draws from PyTorch's generator when it starts, which it had done
@@ -210,7 +257,9 @@ class LastCheckpoint:
                 continue
             if damaged:
                 logger.warning("%s; going on from %s, the checkpoint before it.", damaged[0].rstrip("."), path.name)
-            if not isinstance(state, dict) or set(state.get("objects", ())) != set(self.objects):
+                self.damaged = True
+            keys = {"objects", "epoch", "iteration", "length", "options", "random", "scaler", "best"}
+            if not isinstance(state, dict) or not keys <= state.keys() or set(state["objects"]) != set(self.objects):
                 raise ValueError(f"monai_ext: {path}: no checkpoint of this training (expected {list(self.objects)}).")
             return state
         raise ValueError("; ".join(damaged))
@@ -219,7 +268,8 @@ class LastCheckpoint:
 class SaveWeights:
     """Write the network's ``state_dict``, as every MONAI tool expects it: ``models/model.pt`` of a bundle.
 
-    Attached to an evaluator it keeps the epoch with the best key metric; attached to a trainer, the latest epoch.
+    Attached to an evaluator it keeps the epoch with the best key metric; attached to a trainer, the latest epoch. So it
+    does in an evaluator whose metric says nothing: is no number, or has no case with anything labelled.
 
     Args:
         path: the weights file, replaced in one step.
@@ -240,31 +290,17 @@ class SaveWeights:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Workflow) -> None:
-        if engine.state.key_metric_name and engine.state.best_metric_epoch != engine.state.epoch:
+        name = engine.state.key_metric_name
+        if name and engine.state.best_metric_epoch != engine.state.epoch and not _undefined(engine, name):
             return
         _write_tensors(stamp(_inner(self.network).state_dict(), self.trained_with), self.path)
 
 
-def _then_raise(clean_up: Callable[[], None]) -> Callable[[Workflow, BaseException], None]:
-    """A handler of errors that hands them on, as the engine does where it has none."""
-
-    def handler(engine: Workflow, error: BaseException) -> None:
-        clean_up()
-        raise error
-
-    return handler
-
-
-def _any_process(value: bool) -> bool:
-    """Whether ``value`` is true in any process; every one of them must ask."""
-    if idist.get_world_size() == 1:
-        return value
-    return bool(idist.all_reduce(int(value), op="MAX"))
-
-
-def _of_first_process(value: bool) -> bool:
-    """The first process's ``value``: clocks differ."""
-    return bool(idist.broadcast(float(value), src=0)) if idist.get_world_size() > 1 else value
+def _undefined(engine: Workflow, metric: str) -> bool:
+    """Whether the key metric of an epoch is no number, or one made of none: MONAI's mean over no case is 0."""
+    details = engine.state.metric_details.get(metric)
+    value = details if isinstance(details, torch.Tensor) else torch.as_tensor(engine.state.metrics[metric])
+    return not bool(torch.isfinite(value).any())
 
 
 def _sampler(engine: Workflow) -> Any:
@@ -272,17 +308,38 @@ def _sampler(engine: Workflow) -> Any:
 
 
 def _write_tensors(state: Any, path: Path, previous: Path | None = None) -> None:
-    """Replace ``path`` in one step; what was there becomes ``previous``, if given."""
+    """Replace ``path`` in one step; what was there becomes ``previous``, if given, and is at ``path`` until then."""
     try:
         with replacing(path) as temporary:
             torch.save(state, temporary)
             if previous is not None and path.is_file():
-                path.replace(previous)
+                _sync(temporary)
+                with scratch_folder(path.parent) as scratch:
+                    _link(path, scratch / path.name)
+                    (scratch / path.name).replace(previous)
     except (OSError, RuntimeError) as e:  # PyTorch's writer tells of a full disk with a RuntimeError
-        raise OSError(
-            f"monai_ext: {path}: cannot be written ({e}). Is the disk full, or the folder read-only? What was there is "
-            "kept."
-        ) from e
+        raise _unwritable(path, e) from e
+
+
+def _unwritable(path: Path, reason: Exception) -> OSError:
+    return OSError(
+        f"monai_ext: {path}: cannot be written ({reason}). What was there is kept. Make room on the disk, or make the "
+        "folder writable, and go on with --resume true; or give another --ckpt_dir."
+    )
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _link(path: Path, other: Path) -> None:
+    """A second name of the same file; a copy where the file system knows no such thing."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
+        _sync(other)
 
 
 def _inner(item: Any) -> Any:

@@ -7,11 +7,13 @@ import logging
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import ensure_tuple
@@ -20,7 +22,10 @@ import monai_ext
 from monai_ext.bundle import literal, running
 from monai_ext.data import is_phantom
 from monai_ext.data.files.fingerprint import fingerprint
-from monai_ext.utils import read_json, write_json
+from monai_ext.handlers.endings import at_end
+from monai_ext.handlers.processes import any_process
+from monai_ext.handlers.schedules import differences
+from monai_ext.utils import flag, locked, read_json, write_json
 
 __all__ = ["RUN_PARTS", "RunRecord", "cases_file"]
 
@@ -76,20 +81,46 @@ class RunRecord:
         self.cases = {part: list(parts[part]) for part in RUN_PARTS[kind]}
         self.weights = [Path(path) for path in ensure_tuple(weights)]
         self.allow_overlap = allow_overlap
+        self.started = False
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.STARTED, self.lock)
         if self.kind == "training":
+            # when it is sure to train: another may hold its folder of weights, or a checkpoint be damaged
+            engine.add_event_handler(Events.EPOCH_STARTED, self.start)
             engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, self.finish)
+        else:
+            engine.add_event_handler(Events.STARTED, self.start)
+
+    def lock(self, engine: Engine) -> None:
+        """Keep the output folder for this run until it ends; another of its kind would replace what it writes."""
+        self.started = False
+        error = None
+        if idist.get_rank() == 0:
+            remedy = f"Wait until that {self.kind} has ended, or give another --output_dir."
+            held = ExitStack()
+            try:
+                held.enter_context(locked(self.output_dir, f".monai_ext-{self.kind}-run.lock", remedy))
+            except OSError as e:
+                error = e
+            at_end(engine, held.close)
+        if any_process(error is not None):
+            raise error or BlockingIOError(f"monai_ext: {self.output_dir}: the first process cannot use it, see there.")
 
     def start(self, engine: Engine) -> None:
-        """Compare cases, and write the record."""
+        """Compare cases, and write the record; once a run."""
+        if self.started:
+            return
+        self.started = True
         if self.kind == "evaluation":
             self.check_overlap()
         if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
             return
         record = self.record()
-        write_json(self.output_dir / f"run_{self.kind}.json", record)
+        file = self.output_dir / f"run_{self.kind}.json"
+        if self.kind == "training" and record["config"] and file.is_file() and flag(record["config"].get("resume")):
+            _tell_differences(file, record["config"])
+        write_json(file, record)
         if self.kind == "training":
             noted = record["cases"]
             # until this training has saved its first weights, those that are there are of the one before
@@ -98,8 +129,19 @@ class RunRecord:
             write_json(cases_file(self.weights[0]), {"phantom": record["phantom"], "cases": noted})
 
     def finish(self, engine: Engine) -> None:
-        """Note the cases of this training alone: the weights are its own now."""
-        if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        """Note the cases of this training alone: the weights are its own now.
+
+        Raises:
+            ValueError: if there are no weights.
+        """
+        if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+            return
+        if not self.weights[0].is_file():
+            raise ValueError(
+                f"monai_ext: {self.weights[0]}: the training was stopped before there was a model to keep. Go on with "
+                "--resume true."
+            )
+        if self.started:
             cases = fingerprint(self.cases)
             write_json(cases_file(self.weights[0]), {"phantom": self._phantom(), "cases": cases})
 
@@ -169,6 +211,26 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else literal(str(value))
+
+
+def _tell_differences(file: Path, config: Mapping[str, Any]) -> None:
+    """Say in the log in what a training that goes on differs from the one that was stopped."""
+    before = read_json(file, "record").get("config")
+    if not isinstance(before, dict):
+        return
+    ways = ("resume", "bundle_root")
+    old, new = ({key: v for key, v in _flat(part) if key not in ways} for part in (before, config))
+    for line in differences(old, new):
+        logger.warning("monai_ext: resumed with other options than in %s: %s.", file.name, line)
+
+
+def _flat(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a config with their ids."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{above}#{key}" if above else key)
+    else:
+        yield above, value
 
 
 def _commit() -> str | None:

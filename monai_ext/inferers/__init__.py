@@ -3,6 +3,13 @@
 
 from .ensemble import ProbabilityEnsemble, find_checkpoints
 from .slice_inferer import SliceBatchInferer
+from .whole_image_inferer import WholeImageInferer
 from .window_inferer import SlidingWindowLabelInferer
 
-__all__ = ["ProbabilityEnsemble", "SliceBatchInferer", "SlidingWindowLabelInferer", "find_checkpoints"]
+__all__ = [
+    "ProbabilityEnsemble",
+    "SliceBatchInferer",
+    "SlidingWindowLabelInferer",
+    "WholeImageInferer",
+    "find_checkpoints",
+]

@@ -80,13 +80,17 @@ class SliceBatchInferer(Inferer):
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+            raise ValueError(f"monai_ext: batch_size must be at least 1, got {batch_size}.")
         if not -3 <= spatial_dim <= 2:
-            raise ValueError(f"spatial_dim must be 0, 1 or 2, or -3 to -1 counted from the end; got {spatial_dim}.")
+            raise ValueError(
+                f"monai_ext: spatial_dim must be 0, 1 or 2, or -3 to -1 counted from the end; got {spatial_dim}."
+            )
         if upsample not in UPSAMPLINGS:
-            raise ValueError(f"upsample must be one of {', '.join(map(repr, UPSAMPLINGS))}; got {upsample!r}.")
+            raise ValueError(
+                f"monai_ext: upsample must be one of {', '.join(map(repr, UPSAMPLINGS))}; got {upsample!r}."
+            )
         if output not in OUTPUTS:
-            raise ValueError(f"output must be one of {', '.join(map(repr, OUTPUTS))}; got {output!r}.")
+            raise ValueError(f"monai_ext: output must be one of {', '.join(map(repr, OUTPUTS))}; got {output!r}.")
         self.image_size = None if image_size is None else check_image_size(image_size)
         self.batch_size = batch_size
         self.spatial_dim = spatial_dim % 3
@@ -103,7 +107,9 @@ class SliceBatchInferer(Inferer):
     ) -> torch.Tensor:
         """Return the labels (or probabilities) of ``inputs``; ``args`` and ``kwargs`` go to ``network``."""
         if inputs.dim() not in (4, 5) or 0 in inputs.shape:
-            raise ValueError(f"expected volumes (B, C, H, W, D) or images (B, C, H, W), got {list(inputs.shape)}.")
+            raise ValueError(
+                f"monai_ext: expected volumes (B, C, H, W, D) or images (B, C, H, W), got {list(inputs.shape)}."
+            )
         x = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         # (volumes, slices, C, h, w): a batch of images is taken for one volume of them
         stacks = x.movedim(self.spatial_dim + 2, 1) if x.dim() == 5 else x[None]

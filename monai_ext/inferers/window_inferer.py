@@ -73,9 +73,9 @@ class SlidingWindowLabelInferer(Inferer):
     ) -> None:
         super().__init__()
         if sw_batch_size < 1:
-            raise ValueError(f"sw_batch_size must be at least 1, got {sw_batch_size}.")
+            raise ValueError(f"monai_ext: sw_batch_size must be at least 1, got {sw_batch_size}.")
         if not all(0 <= part < 1 for part in ensure_tuple(overlap)):
-            raise ValueError(f"overlap must be from 0 to below 1, got {overlap}.")
+            raise ValueError(f"monai_ext: overlap must be from 0 to below 1, got {overlap}.")
         self.roi_size = roi_size
         self.sw_batch_size = sw_batch_size
         self.overlap = overlap
@@ -94,7 +94,9 @@ class SlidingWindowLabelInferer(Inferer):
         """Return the labels of ``inputs``; ``args`` and ``kwargs`` go to ``network``."""
         size = inputs.shape[2:]
         if isinstance(self.roi_size, Sequence) and len(self.roi_size) != len(size):
-            raise ValueError(f"roi_size {list(self.roi_size)} for an input {list(inputs.shape)}: {len(size)} axes.")
+            raise ValueError(
+                f"monai_ext: roi_size {list(self.roi_size)} for an input {list(inputs.shape)}: {len(size)} axes."
+            )
         x = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         roi = fall_back_tuple(self.roi_size, size)
         missing = [max(window - side, 0) for window, side in zip(roi, size)]
@@ -116,7 +118,8 @@ class SlidingWindowLabelInferer(Inferer):
                 logits = check_logits(network(batch, *args, **kwargs), batch, "windows")
                 if logits.shape[2:] != batch.shape[2:]:
                     raise ValueError(
-                        f"the network returned shape {list(logits.shape)} for windows {list(batch.shape)}, expected "
+                        f"monai_ext: the network returned shape {list(logits.shape)} for windows "
+                        f"{list(batch.shape)}, expected "
                         "logits of the windows' size."
                     )
                 for (b, window), patch in zip(chosen, logits):

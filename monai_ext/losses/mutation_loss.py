@@ -59,12 +59,12 @@ class MutationLoss(nn.Module):
     def forward(self, input: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
         maps = [input] if isinstance(input, torch.Tensor) else list(input)
         if not maps:
-            raise ValueError("MutationLoss: expected at least one map, got none.")
+            raise ValueError("monai_ext: MutationLoss: expected at least one map, got none.")
         # half precision has too few digits for sums over millions of positions
         maps = [y.float() if y.dtype in (torch.float16, torch.bfloat16) else y for y in maps]
         shape = list(maps[0].shape) if self.sigmoid else [maps[0].shape[0], 1, *maps[0].shape[2:]]
         if list(target.shape) != shape:
-            raise ValueError(f"MutationLoss: expected a target of shape {shape}, got {list(target.shape)}.")
+            raise ValueError(f"monai_ext: MutationLoss: expected a target of shape {shape}, got {list(target.shape)}.")
         regions = target if self.sigmoid else one_hot(target, num_classes=maps[0].shape[1])
         regions = regions.to(maps[0].dtype)
 

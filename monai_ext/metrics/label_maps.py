@@ -70,14 +70,16 @@ def label_metrics(
     names = ensure_tuple(metrics)
     for name in names:
         if name not in METRICS:
-            raise ValueError(f"metrics must be among {', '.join(map(repr, METRICS))}; got {name!r}.")
+            raise ValueError(f"monai_ext: metrics must be among {', '.join(map(repr, METRICS))}; got {name!r}.")
     if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {', '.join(map(repr, CONVENTIONS))}; got {convention!r}.")
+        raise ValueError(
+            f"monai_ext: convention must be one of {', '.join(map(repr, CONVENTIONS))}; got {convention!r}."
+        )
     if num_classes < 2:
-        raise ValueError(f"num_classes counts the background and must be at least 2, got {num_classes}.")
+        raise ValueError(f"monai_ext: num_classes counts the background and must be at least 2, got {num_classes}.")
     pred_map, label_map = _as_label_map("pred", pred, num_classes), _as_label_map("label", label, num_classes)
     if pred_map.shape != label_map.shape:
-        raise ValueError(f"pred and label must have one shape, got {pred_map.shape} and {label_map.shape}.")
+        raise ValueError(f"monai_ext: pred and label must have one shape, got {pred_map.shape} and {label_map.shape}.")
     voxel = _check_spacing(spacing, label_map.ndim)
     if convention == "transunet":
         voxel = np.ones_like(voxel)
@@ -114,15 +116,15 @@ def label_metrics(
 def _as_label_map(name: str, values: np.ndarray | torch.Tensor, num_classes: int) -> np.ndarray:
     array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     if array.dtype.kind not in "iub":
-        raise ValueError(f"{name} must hold integer labels, got dtype {array.dtype}.")
+        raise ValueError(f"monai_ext: {name} must hold integer labels, got dtype {array.dtype}.")
     if array.ndim not in (2, 3) or array.size == 0:
-        raise ValueError(f"{name} must be a label map (H, W) or (H, W, D), got shape {array.shape}.")
+        raise ValueError(f"monai_ext: {name} must be a label map (H, W) or (H, W, D), got shape {array.shape}.")
     if array.dtype.kind == "b":
         array = array.view(np.uint8)
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= num_classes:
         raise ValueError(
-            f"{name} must hold labels 0..{num_classes - 1} (num_classes={num_classes}), got {low} to {high}."
+            f"monai_ext: {name} must hold labels 0..{num_classes - 1} (num_classes={num_classes}), got {low} to {high}."
         )
     return array
 
@@ -132,7 +134,9 @@ def _check_spacing(spacing: Sequence[float] | float, ndim: int) -> NDArray[np.fl
     if values.ndim == 0:
         values = np.repeat(values, ndim)
     if values.shape != (ndim,) or not (np.isfinite(values) & (values > 0)).all():
-        raise ValueError(f"spacing must be one positive number or {ndim} of them, one for each axis; got {spacing!r}.")
+        raise ValueError(
+            f"monai_ext: spacing must be one positive number or {ndim} of them, one for each axis; got {spacing!r}."
+        )
     return values
 
 

@@ -15,26 +15,29 @@ __all__ = ["check_input_size", "check_option", "check_spatial_dims", "crop_to", 
 def check_spatial_dims(name: str, spatial_dims: int, allowed: Sequence[int] = (2, 3)) -> None:
     """Raise ValueError unless ``spatial_dims`` is one of ``allowed``; ``name`` is the class that asks."""
     if spatial_dims not in allowed:
-        raise ValueError(f"{name}: spatial_dims must be {' or '.join(map(str, allowed))}, got {spatial_dims!r}.")
+        raise ValueError(
+            f"monai_ext: {name}: spatial_dims must be {' or '.join(map(str, allowed))}, got {spatial_dims!r}."
+        )
 
 
 def check_option(name: str, argument: str, value: object, allowed: Sequence[object]) -> None:
     """Raise ValueError unless ``value`` is one of ``allowed``; ``name`` is the class that asks for ``argument``."""
     if value not in allowed:
         choices = ", ".join(repr(choice) for choice in allowed)
-        raise ValueError(f"{name}: {argument} must be one of {choices}; got {value!r}.")
+        raise ValueError(f"monai_ext: {name}: {argument} must be one of {choices}; got {value!r}.")
 
 
 def check_input_size(x: torch.Tensor, channels: int, spatial_dims: int, minimum: int) -> None:
     """Raise ValueError unless ``x`` is ``(B, channels, *spatial)`` with every spatial side at least ``minimum``."""
     if x.dim() != spatial_dims + 2 or x.shape[1] != channels:
         raise ValueError(
-            f"expected an input of {spatial_dims + 2} dimensions (batch, {channels} channels, {spatial_dims} spatial), "
+            f"monai_ext: expected an input of {spatial_dims + 2} dimensions (batch, {channels} channels, "
+            f"{spatial_dims} spatial), "
             f"got shape {list(x.shape)}."
         )
     for size in x.shape[2:]:
         if size < minimum:
-            raise ValueError(f"every spatial side must be at least {minimum}, got {list(x.shape[2:])}.")
+            raise ValueError(f"monai_ext: every spatial side must be at least {minimum}, got {list(x.shape[2:])}.")
 
 
 def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:

@@ -75,8 +75,11 @@ def load_strict(network: nn.Module, state_dict: Mapping[str, torch.Tensor], sour
     of its own (sparse, quantised, nested, meta), complex or whole numbers, NaN or infinity, a negative variance, and
     weights that are zero throughout.
     """
-    if odd := [f"{key}: {form}" for key, value in state_dict.items() if (form := _form(value))]:
-        raise ValueError(f"monai_ext: {source}: expected plain tensors.{_listed(odd)}")
+    if odd := [f"{key} is {form}" for key, value in state_dict.items() if (form := _form(value))]:
+        raise ValueError(
+            f"monai_ext: {source}: expected plain tensors, but {odd[0]}. Save the network's own state_dict."
+            f"{_listed(odd[1:])}"
+        )
     own = network.state_dict()
     kinds = [
         [f"missing: {key}" for key in own if key not in state_dict],
@@ -99,8 +102,8 @@ def load_strict(network: nn.Module, state_dict: Mapping[str, torch.Tensor], sour
         broken = [f"{key}: all zero, as every weight is" for key in weights]
     if broken:
         raise ValueError(
-            f"monai_ext: {source}: {type(network).__name__} cannot work with such weights. Take an earlier checkpoint, "
-            f"or train again.{_listed(broken)}"
+            f"monai_ext: {source}: {type(network).__name__} cannot work with {broken[0]}. Take an earlier checkpoint, "
+            f"or train again.{_listed(broken[1:])}"
         )
     network.load_state_dict(state_dict)
 

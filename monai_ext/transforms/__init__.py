@@ -2,6 +2,7 @@
 """Transforms beside MONAI's: checks of volumes, label codes as classes, slices of one orientation and size, colours."""
 
 from .colours import RGBToYCrCbd
+from .inverting import InvertFromWorkerd
 from .saving import SaveImageByCased
 from .slice_orientation import OrientSlices, OrientSlicesd, slice_orientation
 from .slice_resize import ResizeSlicesd, resize_slices
@@ -10,6 +11,7 @@ from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality, unlike_p
 __all__ = [
     "NOTICE",
     "CheckVolumed",
+    "InvertFromWorkerd",
     "MapLabelsd",
     "OrientSlices",
     "OrientSlicesd",

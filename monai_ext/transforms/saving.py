@@ -26,7 +26,7 @@ class SaveImageByCased(SaveImaged):
         if "case_id" not in data:
             return super().__call__(data)
         d = dict(data)
-        layout = self.saver.folder_layout
+        layout: Any = self.saver.folder_layout
         for key in self.key_iterator(d):
             name = f"{d['case_id']}_{layout.postfix}" if layout.postfix else str(d["case_id"])
             self.saver(d[key], filename=Path(layout.output_dir, name))

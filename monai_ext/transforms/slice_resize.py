@@ -59,9 +59,9 @@ def resize_slices(x: torch.Tensor, size: Sequence[int] | int, mode: str = "cubic
         torch.Size([24, 1, 224, 224])
     """
     if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}; got {mode!r}.")
+        raise ValueError(f"monai_ext: mode must be one of {', '.join(map(repr, MODES))}; got {mode!r}.")
     if x.dim() != 4 or 0 in x.shape[2:]:
-        raise ValueError(f"expected slices (N, C, H, W), got shape {list(x.shape)}.")
+        raise ValueError(f"monai_ext: expected slices (N, C, H, W), got shape {list(x.shape)}.")
     height, width = check_image_size(size)
     if mode == "nearest":
         return x[:, :, _nearest_index(x.shape[2], height, x.device)][..., _nearest_index(x.shape[3], width, x.device)]
@@ -81,7 +81,7 @@ def check_image_size(size: Sequence[int] | int) -> tuple[int, int]:
     """Return ``size`` as height and width, or raise ValueError unless it is one or two positive integers."""
     sides = ensure_tuple(size)
     if len(sides) not in (1, 2) or any(not isinstance(side, (int, np.integer)) or side < 1 for side in sides):
-        raise ValueError(f"the size of a slice must be one or two positive integers, got {size!r}.")
+        raise ValueError(f"monai_ext: the size of a slice must be one or two positive integers, got {size!r}.")
     return int(sides[0]), int(sides[-1])
 
 
@@ -166,9 +166,11 @@ class ResizeSlicesd(MapTransform):
         self.mode = ensure_tuple_rep(mode, len(self.keys))
         for name in self.mode:
             if name not in MODES:
-                raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}; got {name!r}.")
+                raise ValueError(f"monai_ext: mode must be one of {', '.join(map(repr, MODES))}; got {name!r}.")
         if not -3 <= spatial_dim <= 2:
-            raise ValueError(f"spatial_dim must be 0, 1 or 2, or -3 to -1 counted from the end; got {spatial_dim}.")
+            raise ValueError(
+                f"monai_ext: spatial_dim must be 0, 1 or 2, or -3 to -1 counted from the end; got {spatial_dim}."
+            )
         self.spatial_dim = spatial_dim % 3
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
@@ -180,7 +182,7 @@ class ResizeSlicesd(MapTransform):
     def _resize(self, key: Hashable, volume: torch.Tensor, mode: str) -> torch.Tensor:
         x = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
         if x.dim() not in (3, 4):
-            raise ValueError(f"{key}: expected (C, H, W) or (C, H, W, D), got shape {list(x.shape)}.")
+            raise ValueError(f"monai_ext: {key}: expected (C, H, W) or (C, H, W, D), got shape {list(x.shape)}.")
         axis = self.spatial_dim + 1
         resized = resize_slices(x.movedim(axis, 0) if x.dim() == 4 else x[None], self.image_size, mode)
         resized = resized.movedim(0, axis).contiguous() if x.dim() == 4 else resized[0]

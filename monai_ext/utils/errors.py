@@ -32,17 +32,17 @@ _AGAIN = {
     "training": "and go on with --resume true",
     "segment": "and start again: finished labels are kept",
 }
-_MEMORY = {
+_MEMORY: dict[str | None, str] = {
     None: "Use fewer workers or smaller batches.",
     "training": "Lower --num_workers, --cache_rate or --batch_size, and go on with --resume true.",
     **dict.fromkeys(("evaluation", "inference", "segment"), "Give --num_workers 0."),
 }
-_GPU_MEMORY = {
+_GPU_MEMORY: dict[str | None, str] = {
     None: "Use smaller batches, mixed precision or the CPU.",
     "training": "Lower --batch_size or --image_size, or keep --amp true.",
     **dict.fromkeys(("evaluation", "inference", "segment"), "Keep --amp true, or give --device cpu."),
 }
-_NO_WORKERS = {
+_NO_WORKERS: dict[str | None, str] = {
     None: "use no workers",
     **dict.fromkeys(("training", "evaluation", "inference", "segment"), "give --num_workers 0"),
 }
@@ -128,7 +128,7 @@ def plain_cause(error: BaseException, command: str | None = None) -> str | None:
     for number, _, path in reversed(SYSTEM.findall(lines)):
         if int(number) in _ERRNO and not path.startswith("/dev/shm"):
             what, remedy = _ERRNO[int(number)]
-            temporary = path.startswith(tempfile.gettempdir() + os.sep)
+            temporary = path.startswith(os.path.join(tempfile.gettempdir(), "tmp"))
             other = " TMPDIR names another folder for temporary files." if temporary else ""
             return f"monai_ext: {path or 'a file of this run'}: {what}. {remedy.format(**words)}{other}"
     return next(

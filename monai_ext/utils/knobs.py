@@ -103,6 +103,10 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
+def _text_or_none(value: Any) -> str | None:
+    return None if _is_none(value) else _text(value)
+
+
 def _texts(value: Any) -> str | list[str] | None:
     return [str(part) for part in value] if isinstance(value, (list, tuple)) else _text(value)
 
@@ -133,8 +137,8 @@ KNOBS: dict[str, Callable[[Any], Any]] = {
     "intensity_window": _window,
     "mirror_axes": _axes,
     "device": _device,
-    **dict.fromkeys(("dataset_name", "dataset_dir", "datalist", "split", "pretrained"), _text),
-    **dict.fromkeys(("output_dir", "ckpt_dir", "output_ext", "writer"), _text),
+    **dict.fromkeys(("dataset_dir", "datalist", "pretrained"), _text_or_none),
+    **dict.fromkeys(("dataset_name", "split", "output_dir", "ckpt_dir", "output_ext", "writer"), _text),
     **dict.fromkeys(("ckpt_path", "ckpt_paths", "convention"), _texts),
 }
 

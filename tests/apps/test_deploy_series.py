@@ -83,9 +83,7 @@ def test_one_of_several_is_chosen_by_name(image, tmp_path):
 
         edit(tmp_path / name, change)
     found = find_series(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"2 DICOM series could be segmented; choose one with --series.*'thick'.*'thin'"
-    ):
+    with pytest.raises(ValueError, match=r"2 DICOM series could be .* choose one with --series.*'thick'.*'thin'"):
         select_series(found, "CT")
     uid = select_series(found, "CT", "thick").uid
     assert select_series(found, "CT", "4").uid == select_series(found, "CT", uid).uid == uid

@@ -159,6 +159,28 @@ def test_segments_are_taken_by_name(tmp_path):
         own_cases([{**saved, "segments": [{"name": "spleen"}]}], CLASSES, tmp_path)
 
 
+def test_label_values_are_whole_numbers_within_a_thousandth(tmp_path):
+    drawn = np.zeros((4, 4, 3))
+    drawn[0], drawn[1] = 0.9999999, 2.0004
+    saved = {"image": "ct.nii.gz", "label": str(save(tmp_path / "labels" / "ct.nii.gz", drawn))}
+    saved["segments"] = [{"name": "Spleen"}, {"name": "liver"}]
+    (case,) = own_cases([saved], CLASSES, tmp_path)
+    found = np.asarray(nibabel.load(case["label"]).dataobj)
+    np.testing.assert_array_equal(found, np.choose(np.rint(drawn).astype(int), [0, 3, 2]))
+    for value, shown in ((0.5, r"0\.5"), (np.nan, "NaN")):
+        drawn[2, 2, 2] = value
+        save(tmp_path / "labels" / "ct.nii.gz", drawn)
+        with pytest.raises(ValueError, match=rf"ct\.nii\.gz: label values {shown} \(1 of 48\), expected whole numbers"):
+            own_cases([saved], CLASSES, tmp_path)
+
+
+def test_a_label_of_several_slices_is_none_of_a_picture(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((2, 5, 7), np.uint8)), str(tmp_path / "us.nrrd"))
+    saved = {"image": "us.jpg", "label": str(tmp_path / "us.nrrd"), "segments": [{"name": "nodule"}]}
+    with pytest.raises(ValueError, match=r"us\.nrrd: 7x5x2 values, expected one slice"):
+        own_cases([saved], {"background": 0, "nodule": 1}, tmp_path)
+
+
 def test_segments_of_pictures(tmp_path):
     drawn = np.zeros((5, 7), np.uint8)
     drawn[2] = 1

@@ -13,6 +13,7 @@ from PIL import Image
 
 from monai_ext.__main__ import main
 from monai_ext.apps.new_bundle import new_bundle, pair_files
+from monai_ext.apps.new_bundle.survey import survey
 from monai_ext.bundle import Bundle
 from monai_ext.data import load_datalist, write_phantom
 from tests.bundles import test_contract as contract
@@ -350,6 +351,22 @@ def test_bad_data_makes_no_bundle(tmp_path, spoil, arguments, message):
     with pytest.raises(ValueError, match=message):
         new_bundle(**given, where=tmp_path, progress=False)
     assert not list((tmp_path / "bundles").glob("*"))
+
+
+def test_labels_of_nearly_whole_numbers_and_hidden_files(tmp_path):
+    """Saved as real numbers by a tool that scales them; and the folder was on a Mac."""
+    write_scans(tmp_path)
+    label = nibabel.load(tmp_path / "organs/label03.nii.gz")
+    values = np.asarray(label.dataobj).astype(np.float64)
+    nibabel.save(nibabel.Nifti1Image(values * 0.9999999, label.affine), tmp_path / "organs/label03.nii.gz")
+    for folder, name in (("scans", "img03"), ("organs", "label03")):
+        (tmp_path / folder / f"._{name}.nii.gz").write_bytes(b"\0\5\x16\7" + bytes(300))
+        (tmp_path / folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    pairs = pair_files(tmp_path / "scans", tmp_path / "organs")
+    assert len(pairs) == 6
+    found = survey(pairs, progress=False)
+    assert found.values.keys() == set(np.unique(values).astype(int))
+    assert found.values[0] == 6
 
 
 def test_a_bundle_is_not_overwritten(tmp_path):

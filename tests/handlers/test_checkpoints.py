@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 import random
 import signal
 
@@ -9,11 +10,11 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import LrScheduleHandler, MeanDice, ValidationHandler, from_engine
+from monai.handlers import LrScheduleHandler, MeanDice, from_engine
 from monai.utils import set_determinism
 
 from monai_ext.data.training.slice_dataset import SliceDataset, SliceSampler
-from monai_ext.handlers import LastCheckpoint, SaveWeights, TrainingProgress
+from monai_ext.handlers import LastCheckpoint, SaveWeights, TrainingProgress, ValidateEpochs
 
 DATA = [{"seed": i} for i in range(3)]
 
@@ -35,17 +36,19 @@ class Argmax:
         return network(inputs[..., 0]).argmax(1, keepdim=True)[..., None]
 
 
-def training(folder, epochs, resume=False, stop_after=None, total=4):
+def training(folder, epochs, resume=False, stop_after=None, total=4, rate=1e-2, interval=1, batch_size=4, empty=False):
     set_determinism(0)
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), Noise(), torch.nn.Conv2d(4, 2, 1))
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
+    optimizer = torch.optim.AdamW(network.parameters(), rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
     dataset = SliceDataset(DATA, make_volume, progress=False)
-    loader = torch.utils.data.DataLoader(dataset, batch_size=4, sampler=SliceSampler(dataset, seed=0))
+    loader = torch.utils.data.DataLoader(dataset, batch_size=batch_size, sampler=SliceSampler(dataset, seed=0))
     volume = make_volume(DATA[0])
     evaluator = SupervisedEvaluator(
         device="cpu",
-        val_data_loader=[{"image": volume["image"][None, ..., :1], "label": volume["label"][None, ..., :1]}],
+        val_data_loader=[
+            {"image": volume["image"][None, ..., :1], "label": volume["label"][None, ..., :1] * (not empty)}
+        ],
         network=network,
         inferer=Argmax(),
         key_val_metric={"dice": MeanDice(False, num_classes=2, output_transform=from_engine(["pred", "label"]))},
@@ -61,7 +64,7 @@ def training(folder, epochs, resume=False, stop_after=None, total=4):
         loss_function=lambda y, t: torch.nn.functional.cross_entropy(y, t[:, 0].long()),
         train_handlers=[
             LrScheduleHandler(schedule, print_lr=False),
-            ValidationHandler(1, evaluator),
+            ValidateEpochs(interval, evaluator),
             TrainingProgress(optimizer, evaluator),
             LastCheckpoint(folder / "last.pt", objects, evaluator, resume),
         ],
@@ -206,3 +209,147 @@ def test_a_folder_that_cannot_be_written_to_is_found_before_the_first_step(tmp_p
     with pytest.raises(OSError, match=r"last\.pt: cannot be written"):
         trainer.run()
     assert trainer.state.iteration == 0
+
+
+def rates(folder):
+    return torch.load(folder / "last.pt", weights_only=True)["objects"]["optimizer"]["param_groups"][0]
+
+
+def test_a_resumed_training_has_the_schedule_of_its_options_now(tmp_path, caplog):
+    training(tmp_path / "a", 2, total=2)[0].run()
+    assert rates(tmp_path / "a")["lr"] == pytest.approx(0)
+    resumed, _, _ = training(tmp_path / "a", 6, resume=True, total=6, rate=3e-2)
+    seen = []
+    resumed.add_event_handler(Events.EPOCH_STARTED, lambda: seen.append(resumed.optimizer.param_groups[0]["lr"]))
+    resumed.run()
+    expected = [3e-2 * (1 + np.cos(np.pi * epoch / 6)) / 2 for epoch in range(2, 6)]
+    np.testing.assert_allclose(seen, expected, rtol=1e-12)
+    assert resumed.optimizer.param_groups[0]["initial_lr"] == 3e-2
+    told = [record.getMessage().split("options: ")[1] for record in caplog.records if "other options" in record.msg]
+    assert "epochs was 2, is 6 now." in told and "optimizer initial_lr was 0.01, is 0.03 now." in told
+    assert "schedule T_max was 2, is 6 now." in told
+
+
+def test_an_unchanged_resume_says_nothing_of_options(tmp_path, caplog):
+    broken, _, _ = training(tmp_path, 4, stop_after=10)
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    training(tmp_path, 4, resume=True)[0].run()
+    assert not [record for record in caplog.records if "other options" in record.msg]
+
+
+def test_other_steps_an_epoch_count_anew(tmp_path, caplog):
+    stopped, _, _ = training(tmp_path, 3)
+    stopped.add_event_handler(Events.ITERATION_STARTED(once=6), lambda: signal.raise_signal(signal.SIGINT))
+    stopped.run()
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["iteration"] == 6
+    resumed, _, _ = training(tmp_path, 3, resume=True, batch_size=2)
+    resumed.run()
+    assert resumed.state.epoch == 3 and resumed.state.iteration == 3 * 8 == 3 * resumed.state.epoch_length
+    assert "steps of an epoch was 4, is 8 now" in caplog.text and "epoch 2 starts anew" in caplog.text
+
+
+@pytest.mark.parametrize(("epochs", "interval", "expected"), [(1, 10, [1]), (5, 2, [2, 4, 5]), (4, 2, [2, 4])])
+def test_the_last_epoch_is_validated(tmp_path, epochs, interval, expected):
+    trainer, evaluator, _ = training(tmp_path, epochs, interval=interval)
+    validated = []
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda: validated.append(evaluator.state.epoch))
+    trainer.run()
+    assert validated == expected
+    assert (tmp_path / "model.pt").is_file()
+
+
+def test_no_epochs_and_no_interval_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="monai_ext: --epochs 0: expected the number of epochs to train, 1 or more"):
+        training(tmp_path, 0)
+    with pytest.raises(ValueError, match="monai_ext: --val_interval 0: expected 1 or more"):
+        training(tmp_path, 1, interval=0)
+
+
+def test_validation_labels_that_are_empty_choose_no_epoch(tmp_path, caplog):
+    trainer, _, network = training(tmp_path, 3, empty=True)
+    told = []
+    trainer.add_event_handler(Events.ITERATION_STARTED(once=1), lambda: told.append(caplog.text))
+    trainer.run()
+    assert "the labels of all 1 validation cases are empty" in told[0]
+    kept = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert all(torch.equal(kept[key], value) for key, value in network.state_dict().items())
+
+
+def test_the_whole_checkpoint_outlives_a_damaged_one(tmp_path, monkeypatch):
+    """Resumed from ``.previous``: at each step of the next writing a whole checkpoint is there."""
+    broken, _, _ = training(tmp_path, 4, stop_after=10)
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    last, previous = tmp_path / "last.pt", tmp_path / "last.pt.previous"
+    whole = previous.read_bytes()
+    last.write_bytes(b"junk")
+    resumed, _, _ = training(tmp_path, 4, resume=True)
+    resumed.add_event_handler(Events.EPOCH_COMPLETED(once=2), resumed.terminate)
+    seen = []
+    with monkeypatch.context() as patch:
+        for name in STEPS:
+            real = getattr(os, name)
+
+            def look(*args, real=real, **kwargs):
+                seen.append((last.read_bytes() == b"junk", previous.read_bytes() == whole))
+                return real(*args, **kwargs)
+
+            patch.setattr(os, name, look)
+        resumed.run()
+    assert len(seen) > 3 and all(kept for damaged, kept in seen if damaged)
+    assert torch.load(last, weights_only=True)["epoch"] == 2
+    assert previous.read_bytes() == whole
+    training(tmp_path, 4, resume=True)[0].run()
+    assert torch.load(previous, weights_only=True)["epoch"] == 3
+
+
+STEPS = ("fsync", "link", "replace", "rename", "unlink")
+
+
+def test_last_is_never_absent(tmp_path, monkeypatch):
+    trainer, _, _ = training(tmp_path, 3)
+    absent = []
+    for name in STEPS:
+        real = getattr(os, name)
+
+        def look(*args, real=real, name=name, **kwargs):
+            done = real(*args, **kwargs)
+            if trainer.state.iteration and not (tmp_path / "last.pt").is_file():
+                absent.append(name)
+            return done
+
+        monkeypatch.setattr(os, name, look)
+    trainer.run()
+    assert not absent and (tmp_path / "last.pt.previous").is_file()
+
+
+def test_a_file_system_without_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    training(tmp_path, 2)[0].run()
+    assert [torch.load(tmp_path / f"last.pt{end}", weights_only=True)["epoch"] for end in ("", ".previous")] == [2, 1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.pt", "last.pt.previous", "model.pt"]
+
+
+def test_two_trainings_in_one_folder(tmp_path):
+    first, _, _ = training(tmp_path, 2)
+    second, _, _ = training(tmp_path, 2)
+    told = []
+
+    @first.on(Events.ITERATION_COMPLETED(once=5))
+    def start_another(engine):
+        before = (tmp_path / "last.pt").read_bytes()
+        with pytest.raises(
+            BlockingIOError, match=rf"in use by process {os.getpid()} on .*give another --ckpt_dir"
+        ) as e:
+            second.run()
+        told.append(e)
+        assert (tmp_path / "last.pt").read_bytes() == before
+
+    first.run()
+    assert told and second.state.iteration == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.pt", "last.pt.previous", "model.pt"]
+    training(tmp_path, 2)[0].run()  # the lock is free again

@@ -29,7 +29,7 @@ from monai.transforms import (
 )
 from scipy import ndimage
 
-from monai_ext.inferers import SliceBatchInferer
+from monai_ext.inferers import SliceBatchInferer, SlidingWindowLabelInferer, WholeImageInferer
 
 
 def make_network(in_channels: int = 1, classes: int = 4) -> nn.Module:
@@ -399,3 +399,22 @@ def test_memory_grows_neither_with_classes_nor_with_slices():
     assert logits - longer > 0.8 * whole_logits  # they would show
     assert many - few < 0.2 * whole_logits
     assert longer - many < 0.1 * whole_logits  # the longer volume itself, 5 MiB with its labels
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("inferer", ["slices", "mirrored", "probabilities", "windows", "image"])
+def test_logits_that_are_not_finite_are_refused(inferer, value):
+    def network(x):
+        logits = torch.zeros(len(x), 3, *x.shape[2:])
+        logits.flatten()[7] = value
+        return logits
+
+    infer, image = {
+        "slices": (SliceBatchInferer(image_size=None), torch.rand(1, 1, 8, 8, 3)),
+        "mirrored": (SliceBatchInferer(image_size=None, mirror=True), torch.rand(1, 1, 8, 8, 3)),
+        "probabilities": (SliceBatchInferer(image_size=None, output="probabilities"), torch.rand(1, 1, 8, 8, 3)),
+        "windows": (SlidingWindowLabelInferer(roi_size=(8, 8, 8)), torch.rand(1, 1, 9, 8, 8)),
+        "image": (WholeImageInferer(), torch.rand(1, 1, 8, 8)),
+    }[inferer]
+    with pytest.raises(ValueError, match=r"^monai_ext: the network's logits are not finite"):
+        infer(image, network)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -76,15 +78,17 @@ def test_what_no_network_can_work_with_is_named(tmp_path, kind, mmap):
     network = small()
     with pytest.raises(ValueError, match=r"^monai_ext: .*broken\.pt: ") as error:
         load_weights(network, tmp_path / "broken.pt", mmap=mmap)
-    (line,) = str(error.value).splitlines()[1:]
-    assert line.startswith(f"  {key}: {fault}")
+    (line,) = str(error.value).splitlines()
+    assert re.search(rf"(with|but) {re.escape(key)}(:| is) {re.escape(fault)}", line)
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())  # nothing was loaded
 
 
 def test_a_network_of_zeros_is_refused_but_zeros_in_one_are_not(tmp_path):
     state = small().state_dict()
     torch.save({key: torch.zeros_like(value) for key, value in state.items()}, tmp_path / "zeros.pt")
-    with pytest.raises(ValueError, match=r"zeros\.pt: (.|\n)*  0\.weight: all zero, as every weight is"):
+    with pytest.raises(
+        ValueError, match=r"zeros\.pt: .* 0\.weight: all zero, as every weight is\. (.|\n)*  2\.weight: all zero"
+    ):
         load_weights(small(), tmp_path / "zeros.pt")
     # a new XAttnResBlockUNet has queries of zero, biases of zero, and published ones keep them
     fresh = XAttnResBlockUNet(in_channels=1, out_channels=3)

@@ -22,6 +22,7 @@ import SimpleITK as sitk
 import torch
 from PIL import Image
 
+from tests.apps.series import make_multi_frame
 from tests.data.volumes import RAS, save, volume
 from tests.dicom import write_compressed, write_ct_series
 
@@ -219,12 +220,16 @@ _SLICES: dict[str, list[bytes]] = {}
 
 
 def _series(folder: Path, form: str) -> list[bytes]:
-    """The slices of a CT, each as a file; ``form`` "" or what SimpleITK calls the compression."""
+    """The slices of a CT, each as a file; ``form`` "", ``"multi-frame"`` or what ``write_compressed`` takes."""
     if form not in _SLICES:
         write_ct_series(folder, volume()[0], RAS)
         paths = sorted(folder.iterdir())
-        for path in paths if form else []:
-            write_compressed(path, form)
+        if form == "multi-frame":
+            make_multi_frame(folder)
+            paths = sorted(folder.iterdir())
+        elif form:
+            for path in paths:
+                write_compressed(path, form)
         _SLICES[form] = [path.read_bytes() for path in paths]
         for path in paths:
             path.unlink()
@@ -236,7 +241,7 @@ def dicom_series(rng: Rng, folder: Path) -> Path:
 
 
 def compressed_series(rng: Rng, folder: Path) -> Path:
-    return _bad_series(rng, folder, ["RLE", "JPEG", "JPEG2000"][rng.integers(3)])
+    return _bad_series(rng, folder, ["RLE", "JPEG", "JPEG2000", "JPEG-LS", "deflated", "multi-frame"][rng.integers(6)])
 
 
 def _bad_series(rng: Rng, folder: Path, form: str) -> Path:

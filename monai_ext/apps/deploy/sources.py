@@ -11,6 +11,7 @@ from pydicom import Dataset
 
 from monai_ext.data.files.dicom import Frame, Volume
 from monai_ext.data.files.dicom.headers import text
+from monai_ext.data.files.guards import damaged
 
 __all__ = ["quoted_sources"]
 
@@ -67,7 +68,10 @@ def is_multi_frame(frames: Sequence[Frame]) -> bool:
 
 def _quoted(frame: Frame, frames: Sequence[Frame]) -> Dataset:
     ds = copy.deepcopy(frame.source)
-    ds.decode()
+    try:
+        ds.decode()
+    except Exception as e:  # a damaged value may raise anything
+        raise damaged(frame.header.path, e) from e
     ds.SpecificCharacterSet = "ISO_IR 192"  # of the result: every name can be written in UTF-8
     for name in REPEATED:
         value = text(ds, name)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from fastapi import HTTPException
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
@@ -21,8 +22,10 @@ from monailabel.tasks.activelearning.random import Random
 
 import monai_ext
 from monai_ext.apps.label.infer import BundleInference
+from monai_ext.apps.label.request_knobs import RequestError
 from monai_ext.apps.label.strategy import MostUncertain
 from monai_ext.apps.label.train import BundleTraining
+from monai_ext.apps.label.training_state import end_with_parent
 from monai_ext.bundle import Bundle
 
 __all__ = ["BundleApp"]
@@ -67,7 +70,29 @@ class BundleApp(MONAILabelApp):
         return {"uncertainty": MostUncertain(self._infers), "random": Random(), "first": First()}
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        return _answer(super().infer, request, datastore)
+        return _answer(self._infer, request, datastore or self.datastore())
+
+    def _infer(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Upstream takes a study's name for a path where there is one of that name, and an unknown one for the
+        server's own folder."""
+        task = self._known(self._infers, "model", request.get("model"))
+        study = str(request["image"])
+        kept = study in datastore.list_images()
+        path = datastore.get_image_uri(study) if kept else study
+        if not kept and not os.path.isabs(path):  # uploads and sessions lie where the server put them
+            raise RequestError(404, f"monai_ext: no study {study!r}.")
+        file, answer = task({**request, "image": path, "description": task.description})
+        label: str | None = file
+        tag = str(request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
+        if file and kept and request.get("save_label"):
+            label = datastore.save_label(study, file, tag, {"model": request["model"], "params": answer})
+        return {"label": label, "tag": tag, "file": file, "params": answer}
+
+    @staticmethod
+    def _known(known: Mapping[str, Any], what: str, name: Any) -> Any:
+        if not isinstance(name, str) or name not in known:
+            raise RequestError(404, f"monai_ext: no {what} {name!r:.80}; there are {', '.join(known) or 'none'}.")
+        return known[name]
 
     def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Segment many studies; one that fails is reported as such, and the others are done."""
@@ -76,9 +101,13 @@ class BundleApp(MONAILabelApp):
         return self._batch_infer(request, datastore or self.datastore(), self._infer_or_report)
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._known(self._trainers, "model", request.get("model"))
+        if not self._server_mode:  # MONAI Label trains in a process of its own
+            end_with_parent()
         return _answer(super().train, request)
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._known(self._strategies, "strategy", request.get("strategy"))
         return _answer(super().next_sample, request)
 
     def _infer_or_report(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
@@ -92,6 +121,8 @@ def _answer(method: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str,
     """Call ``method``; an error of this library becomes an answer with its text instead of a bare status 500."""
     try:
         return method(*arguments)
+    except RequestError as e:
+        raise HTTPException(e.status, str(e)) from e
     except (ValueError, FileNotFoundError, RuntimeError) as e:
         cause: BaseException | None = e
         while cause is not None and not str(cause).startswith("monai_ext: "):

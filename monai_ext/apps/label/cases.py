@@ -14,7 +14,7 @@ from monai.utils import MetaKeys
 from PIL import Image
 
 from monai_ext.data import MaskReader, VolumeReader
-from monai_ext.data.files.guards import damaged
+from monai_ext.data.files.guards import damaged, unusable
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.splits import evenly_spread
 from monai_ext.utils import whole_numbers
@@ -102,9 +102,14 @@ def _only_slice(label: str) -> np.ndarray:
     """3D Slicer saves the label of a picture as a volume of one slice."""
     try:
         values = sitk.GetArrayFromImage(sitk.ReadImage(label))
-        return values.reshape(values.shape[-2:])
-    except (RuntimeError, ValueError) as e:
+    except RuntimeError as e:
         raise damaged(label, e) from e
+    if values.size != np.prod(values.shape[-2:]):
+        sides = "x".join(map(str, values.shape[::-1]))
+        raise unusable(
+            label, f"{sides} values, expected one slice", "Draw the label on the picture and submit it again."
+        )
+    return values.reshape(values.shape[-2:])
 
 
 def _mapped(label: str, values: np.ndarray, numbers: Mapping[int, int]) -> np.ndarray:

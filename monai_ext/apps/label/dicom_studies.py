@@ -26,10 +26,13 @@ def convert_series(studies: Path) -> list[Path]:
         the files written.
     """
     written = []
+    sources: dict[Path, Path] = {}
     for path in image_folders(studies, without=("labels",)):
-        if path == studies:
+        parts = path.relative_to(studies).parts or (studies.resolve().name,)
+        target = studies / ("_".join(parts) + ".nii.gz")
+        if (other := sources.setdefault(target, path)) != path:
+            logger.warning("monai_ext: %s: would have the name of %s. Rename a folder. Left out.", path, other)
             continue
-        target = studies / ("_".join(path.relative_to(studies).parts) + ".nii.gz")
         if target.exists():
             continue
         try:

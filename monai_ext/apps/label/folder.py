@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder that MONAI Label serves: links to the bundles, and weights of its own."""
+"""The folder that MONAI Label serves: copies of the bundles' configs, and weights of its own."""
 
 from __future__ import annotations
 
-import os
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from monai_ext.apps.label.training_state import clear_dead_training
 from monai_ext.bundle import Bundle
 from monai_ext.utils import replacing
 
-__all__ = ["chosen_bundles", "prepare_app"]
+__all__ = ["app_folder", "chosen_bundles", "prepare_app"]
 
+logger = logging.getLogger(__name__)
 # Label looks for a class in main.py; everything else is in the library
 MAIN = """\
 from monai_ext.apps.label.compat import prepare_imports
@@ -21,6 +23,22 @@ prepare_imports()
 
 from monai_ext.apps.label.app import BundleApp  # noqa: E402, F401
 """
+
+
+def app_folder(studies: Path, app: str | None) -> Path:
+    """Where the server keeps what is its own: beside the studies, never among them, where uploads and viewers reach.
+
+    Raises:
+        ValueError: for a folder inside the studies.
+    """
+    home = Path(app).expanduser() if app is not None else studies.parent / f"{studies.resolve().name}.monailabel"
+    if home.resolve().is_relative_to(studies.resolve()):
+        raise ValueError(f"monai_ext: --app {home}: lies inside the studies, expected a folder elsewhere.")
+    before = studies / ".monailabel"
+    if app is None and before.is_dir() and not home.exists():
+        logger.warning("monai_ext: %s is moved to %s, out of the studies.", before, home)
+        shutil.move(before, home)
+    return home
 
 
 def chosen_bundles(bundles: str | Sequence[str] | None = None) -> dict[str, Bundle]:
@@ -58,9 +76,10 @@ def chosen_bundles(bundles: str | Sequence[str] | None = None) -> dict[str, Bund
 def prepare_app(app: Path, bundles: Mapping[str, Bundle]) -> None:
     """Make, or bring up to date, the folder for ``monailabel start_server --app``.
 
-    Configs are links, so a bundle that changes is served as it is. Weights are copied once: fine-tuning changes the
-    copy, ``model/NAME/models/model.pt``, and never the bundle. A copy that was made stays, as it may hold what
-    annotators taught it; delete it to start again from the bundle's.
+    Configs are copied at every start: a request that reached them would change the copy, and never the bundle. Weights
+    are copied once: fine-tuning changes the copy, ``model/NAME/models/model.pt``. A copy that was made stays, as it may
+    hold what annotators taught it; delete it to start again from the bundle's. What a training left that ended with its
+    server is removed.
     """
     for folder in (app / "model", app / "lib", app / "logs", app / "bin"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +93,9 @@ def prepare_app(app: Path, bundles: Mapping[str, Bundle]) -> None:
         shutil.rmtree(served / "configs", ignore_errors=True)
         (served / "configs").mkdir(parents=True)
         for config in sorted((bundle.folder / "configs").iterdir()):
-            os.symlink(config.resolve(), served / "configs" / config.name)
+            if config.is_file() and not config.name.startswith("."):
+                shutil.copyfile(config, served / "configs" / config.name)
+        clear_dead_training(served)
         weights = served / "models" / "model.pt"
         if not weights.is_file():
             with replacing(weights) as temporary:

@@ -5,7 +5,7 @@ import copy
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from monailabel.utils.others.generic import name_to_device
 
 from monai_ext.apps.anatomy import colour_of
 from monai_ext.apps.label.answers import write_label
-from monai_ext.bundle import Bundle, knob_value, literal, mixed_precision
+from monai_ext.apps.label.request_knobs import checked_knobs
+from monai_ext.bundle import Bundle, literal, mixed_precision
 from monai_ext.networks import load_weights
+from monai_ext.transforms import NOTICE
 
 __all__ = ["BundleInference"]
 
@@ -51,11 +53,33 @@ class BundleInference(BundleInferTask):
         weights = sorted((path.name for path in Path(self.bundle_path, "models").glob("*.pt")), key=_model_first)
         return {**self._config, "model_filename": weights}
 
+    def checked(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a request reaches the bundle's config, each a value of its knob's kind.
+
+        Raises:
+            RequestError: names the knob, what was found and what was expected.
+        """
+        suffixes = (".nii.gz", ".nii", ".nrrd", ".seg.nrrd") if self.volumes else (".png", ".nrrd")
+        knobs = {**self.config(), "result_extension": suffixes, "result_compress": False}
+        if request.get("device") == "cuda" and "cuda" not in knobs["device"]:  # what clients send who were told nothing
+            request = {**request, "device": None}
+        return checked_knobs(request, knobs)
+
     def __call__(self, request: dict[str, Any], callbacks: Any = None) -> tuple[str | None, dict[str, Any]]:
+        asked = {"image": request["image"], "description": self.description, **self.checked(request)}
         with self.busy:
-            file, answer = super().__call__(self._checked(request), callbacks)
+            self._take_weights(asked)
+            self.notice: str | None = None
+            file, answer = super().__call__(asked, callbacks)
+            if self.notice:
+                answer["warning"] = self.notice
         answer["label_colors"] = self.colours
         return file, answer
+
+    def run_pre_transforms(self, data: dict[str, Any], transforms: Any) -> dict[str, Any]:
+        data = super().run_pre_transforms(data, transforms)
+        self.notice = getattr(data[self.input_key], "meta", {}).get(NOTICE)
+        return data
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
         mixed = mixed_precision(self.bundle_config.get_parsed_content("amp"), device)
@@ -72,9 +96,9 @@ class BundleInference(BundleInferTask):
     def predict_with(self, image: str, predict: Callable[[torch.Tensor, torch.nn.Module, Inferer], Any]) -> Any:
         """Call ``predict`` with the preprocessed image as a batch of one, the network and the bundle's inferer."""
         with self.busy, torch.no_grad():
-            request: dict[str, Any] = copy.deepcopy(self._config)
-            request.update(image=image, image_path=image, logging="WARNING")
-            request = self._checked({**request, "model_filename": "model.pt"})
+            request = {**self.checked({}), "image": image, "image_path": image, "logging": "WARNING"}
+            request["device"] = name_to_device(request["device"])
+            self._take_weights(request)
             data = self.run_pre_transforms(request, self.pre_transforms(request))
             x = data[self.input_key][None].to(request["device"])
             return predict(x, self._get_network(request["device"], request), self.inferer(request))
@@ -85,18 +109,9 @@ class BundleInference(BundleInferTask):
         parser.config["bundle_root"] = literal(path)
         return parser
 
-    def _checked(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The request with options of the kinds that the bundle has; sizes are those of the chosen weights.
-
-        Label writes options into the bundle's config, where a text could be code.
-        """
-        request = {"model_filename": "model.pt", **request}
-        for name, default in getattr(self, "displayable_configs", {}).items():
-            if name in request:
-                request[name] = knob_value("amp" if isinstance(default, bool) else "batch_size", request[name], name)
-        request["device"] = knob_value("device", name_to_device(request.get("device")))
+    def _take_weights(self, request: dict[str, Any]) -> None:
+        """Sizes that preprocessing depends on are those of the chosen weights."""
         self.bundle_config["ckpt_path"] = literal(str(self._weights(request)))
-        return request
 
     def _weights(self, request: dict[str, Any] | None) -> Path:
         chosen = (request or {}).get("model_filename") or "model.pt"

@@ -50,7 +50,7 @@ class MostUncertain(Strategy):
         for study in waiting[: int(request.get("max_studies", AT_ONCE))]:
             try:
                 score = model.predict_with(datastore.get_image_uri(study), uncertainty)
-            except (ValueError, FileNotFoundError, RuntimeError) as e:
+            except Exception as e:  # whatever is wrong with one study, the next can be had
                 logger.warning("monai_ext: study %s is passed over: %s", study, e)
                 score = float("-inf")
             self.scores[name, version, study] = score

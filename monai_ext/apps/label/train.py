@@ -8,20 +8,25 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.utils.others.generic import device_list, name_to_device
 
 from monai_ext.apps.label.cases import own_cases, split_cases
-from monai_ext.bundle import Bundle, knob_value, literal, trained_with
+from monai_ext.apps.label.request_knobs import RequestError, checked_knobs
+from monai_ext.apps.label.training_state import LOCK, STATS, WORK
+from monai_ext.bundle import Bundle, literal, trained_with
 from monai_ext.networks.weights import read_weights
-from monai_ext.utils import replacing
+from monai_ext.utils import read_json, replacing, write_json
 
 __all__ = ["BundleTraining"]
 
@@ -45,6 +50,27 @@ class BundleTraining(BundleTrainTask):
         super().__init__(path, conf, load_strict=True)
         self.bundle = Bundle(path)
 
+    def checked(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a request reaches the training's config, each a value of its knob's kind.
+
+        Raises:
+            RequestError: names the knob, what was found and what was expected.
+        """
+        if request.get("device") == "cuda" and "cuda" not in self.config()["device"]:  # of clients told nothing
+            request = {**request, "device": None}
+        knobs = checked_knobs(request, self.config())
+        if not 0 <= knobs["val_split"] < 1:
+            raise RequestError(400, f"monai_ext: val_split {knobs['val_split']}: expected at least 0 and below 1.")
+        return knobs
+
+    def stats(self) -> dict[str, Any]:
+        """How far the latest training is, as 3D Slicer shows it: ``epoch``, ``total_epochs``, ``best_metric``."""
+        file = Path(self.bundle_path, STATS)
+        try:
+            return read_json(file, "training's progress") if file.is_file() else {}
+        except ValueError:
+            return {}
+
     def config(self) -> dict[str, Any]:
         knobs = {name: self.bundle_config.get(name) for name in OPTIONS}
         return {
@@ -57,10 +83,18 @@ class BundleTraining(BundleTrainTask):
         }
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
-        request = {**self.config(), **request}
-        work = Path(self.bundle_path, "training")  # beside models, so that a rename is all that is left to do
+        request = self.checked(request)
+        try:
+            with FileLock(Path(self.bundle_path, LOCK), timeout=0):
+                return self._train(request, datastore)
+        except Timeout:
+            raise RequestError(409, f"monai_ext: {Path(self.bundle_path).name} is being trained already.") from None
+
+    def _train(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        work = Path(self.bundle_path, WORK)  # beside models, so that a rename is all that is left to do
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
+        started = time.monotonic()
         cases = own_cases(
             _saved(datastore), {name.lower(): value for value, name in self.bundle.channel_def.items()}, work
         )
@@ -74,12 +108,13 @@ class BundleTraining(BundleTrainTask):
         self._run(work, processes)
         self._publish(work / "model.pt")
         shutil.rmtree(work)
+        took = str(timedelta(seconds=round(time.monotonic() - started)))
+        write_json(Path(self.bundle_path, STATS), {**self.stats(), "total_time": took})
         return {"studies": len(cases), "epochs": int(request["max_epochs"]), "weights": "model.pt"}
 
     def _overrides(self, request: dict[str, Any], work: Path, validated: bool, processes: int) -> dict[str, Any]:
-        # what a request holds is checked before it reaches a config, where a text could be code
-        epochs = knob_value("epochs", request["max_epochs"], "max_epochs")
-        given = {name: knob_value(name, request[name]) for name in OPTIONS if request[name] is not None}
+        epochs = request["max_epochs"]  # as all of a request, checked when it came: a text could be code here
+        given = {name: request[name] for name in OPTIONS}
         overrides: dict[str, Any] = {
             **trained_with(self.bundle.weights),
             **given,
@@ -92,7 +127,7 @@ class BundleTraining(BundleTrainTask):
             "val_interval": min(epochs, given.get("val_interval", epochs)),
         }
         if processes == 1:  # of several, each takes a GPU of its own
-            overrides["device"] = knob_value("device", name_to_device(request["device"]))
+            overrides["device"] = name_to_device(request["device"])
         if request["pretrained"]:
             overrides["first_weights"] = str(self.bundle.weights)
         overrides = {knob: literal(value) for knob, value in overrides.items()}
@@ -123,6 +158,10 @@ class BundleTraining(BundleTrainTask):
         )
         try:
             for line in process.stdout or ():
+                if progress := _progress(line):
+                    if progress != self.stats():
+                        write_json(Path(self.bundle_path, STATS), progress)
+                    continue
                 logger.info("%s", line.rstrip())
                 lines.append(line.rstrip())
         finally:
@@ -146,6 +185,16 @@ class BundleTraining(BundleTrainTask):
             shutil.copyfile(model, temporary)
         with replacing(model) as temporary:
             shutil.copyfile(trained, temporary)
+
+
+def _progress(line: str) -> dict[str, Any] | None:
+    """What the progress bar of a training says."""
+    epoch = re.search(r"epoch=(\d+)/(\d+)", line)
+    if epoch is None:
+        return None
+    best = re.search(r"\(best (\d+\.\d+)\)", line)
+    found: dict[str, Any] = {"epoch": int(epoch[1]), "total_epochs": int(epoch[2])}
+    return found | ({"best_metric": float(best[1])} if best else {})
 
 
 def _reason(lines: Iterable[str]) -> str | None:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from monai_ext.data import MaskReader, PictureReader, VolumeReader, check_pair
 from monai_ext.data.files.picture_reader import is_picture
-from monai_ext.transforms import unlike_modality
+from monai_ext.transforms import slice_orientation, unlike_modality
 from monai_ext.utils import VOLUME_MODALITIES, whole_numbers
 
 __all__ = ["Survey", "survey"]
@@ -32,8 +32,8 @@ class Survey:
     Attributes:
         pictures: 2D pictures, not volumes.
         modality: of volumes: ``"CT"``, ``"MR"``, or None where values are neither's.
-        shapes: of each case.
-        spacings: of each volume, in mm.
+        shapes: of each case, of volumes in the order in which a 2D network sees their axes.
+        spacings: of each volume, in mm, in the same order.
         values: of label files, sorted, with how many cases have each.
         of_case: case id -> the values in its label.
         foreground: percentiles 0.5 and 99.5 of the image inside labels.
@@ -79,8 +79,9 @@ def survey(cases: Mapping[str, Mapping[str, Any]], progress: bool = True, modali
         else:
             image, meta = VolumeReader().get_data([case["image"]])
             label = whole_numbers(VolumeReader().get_data([case["label"]])[0], case["label"])
-            found.shapes.append(image.shape)
-            found.spacings.append(tuple(affine_to_spacing(meta[MetaKeys.AFFINE]).tolist()))
+            axes = slice_orientation(np.asarray(meta[MetaKeys.AFFINE]))[:, 0].argsort()  # the slices' own come first
+            found.shapes.append(tuple(np.array(image.shape)[axes].tolist()))
+            found.spacings.append(tuple(affine_to_spacing(meta[MetaKeys.AFFINE])[axes].tolist()))
             values = torch.from_numpy(image.astype(np.float32))
             if not torch.isfinite(values).all():
                 raise ValueError(f"monai_ext: {case['image']}: holds values that are not finite (NaN or infinity).")

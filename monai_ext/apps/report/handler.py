@@ -134,26 +134,32 @@ class SegmentationReport:
         if odd:
             raise ValueError(f"monai_ext: class_names: {odd[0]!r:.100}, expected text that can be printed.")
         if not self.class_names or len(set(self.class_names)) < len(self.class_names) or len(self.class_names) > 255:
-            raise ValueError(f"class_names: {self.class_names}, expected 1 to 255 different names, without background.")
+            raise ValueError(
+                f"monai_ext: class_names: {self.class_names}, expected 1 to 255 different names, without background."
+            )
         unknown = [c for c in self.conventions if c not in CONVENTIONS]
         if unknown or not self.conventions or len(set(self.conventions)) < len(self.conventions):
             raise ValueError(
-                f"convention: {self.conventions}, expected one or more of {', '.join(CONVENTIONS)}, each once."
+                f"monai_ext: convention: {self.conventions}, expected one or more of {', '.join(CONVENTIONS)}, "
+                "each once."
             )
         if len(self.window) != 2 or self.window[0] >= self.window[1]:
-            raise ValueError(f"window: {self.window}, expected two numbers, the lower first.")
+            raise ValueError(f"monai_ext: window: {self.window}, expected two numbers, the lower first.")
         for row in self.published:
             if "method" not in row:
-                raise ValueError(f"published: {dict(row)} has no 'method'.")
+                raise ValueError(f"monai_ext: published: {dict(row)} has no 'method'.")
             organs = row.get("dice") or {}
             strange = set(organs) - set(self.class_names)
             if strange:
                 raise ValueError(
-                    f"published: {row['method']}: classes {sorted(strange)}, expected some of {list(self.class_names)}."
+                    f"monai_ext: published: {row['method']}: classes {sorted(strange)}, expected some of "
+                    f"{list(self.class_names)}."
                 )
             dice = [v for v in (row.get("mean_dice"), *organs.values()) if v is not None]
             if dice and max(dice) <= 1:
-                raise ValueError(f"published: {row['method']}: Dice {max(dice)}, expected percent (such as 83.29).")
+                raise ValueError(
+                    f"monai_ext: published: {row['method']}: Dice {max(dice)}, expected percent (such as 83.29)."
+                )
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator.
@@ -185,7 +191,7 @@ class SegmentationReport:
         """Put the ranks' cases together and write the files."""
         cases = merge(_gather(self.cases))
         if not cases:
-            raise ValueError("SegmentationReport: no case came; is the evaluator's data loader empty?")
+            raise ValueError("monai_ext: SegmentationReport: no case came; is the evaluator's data loader empty?")
         ranked = self._ranked(cases)
         numbers = {case.source: number for number, case in enumerate(self.cases)}
         wanted = [cases[k].source for _, k in ranked]

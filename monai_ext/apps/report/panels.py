@@ -79,7 +79,7 @@ def choose_slices(
         return [_picture(image, truth, prediction, axes, spacing, window, sides=(), caption="")]
     axes = nib.orientations.axcodes2ornt("LPS") if affine is None else slice_orientation(affine)
     stack = int(np.flatnonzero(axes[:, 0] == 2)[0])
-    plane, sides = "axial", ()
+    plane, sides = "axial", tuple[str, ...]()
     if affine is not None:
         codes = nib.aff2axcodes(affine @ nib.orientations.inv_ornt_aff(axes, truth.shape))
         plane, sides = PLANES[codes[2]], (OPPOSITE[codes[0]], codes[0])

@@ -110,8 +110,8 @@ class MaskReader(_Reader):
         num_classes: number of classes, background included.
 
     A file named ``FILE.xml::IMAGE`` holds outlines (ImageScope's), drawn on the grid of that image: a pixel is inside
-    if its centre is. Values within 0.001 of a whole number (TIFF of real numbers) are that number. JPEG changes values, so
-    that it may hold black and white, and colours of polyps, but no numbers of classes or objects.
+    if its centre is. Values within 0.001 of a whole number (TIFF of real numbers) are that number. JPEG changes values,
+    so that it may hold black and white, and colours of polyps, but no numbers of classes or objects.
 
     Raises:
         FileNotFoundError: if a file is not there.
@@ -166,21 +166,23 @@ class MaskReader(_Reader):
             pixels = pixels[..., 0]
         pixels = whole_numbers(pixels, path)
         if lossy and pixels.any() and (self.coding == "instances" or self.num_classes > 2):
+            things = "objects" if self.coding == "instances" else "classes"
             raise unusable(
                 path,
-                f"JPEG, which changes values, for {'objects' if self.coding == 'instances' else 'classes'} with numbers",
+                f"numbers of {things} in a JPEG, which changes them",
                 "Make the mask again as PNG; what is in the JPEG cannot be told for sure.",
             )
         odd = pixels < 0
-        if self.coding == "instances" and not odd.any():
-            return (pixels > 0).astype(np.uint8)
-        odd |= pixels >= self.num_classes
-        if not odd.any() and not (lossy and pixels.any()):
-            return pixels.astype(np.uint8)
-        if self.num_classes == 2:
-            mask, odd = _black_and_white(pixels, lossy)
-            if not odd.any():
-                return mask.astype(np.uint8)
+        if not odd.any():
+            if self.coding == "instances":
+                return (pixels > 0).astype(np.uint8)
+            odd = pixels >= self.num_classes
+            if not odd.any() and not (lossy and pixels.any()):
+                return pixels.astype(np.uint8)
+            if self.num_classes == 2:
+                mask, odd = _black_and_white(pixels, lossy)
+                if not odd.any():
+                    return mask.astype(np.uint8)
         expected = "0 and 255, or 0 and 1" if self.num_classes == 2 else f"0 to {self.num_classes - 1}"
         raise ValueError(f"monai_ext: {path}: mask values {np.unique(pixels[odd])[:8].tolist()}, expected {expected}.")
 
@@ -359,28 +361,29 @@ def _is_grey(colours: np.ndarray) -> bool:
 def _black_and_white(pixels: np.ndarray, lossy: bool) -> tuple[np.ndarray, np.ndarray]:
     """What is white, and which pixels are neither white nor black nor a grey that belongs to an outline.
 
-    JPEG leaves grey within a block of 8 pixels of an outline, smoothing right beside it. In a file without loss either
-    shows as many greys: one or two are classes, and so is a grey that fills a square.
+    JPEG leaves grey within a block of 8 pixels of an outline, smoothing right beside it. In a file without loss they
+    show as greys of many kinds: one or two are classes, and so are those of one side only, and a grey that fills a
+    square.
     """
     white = 65535 if pixels.max() > 255 else 255
-    mask = pixels > white / 2
     low, high = white / 8, white * 7 / 8
-    middle = (pixels > low) & (pixels < high)
+    mask = pixels > white / 2
     if lossy:
         # where values are few nothing was drawn in black and white
-        odd = middle if mask.any() and np.unique(pixels).size > FEW else (pixels > 0) & (pixels < high)
-        reach = EDGE
-    else:
-        odd = (pixels > 0) & (pixels != white)
-        many, middles = np.unique(pixels[odd]).size > FEW, np.unique(pixels[middle]).size
-        if middles < 3:
-            return mask, odd
-        if many:  # a JPEG saved again, most often: beside outlines all is grey, elsewhere next to black or white
-            filled = _same_within(pixels, 2) & middle
-            odd &= (pixels > white / 64) & (pixels < white * 63 / 64) | filled
-            return mask, odd & (filled | ~_near_outline(mask, EDGE))
-        reach = SMOOTHED
-    return mask, odd & ~_near_outline(mask, reach) if odd.any() else odd
+        drawn = mask.any() and np.unique(pixels).size > FEW
+        odd = (pixels > (low if drawn else 0)) & (pixels < high)
+        return mask, odd & ~_near_outline(mask, EDGE) if odd.any() else odd
+    odd = (pixels > 0) & (pixels != white)
+    greys = np.unique(pixels[odd])
+    dark, bright = np.count_nonzero(greys <= low), np.count_nonzero(greys >= high)
+    middle = greys.size - dark - bright
+    if greys.size > FEW and (middle > 2 or min(dark, bright) > 2):  # a JPEG that was saved again, most often
+        filled = _same_within(pixels, 2) & (pixels > low) & (pixels < high)
+        odd = ((pixels > white / 64) & (pixels < white * 63 / 64) & ~_near_outline(mask, EDGE)) | filled
+        odd |= pixels > white
+    elif middle > 2:
+        odd &= ~_near_outline(mask, SMOOTHED)
+    return mask, odd
 
 
 def _same_within(values: np.ndarray, distance: int) -> np.ndarray:
@@ -439,6 +442,6 @@ def _unreadable(path: str, reason: object) -> ValueError:
         return ValueError(f"monai_ext: {path}: {text}.")
     lines = str(reason).strip().splitlines()
     return ValueError(
-        f"monai_ext: {path}: cannot be read ({lines[-1] if lines else type(reason).__name__}). The file is damaged, cut "
-        "off, or of a kind that is not read; get it again, or save it as PNG of 8 bits."
+        f"monai_ext: {path}: cannot be read ({lines[-1] if lines else type(reason).__name__}). The file is damaged, "
+        "cut off, or no picture of a kind that is read; get it again, or save it as PNG of 8 bits."
     )

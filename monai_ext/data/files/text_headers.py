@@ -41,7 +41,7 @@ IN_MM = "Multiply its spacing and origin so that they are in mm, and say so in i
 AGAIN = "Save it again, as one file packed with gzip (3D Slicer and ITK-SNAP do so)."
 FROM_DICOM = "Convert it again from the original DICOM series."
 ONE_VALUE = "Save the one that is meant as a file of its own."
-NUMBERED = re.compile(r"([^%]*%0?[1-9]?d[^%]*?) +(\d{1,6}) +(\d{1,6}) +(\d{1,6})(?: +\d)?")
+NUMBERED = re.compile(r"([^%\s]*%0?[1-9]?d[^%\s]*) +(\d{1,6}) +(\d{1,6}) +(\d{1,6})(?: +\d)?")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _check_values(path: str, shape: Sequence[int], fields: dict[str, str]) -> No
 def _meta(path: str, start: bytes) -> TextHeader:
     fields: dict[str, str] = {}
     lines = start.split(b"\n")
-    for count, raw in enumerate(lines, 1):
+    for raw in lines:
         line = os.fsdecode(raw).strip("\r ")
         key, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not key or not (key.isascii() and key.isprintable()):
@@ -193,7 +193,7 @@ def _meta(path: str, start: bytes) -> TextHeader:
         raise ValueError(f"HeaderSize {fields['HeaderSize']!r}")
     packed = truth[fields.get("CompressedData", "False").lower()]
     name = fields["ElementDataFile"]
-    listed = [os.fsdecode(raw).strip() for raw in lines[count:]] if re.match(r"LIST\b", name) else []
+    listed = [os.fsdecode(raw).strip() for raw in lines[lines.index(raw) + 1 :]] if re.match(r"LIST\b", name) else []
     voxels = _beside(path, None if name.upper() == "LOCAL" else name, listed)
     if packed and len(voxels) > 1:
         raise unusable(path, f"packed voxels in {len(voxels)} files, expected one", AGAIN)
@@ -208,9 +208,9 @@ def _meta(path: str, start: bytes) -> TextHeader:
 def _join_names(path: str, fields: dict[str, str]) -> None:
     """Enter what is given under another name of MetaImage's."""
     for other, name in META_NAMES.items():
-        if other in fields:
-            if _numbers(fields.setdefault(name, fields[other]), name) != _numbers(fields[other], other):
-                raise unusable(path, f"{other} {fields[other]}, but {name} {fields[name]}", FROM_DICOM)
+        value = fields.get(other, "")
+        if value and _numbers(fields.setdefault(name, value), name) != _numbers(value, other):
+            raise unusable(path, f"{other} {value}, but {name} {fields[name]}", FROM_DICOM)
     if "ElementSize" in fields:
         fields.setdefault("ElementSpacing", fields["ElementSize"])
 

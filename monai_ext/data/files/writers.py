@@ -85,8 +85,9 @@ PALETTE = (0, 0, 0, 255, 255, 255, 214, 39, 40, 44, 160, 44, 31, 119, 180, 255, 
 class AtomicPictureWriter(PILWriter):
     """Write a label map ``(H, W)`` as a palette PNG: pixels hold the classes, viewers show colours.
 
-    For ``SaveImaged(writer=...)`` and arrays as ``PictureReader`` lays them out: upright, as viewers show the image, and
-    without an orientation of its own, so that both fit wherever a viewer turns the image. Leaves no half-written file.
+    For ``SaveImaged(writer=...)`` and arrays as ``PictureReader`` lays them out: upright, as viewers show the image,
+    and without an orientation of its own, so that it fits wherever a viewer turns the image. Leaves no half-written
+    file.
     """
 
     def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:

@@ -103,4 +103,4 @@ def __getattr__(name: str) -> Any:
         from monai_ext.networks.nets import FPNEncoder
 
         return FPNEncoder
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(f"monai_ext: module {__name__!r} has no attribute {name!r}")

@@ -58,7 +58,7 @@ class ASPP(nn.Module):
         check_option("ASPP", "merge", merge, ("sum", "cat"))
         if len(kernel_sizes) != len(dilations):
             raise ValueError(
-                f"ASPP: kernel_sizes and dilations must be equally many, got {kernel_sizes} and {dilations}."
+                f"monai_ext: ASPP: kernel_sizes and dilations must be equally many, got {kernel_sizes} and {dilations}."
             )
         act = "RELU" if relu else None
         self.merge = merge

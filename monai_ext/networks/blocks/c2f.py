@@ -56,7 +56,7 @@ class C2f(nn.Module):
     ) -> None:
         super().__init__()
         if out_channels % 2:
-            raise ValueError(f"{type(self).__name__}: out_channels must be even, got {out_channels}.")
+            raise ValueError(f"monai_ext: {type(self).__name__}: out_channels must be even, got {out_channels}.")
         half = out_channels // 2
         self.split = ConvNormSiLU(spatial_dims, in_channels, out_channels)
         self.chain = nn.ModuleList(_Bottleneck(spatial_dims, half, residual) for _ in range(depth))

@@ -72,7 +72,7 @@ class CrossStageAttentionResidual(TwoPaths):
         check_spatial_dims("CrossStageAttentionResidual", spatial_dims)
         check_option("CrossStageAttentionResidual", "resize", resize, ("linear", "nearest"))
         if not in_channels:
-            raise ValueError("CrossStageAttentionResidual: in_channels must name at least one source.")
+            raise ValueError("monai_ext: CrossStageAttentionResidual: in_channels must name at least one source.")
         self.in_channels = list(in_channels)
         self.up_mode = "nearest" if resize == "nearest" else ("bilinear" if spatial_dims == 2 else "trilinear")
         self.project = nn.ModuleList(
@@ -109,7 +109,8 @@ class CrossStageAttentionResidual(TwoPaths):
         channels = [source.shape[1] for source in sources]
         if channels != self.in_channels:
             raise ValueError(
-                f"CrossStageAttentionResidual: expected sources of {self.in_channels} channels, got {channels}."
+                f"monai_ext: CrossStageAttentionResidual: expected sources of {self.in_channels} channels, got "
+                f"{channels}."
             )
         if not self.fast:
             return [self.resize(source, size) for source in sources]

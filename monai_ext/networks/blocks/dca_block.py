@@ -61,7 +61,7 @@ class DCABlock(TwoPaths):
         check_option("DCABlock", "attention", attention, ("differential", "standard"))
         check_option("DCABlock", "norm_position", norm_position, ("pre", "post"))
         if mlp_ratio < 1:
-            raise ValueError(f"DCABlock: mlp_ratio must be at least 1, got {mlp_ratio}.")
+            raise ValueError(f"monai_ext: DCABlock: mlp_ratio must be at least 1, got {mlp_ratio}.")
         self.pre_norm = norm_position == "pre"
         self.conv = Conv["CONV", spatial_dims](channels, channels, 3, padding=1, groups=channels)
         self.norm1 = ChannelLayerNorm(channels)

@@ -65,11 +65,15 @@ class DifferentialCrossAttention(TwoPaths, WindowCrossAttention):
     ) -> None:
         super().__init__(spatial_dims, channels, head_dim, window_size)
         if head_dim % 2:
-            raise ValueError(f"DifferentialCrossAttention: head_dim must be even, got {head_dim}.")
+            raise ValueError(f"monai_ext: DifferentialCrossAttention: head_dim must be even, got {head_dim}.")
         if not 0 <= lambda_init < 1:
-            raise ValueError(f"DifferentialCrossAttention: lambda_init must be in [0, 1), got {lambda_init}.")
+            raise ValueError(
+                f"monai_ext: DifferentialCrossAttention: lambda_init must be in [0, 1), got {lambda_init}."
+            )
         if max_entries < 1:
-            raise ValueError(f"DifferentialCrossAttention: max_entries must be at least 1, got {max_entries}.")
+            raise ValueError(
+                f"monai_ext: DifferentialCrossAttention: max_entries must be at least 1, got {max_entries}."
+            )
         self.map_dim = head_dim // 2
         self.lambda_init = float(lambda_init)
         self.max_entries = max_entries

@@ -77,20 +77,23 @@ class DualCrossAttention(TwoPaths):
         check_spatial_dims("DualCrossAttention", spatial_dims)
         if min(patch_size, num_blocks, spatial_heads, channel_heads) < 1:
             raise ValueError(
-                "DualCrossAttention: patch_size, num_blocks, spatial_heads and channel_heads must be positive, "
+                "monai_ext: DualCrossAttention: patch_size, num_blocks, spatial_heads and channel_heads must be "
+                "positive, "
                 f"got {patch_size}, {num_blocks}, {spatial_heads}, {channel_heads}."
             )
         for channels in in_channels:
             if channels % spatial_heads or channels % channel_heads:
                 raise ValueError(
-                    f"DualCrossAttention: each of in_channels must be a multiple of spatial_heads={spatial_heads} and "
+                    "monai_ext: DualCrossAttention: each of in_channels must be a multiple of "
+                    f"spatial_heads={spatial_heads} and "
                     f"channel_heads={channel_heads}, got {list(in_channels)}."
                 )
         if img_size is not None:
             sides = [img_size] * spatial_dims if isinstance(img_size, int) else list(img_size)
             if len(sides) != spatial_dims or min(sides) < 1:
                 raise ValueError(
-                    f"DualCrossAttention: img_size must be one positive number or {spatial_dims}, got {img_size!r}."
+                    f"monai_ext: DualCrossAttention: img_size must be one positive number or {spatial_dims}, got "
+                    f"{img_size!r}."
                 )
             while math.prod(max(1, side // patch_size) for side in sides) > _MAX_TOKENS[spatial_dims]:
                 patch_size *= 2
@@ -112,7 +115,9 @@ class DualCrossAttention(TwoPaths):
     def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         channels = [x.shape[1] for x in maps]
         if channels != self.in_channels:
-            raise ValueError(f"DualCrossAttention: expected maps of {self.in_channels} channels, got {channels}.")
+            raise ValueError(
+                f"monai_ext: DualCrossAttention: expected maps of {self.in_channels} channels, got {channels}."
+            )
         grid = [max(1, size // self.patch_size) for size in maps[0].shape[2:]]
         tokens: list[torch.Tensor] = []
         for i, project in enumerate(self.project):

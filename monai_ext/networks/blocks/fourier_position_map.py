@@ -42,7 +42,7 @@ class FourierPositionMap(nn.Module):
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         if channels % 2:
-            raise ValueError(f"{type(self).__name__}: channels must be even, got {channels}.")
+            raise ValueError(f"monai_ext: {type(self).__name__}: channels must be even, got {channels}.")
         self.matrix = nn.Buffer(torch.randn(spatial_dims, channels // 2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

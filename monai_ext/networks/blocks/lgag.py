@@ -41,7 +41,7 @@ class LGAG(nn.Module):
         super().__init__()
         check_spatial_dims("LGAG", spatial_dims)
         if channels % 2:
-            raise ValueError(f"LGAG: channels must be even, got {channels}.")
+            raise ValueError(f"monai_ext: LGAG: channels must be even, got {channels}.")
         conv, norm = Conv["CONV", spatial_dims], Norm["BATCH", spatial_dims]
         half = channels // 2
 

@@ -49,7 +49,7 @@ class MemoryRouting(TwoPaths):
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         if key_ratio <= 0:
-            raise ValueError(f"{type(self).__name__}: key_ratio must be positive, got {key_ratio}.")
+            raise ValueError(f"monai_ext: {type(self).__name__}: key_ratio must be positive, got {key_ratio}.")
         self.key_channels = max(8, int(key_ratio * channels))
         self.key_value = Conv["CONV", spatial_dims](channels, self.key_channels + channels, 1, bias=False)
         self.query = Conv["CONV", spatial_dims](channels, self.key_channels, 1, bias=False)

@@ -64,7 +64,7 @@ class MemoryStage(TwoPaths):
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         if num_blocks < 1:
-            raise ValueError(f"{type(self).__name__}: num_blocks must be at least 1, got {num_blocks}.")
+            raise ValueError(f"monai_ext: {type(self).__name__}: num_blocks must be at least 1, got {num_blocks}.")
         self.offer_input = distinct_memory and in_channels == channels
         self.blocks = nn.ModuleList()
         self.attention = nn.ModuleList()  # the i-th follows the i-th block

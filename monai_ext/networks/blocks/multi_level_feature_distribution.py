@@ -43,7 +43,8 @@ class MultiLevelFeatureDistribution(nn.Module):
         check_spatial_dims(type(self).__name__, spatial_dims)
         if len(channels) != 3 or any(width % 4 for width in channels):
             raise ValueError(
-                f"{type(self).__name__}: channels must be three multiples of 4, one a level; got {tuple(channels)}."
+                f"monai_ext: {type(self).__name__}: channels must be three multiples of 4, one a level; got "
+                f"{tuple(channels)}."
             )
         self.levels = nn.ModuleList(_Level(spatial_dims, channels, target) for target in range(3))
 

@@ -56,7 +56,9 @@ class MultiScaleConvBlock(TwoPaths):
         super().__init__()
         check_spatial_dims("MultiScaleConvBlock", spatial_dims)
         if not kernel_sizes or any(size % 2 == 0 for size in kernel_sizes):
-            raise ValueError(f"MultiScaleConvBlock: kernel_sizes must be odd numbers, got {list(kernel_sizes)}.")
+            raise ValueError(
+                f"monai_ext: MultiScaleConvBlock: kernel_sizes must be odd numbers, got {list(kernel_sizes)}."
+            )
         conv, norm = Conv["CONV", spatial_dims], Norm["BATCH", spatial_dims]
         inner = expansion * channels
         self.channels = channels

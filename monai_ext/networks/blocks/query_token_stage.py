@@ -71,7 +71,7 @@ class QueryTokenStage(TwoPaths):
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         if num_tokens < 1:
-            raise ValueError(f"{type(self).__name__}: num_tokens must be at least 1, got {num_tokens}.")
+            raise ValueError(f"monai_ext: {type(self).__name__}: num_tokens must be at least 1, got {num_tokens}.")
         self.num_heads = num_heads
         self.position = FourierPositionMap(spatial_dims, channels)
         self.layers = nn.ModuleList(

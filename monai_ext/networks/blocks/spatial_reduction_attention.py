@@ -56,7 +56,8 @@ class SpatialReductionAttention(TwoPaths):
         check_spatial_dims("SpatialReductionAttention", spatial_dims)
         if channels % num_heads:
             raise ValueError(
-                f"SpatialReductionAttention: channels must be a multiple of num_heads, got {channels} and {num_heads}."
+                f"monai_ext: SpatialReductionAttention: channels must be a multiple of num_heads, got {channels} "
+                f"and {num_heads}."
             )
         self.num_heads = num_heads
         self.query = nn.Linear(channels, channels)

@@ -37,7 +37,7 @@ class SPPF(nn.Module):
     def __init__(self, spatial_dims: int, channels: int) -> None:
         super().__init__()
         if channels % 2:
-            raise ValueError(f"{type(self).__name__}: channels must be even, got {channels}.")
+            raise ValueError(f"monai_ext: {type(self).__name__}: channels must be even, got {channels}.")
         self.reduce = ConvNormSiLU(spatial_dims, channels, channels // 2)
         self.pool = Pool["MAX", spatial_dims](5, stride=1, padding=2)
         self.merge = ConvNormSiLU(spatial_dims, 2 * channels, channels)

@@ -34,7 +34,9 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         hidden = channels // reduction
         if hidden < 1:
-            raise ValueError(f"SqueezeExcite: channels must be at least reduction={reduction}, got {channels}.")
+            raise ValueError(
+                f"monai_ext: SqueezeExcite: channels must be at least reduction={reduction}, got {channels}."
+            )
         self.mlp = nn.Sequential(
             nn.Linear(channels, hidden, bias=False),
             nn.ReLU(),

@@ -41,7 +41,8 @@ class TokenAttention(nn.Module):
         inner = channels // 2
         if channels % 2 or inner % num_heads:
             raise ValueError(
-                f"{type(self).__name__}: {num_heads} heads must divide half of the channels, got {channels} channels."
+                f"monai_ext: {type(self).__name__}: {num_heads} heads must divide half of the channels, got "
+                f"{channels} channels."
             )
         self.num_heads = num_heads
         self.scale = 1 / math.sqrt(inner // num_heads)

@@ -46,10 +46,11 @@ class WindowCrossAttention(nn.Module):
         check_spatial_dims(type(self).__name__, spatial_dims)
         if head_dim < 1 or channels % head_dim:
             raise ValueError(
-                f"{type(self).__name__}: channels must be a multiple of head_dim, got {channels} and {head_dim}."
+                f"monai_ext: {type(self).__name__}: channels must be a multiple of head_dim, got {channels} and "
+                f"{head_dim}."
             )
         if window_size < 1:
-            raise ValueError(f"{type(self).__name__}: window_size must be at least 1, got {window_size}.")
+            raise ValueError(f"monai_ext: {type(self).__name__}: window_size must be at least 1, got {window_size}.")
         self.heads = channels // head_dim
         self.head_dim = head_dim
         self.window_size = window_size

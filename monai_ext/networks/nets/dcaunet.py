@@ -60,11 +60,11 @@ class DCAUNetEncoder(TwoPaths):
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         if in_channels < 1:
-            raise ValueError(f"DCAUNet: in_channels must be at least 1, got {in_channels}.")
+            raise ValueError(f"monai_ext: DCAUNet: in_channels must be at least 1, got {in_channels}.")
         if len(channels) != 4:
-            raise ValueError(f"DCAUNet: channels must hold four widths, one a stage, got {channels}.")
+            raise ValueError(f"monai_ext: DCAUNet: channels must hold four widths, one a stage, got {channels}.")
         if len(depths) != 4 or min(depths) < 1:
-            raise ValueError(f"DCAUNet: depths must hold four numbers from 1 on, one a stage, got {depths}.")
+            raise ValueError(f"monai_ext: DCAUNet: depths must hold four numbers from 1 on, one a stage, got {depths}.")
         # a grey image is repeated, so that it can use weights that were trained on colour images
         self.repeats = 3 if in_channels == 1 else 1
         width = in_channels * self.repeats
@@ -169,7 +169,7 @@ class DCAUNet(TwoPaths):
         super().__init__()
         check_option("DCAUNet", "fusion", fusion, ("csff", "unet"))
         if out_channels < 1:
-            raise ValueError(f"DCAUNet: out_channels must be at least 1, got {out_channels}.")
+            raise ValueError(f"monai_ext: DCAUNet: out_channels must be at least 1, got {out_channels}.")
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.stride = 32  # of the last encoder stage

@@ -63,7 +63,7 @@ class DoubleUNetDCA(DualCrossAttentionUNet):
         check_option("DoubleUNetDCA", "in_channels", in_channels, (1, 3))
         if len(vgg_features) != 5 or len(features) != 4:
             raise ValueError(
-                "DoubleUNetDCA: vgg_features must be five numbers and features four, "
+                "monai_ext: DoubleUNetDCA: vgg_features must be five numbers and features four, "
                 f"got {list(vgg_features)} and {list(features)}."
             )
         super().__init__(

@@ -73,7 +73,9 @@ class FPNEncoder(nn.Module):
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         if base_width < 2 or base_width % 2:
-            raise ValueError(f"{type(self).__name__}: base_width must be even and positive, got {base_width}.")
+            raise ValueError(
+                f"monai_ext: {type(self).__name__}: base_width must be even and positive, got {base_width}."
+            )
         w1, w2, w4, w8, w16 = (base_width * factor for factor in (1, 2, 4, 8, 16))
         self.widths = (w4, w8, w16)
 

@@ -94,7 +94,9 @@ class PVTv2(TwoPaths):
         check_spatial_dims("PVTv2", spatial_dims)
         check_option("PVTv2", "variant", variant, list(_VARIANTS))
         if len(reductions) != len(_STRIDES):
-            raise ValueError(f"PVTv2: reductions must name one value for each of 4 stages, got {list(reductions)}.")
+            raise ValueError(
+                f"monai_ext: PVTv2: reductions must name one value for each of 4 stages, got {list(reductions)}."
+            )
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.widths = _VARIANTS[variant]["widths"]

@@ -83,7 +83,9 @@ class QTSeg(TwoPaths):
         super().__init__()
         check_spatial_dims(type(self).__name__, spatial_dims)
         if len(depths) != 3 or min(depths) < 1:
-            raise ValueError(f"{type(self).__name__}: depths must be three numbers from 1 on, got {tuple(depths)}.")
+            raise ValueError(
+                f"monai_ext: {type(self).__name__}: depths must be three numbers from 1 on, got {tuple(depths)}."
+            )
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.interpolation = "bilinear" if spatial_dims == 2 else "trilinear"

@@ -45,7 +45,7 @@ class ResUNetPlusPlusDCA(DualCrossAttentionUNet):
 
     def build(self, features: list[int], out_channels: int, attend: Attend) -> None:
         if len(features) != 5:
-            raise ValueError(f"ResUNetPlusPlusDCA: features must be five numbers, got {list(features)}.")
+            raise ValueError(f"monai_ext: ResUNetPlusPlusDCA: features must be five numbers, got {list(features)}.")
         first, second, third, fourth, bridge = features
         spatial_dims, in_channels = self.spatial_dims, self.in_channels
         self.stride = 8  # three levels; the fifth number is the bridge's

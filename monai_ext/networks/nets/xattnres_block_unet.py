@@ -81,10 +81,12 @@ class XAttnResBlockUNet(TwoPaths):
         name = type(self).__name__
         check_spatial_dims(name, spatial_dims)
         if len(channels) < 2 or channels[-1] != channels[-2]:
-            raise ValueError(f"{name}: channels needs two or more stages, the last two equal; got {tuple(channels)}.")
+            raise ValueError(
+                f"monai_ext: {name}: channels needs two or more stages, the last two equal; got {tuple(channels)}."
+            )
         if len(encoder_blocks) != len(channels) or len(decoder_blocks) != len(channels) - 1:
             raise ValueError(
-                f"{name}: {len(channels)} stages of channels need {len(channels)} encoder_blocks and "
+                f"monai_ext: {name}: {len(channels)} stages of channels need {len(channels)} encoder_blocks and "
                 f"{len(channels) - 1} decoder_blocks; got {tuple(encoder_blocks)} and {tuple(decoder_blocks)}."
             )
         self.in_channels = in_channels

@@ -65,7 +65,7 @@ class XAttnResEMCAD(EMCADNet):
         self.with_reads = mode in ("skip", "replace")
         self.deepest_read = deepest_read
         if deepest_read and not self.with_reads:
-            raise ValueError(f"XAttnResEMCAD: deepest_read needs reads, but mode is {mode!r}.")
+            raise ValueError(f"monai_ext: XAttnResEMCAD: deepest_read needs reads, but mode is {mode!r}.")
         if not self.with_gate:
             self.gate.requires_grad_(False)
 

@@ -79,9 +79,9 @@ class XAttnResUNet(TwoPaths):
         check_option("XAttnResUNet", "mode", mode, ("skip", "replace", "baseline", "none"))
         check_option("XAttnResUNet", "inject", inject, ("add", "concat"))
         if len(features) < 2:
-            raise ValueError(f"XAttnResUNet: features must name at least 2 stages, got {list(features)}.")
+            raise ValueError(f"monai_ext: XAttnResUNet: features must name at least 2 stages, got {list(features)}.")
         if inject == "concat" and mode != "skip":
-            raise ValueError(f"XAttnResUNet: inject='concat' needs a skip and a read, but mode is {mode!r}.")
+            raise ValueError(f"monai_ext: XAttnResUNet: inject='concat' needs a skip and a read, but mode is {mode!r}.")
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.minimum = 2 ** (len(features) - 1)

@@ -223,7 +223,7 @@ def ways_in(folder: Path, scratch: Path) -> dict[str, tuple[np.ndarray, np.ndarr
     """Voxels and affine of a series as each command reads it."""
     found = {}
     (case,) = find_images(folder.parent)  # segment
-    assert case == {"image": str(folder)}
+    assert case["image"] == str(folder)
     array, meta = VolumeReader().get_data((case["image"],))
     found["VolumeReader"] = np.asarray(array), meta["affine"]
     label = scratch / "label.nii.gz"
@@ -442,6 +442,54 @@ def test_studies_of_an_archive(tmp_path, caplog):
     VolumeReader().get_data((str(tmp_path / "a" / "2020" / "ct"),))
     assert "SEG series 1 (0 images) left out: no images (Segmentation Storage)" in caplog.text
     assert "copy of it.dcm; passed over" in caplog.text
+
+
+def test_series_that_are_no_volume_do_not_hinder_one_that_is(tmp_path, caplog):
+    """In one folder, as discs have it: a scout, a MIP, an iodine map, a picture of the dose report."""
+    others: dict[str, Callable[[Path], None]] = {
+        "scout": with_value(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+        "mip": with_value(ImageType=["DERIVED", "SECONDARY", "MIP"]),
+        "iodine": with_value(RescaleType="MGML"),
+        "rendered": both(make_multi_frame, _rendered),
+        "dose": both(
+            with_value(SOPClassUID="1.2.840.10008.5.1.4.1.1.7"),
+            lacking("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+        ),
+    }
+    for name, maker in {"ct": plain, **others}.items():
+        write_ct_series(tmp_path / "parts" / name, ct(), AXIAL)
+        maker(tmp_path / "parts" / name)
+        for path in (tmp_path / "parts" / name).glob("*.dcm"):
+            (tmp_path / "disc").mkdir(exist_ok=True)
+            path.rename(tmp_path / "disc" / f"{name}{path.name}")
+    array, _ = VolumeReader().get_data((str(tmp_path / "disc"),))
+    np.testing.assert_array_equal(array, ct())
+    volume = read_volume(select_series(find_series(tmp_path), "CT"))
+    np.testing.assert_array_equal(volume.array, ct())
+    for reason in (
+        "image type LOCALIZER",
+        "type MIP",
+        "in MGML",
+        "type VOLUME_RENDER",
+        "without a place in the patient",
+    ):
+        assert reason in caplog.text
+
+
+def _rendered(folder: Path) -> None:
+    def change(ds: Dataset) -> None:
+        kind = Dataset()
+        kind.FrameType, kind.VolumeBasedCalculationTechnique = ["DERIVED", "SECONDARY", "VOLUME"], "VOLUME_RENDER"
+        ds.SharedFunctionalGroupsSequence[0].CTImageFrameTypeSequence = [kind]
+
+    edit(folder, change)
+
+
+def test_series_of_one_name_are_told(tmp_path, caplog):
+    for name in ("a/b_c", "a_b/c"):
+        write_ct_series(tmp_path / name, ct(), AXIAL)
+    assert convert_series(tmp_path) == [tmp_path / "a_b_c.nii.gz"]
+    assert "would have the name of" in caplog.text
 
 
 def test_a_deflated_file_that_inflates_without_end(tmp_path, monkeypatch):

@@ -6,8 +6,9 @@ import io
 import numpy as np
 import pytest
 from monai.transforms import LoadImaged
-from PIL import Image
+from PIL import Image, ImageOps
 
+from monai_ext.data import AtomicPictureWriter
 from monai_ext.data.files.picture_reader import MaskReader, PictureReader, check_picture_pair, find_pictures, is_picture
 
 SIZE = (40, 60)  # rows, columns
@@ -193,6 +194,138 @@ def test_values_that_are_neither_classes_nor_black_and_white(tmp_path, pixels, f
         read_mask(save(tmp_path / "m.png", pixels))
 
 
+def ring(value: int, width: int, white: int = 255) -> np.ndarray:
+    """A white disc with a class of its own around it."""
+    pixels = np.where(disc(8), white, 0)
+    pixels[disc(8 + width) & ~disc(8)] = value
+    return pixels.astype(np.uint8)
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 8])
+@pytest.mark.parametrize("value", [1, 40, 128, 200, 254])
+def test_a_class_beside_an_outline_is_no_grey_of_compression(tmp_path, value, width):
+    """A border or an "ignore" class of a file without loss, which JPEG's tolerance would swallow."""
+    for name, mode in (("m.png", None), ("m.png", "RGB"), ("m.tif", None), ("m.bmp", None)):
+        with pytest.raises(ValueError, match=rf"mask values \[{value}\], expected 0 and 255, or 0 and 1"):
+            read_mask(save(tmp_path / name, ring(value, width), mode))
+
+
+def test_many_classes_of_which_one_is_white(tmp_path):
+    """As Pascal VOC has them: up to 20 classes, each within a border of 255."""
+    for first, step in ((1, 1), (5, 12)):
+        pixels = np.zeros((60, 400), np.uint8)
+        for k in range(20):
+            pixels[10:50, 20 * k + 2 : 20 * k + 18] = 255
+            pixels[13:47, 20 * k + 5 : 20 * k + 15] = first + step * k
+        with pytest.raises(ValueError, match=r"mask values \[\d+, .*expected 0 and 255"):
+            read_mask(save(tmp_path / "m.png", pixels))
+
+
+@pytest.mark.parametrize("quality", [60, 75, 90])
+def test_a_jpeg_saved_again_without_loss(tmp_path, quality):
+    """As collections of polyps are passed on."""
+    jpeg = save(tmp_path / "m.jpg", np.where(disc(), 255, 0).astype(np.uint8), quality=quality)
+    again = save(tmp_path / "m.png", np.asarray(Image.open(jpeg)))
+    np.testing.assert_array_equal(read_mask(again), read_mask(jpeg))
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_an_enlarged_mask(tmp_path, factor):
+    large = Image.fromarray(np.where(disc(), 255, 0).astype(np.uint8))
+    large = large.resize((SIZE[1] * factor, SIZE[0] * factor), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "m.png", large)), np.asarray(large) > 127)
+
+
+def test_numbers_in_a_jpeg_are_refused(tmp_path):
+    path = save(tmp_path / "m.jpg", with_values(1, 2, 3), quality=95)
+    for coding, classes in (("classes", 4), ("classes", 256), ("instances", 2)):
+        with pytest.raises(ValueError, match=r"m\.jpg: numbers of (classes|objects) in a JPEG, which changes them"):
+            read_mask(path, coding, classes)
+    with pytest.raises(ValueError, match=r"m\.jpg: mask values \[1, 2, 3, .*expected 0 and 255"):
+        read_mask(path)
+    assert not read_mask(save(tmp_path / "n.jpg", with_values(0)), num_classes=4).any()
+
+
+def test_real_numbers_of_a_tiff(tmp_path):
+    values = np.where(disc(), 2.0, 0).astype(np.float32)
+    values[0, 0] = 0.9999999
+    expected = np.where(disc(), 2, 0)
+    expected[0, 0] = 1
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "m.tif", values), num_classes=3), expected)
+    for value, shown in ((0.5, r"0\.5"), (np.nan, "NaN"), (np.inf, "inf")):
+        values[3, 4] = value
+        for coding in ("classes", "instances"):
+            with pytest.raises(
+                ValueError, match=rf"m\.tif: label values {shown} \(1 of 2400\), expected whole numbers"
+            ):
+                read_mask(save(tmp_path / "m.tif", values), coding, 3)
+
+
+def test_an_object_with_a_negative_number(tmp_path):
+    with pytest.raises(ValueError, match=r"mask values \[-1\]"):
+        read_mask(save(tmp_path / "m.tif", np.where(disc(), -1, 0).astype(np.int32)), "instances")
+
+
+def test_a_mask_of_several_pages(tmp_path):
+    pages = [Image.fromarray(with_values(k)) for k in (255, 0)]
+    with pytest.raises(ValueError, match=r"m\.tif: 2 pages, expected one"):
+        read_mask(save(tmp_path / "m.tif", pages[0], save_all=True, append_images=pages[1:]))
+
+
+def exif(orientation: int) -> Image.Exif:
+    found = Image.Exif()
+    found[0x0112] = orientation
+    return found
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_masks_and_labels_fit_as_viewers_show_them(tmp_path, orientation):
+    """The mask is drawn on what a viewer shows; the label is written for it, and read back, in the same place."""
+    pixels = np.zeros((*SIZE, 3), np.uint8)
+    pixels[5:15, 8:40] = 250, 10, 10
+    image = save(tmp_path / "a.jpg", pixels, quality=95, subsampling=0, exif=exif(orientation))
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(image)))[..., 0] > 128
+    mask = save(tmp_path / "a.png", shown)
+    check_picture_pair({"image": image, "label": mask, "case_id": "a"})
+    found = read_image(image)
+    np.testing.assert_array_equal(found[..., 0] > 128, shown)
+    np.testing.assert_array_equal(read_mask(mask), shown)
+    writer = AtomicPictureWriter(output_dtype=np.uint8)
+    writer.set_data_array((found[..., 0] > 128)[None], channel_dim=0)
+    writer.set_metadata(PictureReader().get_data((image,))[1], resample=False)
+    writer.write(tmp_path / "label.png")
+    label = Image.open(tmp_path / "label.png")
+    assert label.getexif().get(0x0112, 1) == 1
+    np.testing.assert_array_equal(np.asarray(label), shown)
+    # a mask with an orientation of its own is turned by that
+    stored = save(tmp_path / "stored.png", pixels[..., 0] > 128, exif=exif(orientation))
+    np.testing.assert_array_equal(read_mask(stored), shown)
+    check_picture_pair({"image": image, "label": stored, "case_id": "a"})
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_mask_that_was_not_turned_is_told(tmp_path, orientation):
+    image = save(tmp_path / "a.jpg", colours(), exif=exif(orientation))
+    mask = save(tmp_path / "m.png", disc())
+    with pytest.raises(ValueError, match=r"m\.png: 60x40 pixels, as a\.jpg is stored; its EXIF .* turns that to 40x60"):
+        check_picture_pair({"image": image, "label": mask, "case_id": "a"})
+
+
+def test_a_turn_by_180_degrees_is_said(tmp_path, caplog):
+    image, mask = save(tmp_path / "a.jpg", colours(), exif=exif(3)), save(tmp_path / "m.png", disc())
+    check_picture_pair({"image": image, "label": mask, "case_id": "a"})
+    assert "are turned as their EXIF orientation says" in caplog.text
+
+
+def test_notes_of_macos_are_no_pictures(tmp_path):
+    save(tmp_path / "a.png", colours())
+    for name in ("._a.png", "._b.jpg", ".hidden.png"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7" + bytes(300))
+    assert find_pictures(tmp_path) == [{"image": str(tmp_path / "a.png")}]
+    with pytest.raises(ValueError, match=r"\._a\.png: is a note of macOS about the file beside it, no image"):
+        read_image(str(tmp_path / "._a.png"))
+
+
 def test_several_classes(tmp_path):
     classes = with_values(1, 2, 3)
     path = save(tmp_path / "m.png", classes)
@@ -236,6 +369,18 @@ def test_polyps_by_colour(tmp_path, options):
     limit = 0 if path.endswith("png") else 60  # of two circumferences of 208 pixels
     assert (read_mask(path, "neopolyp", 3) != with_values(2, 1)).sum() <= limit
     assert (read_mask(path, "neopolyp", 2) != with_values(1, 1)).sum() <= limit
+
+
+def test_outlines_of_polyps_that_were_smoothed(tmp_path):
+    """Mixtures of black, red and green lie beside outlines; another colour there is a class of its own."""
+    large = Image.fromarray(neopolyp((255, 0, 0), (0, 255, 0)))
+    half = large.resize((large.width // 2, large.height // 2), Image.Resampling.BILINEAR)
+    expected = np.asarray(half.getchannel(0)) > 127
+    np.testing.assert_array_equal(read_mask(save(tmp_path / "m.png", half), "neopolyp", 3) == 2, expected)
+    bordered = neopolyp((255, 0, 0))
+    bordered[3, 4:56] = 0, 0, 255
+    with pytest.raises(ValueError, match=r"mask colours \[\[0, 0, 255\]\], expected black, red and green"):
+        read_mask(save(tmp_path / "m.png", bordered), "neopolyp", 3)
 
 
 @pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 255), (255, 255, 0), (90, 90, 90), (0, 100, 0)])

@@ -7,9 +7,11 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
-from monai_ext.data import VolumeReader, find_images, read_geometry
+from monai_ext.data import AtomicItkWriter, AtomicNibabelWriter, VolumeReader, find_images, read_geometry
 from tests.data.volumes import RAS, rotation, save, volume, write_preprocessed_synapse
 from tests.dicom import write_ct_series
 
@@ -125,9 +127,7 @@ def test_dicom_folder_errors(tmp_path):
     image, _ = volume()
     write_ct_series(tmp_path / "gap", image, RAS)
     sorted((tmp_path / "gap").iterdir())[3].unlink()
-    with pytest.raises(
-        ValueError, match=r"gap: CT series 1 \(5 images\): 1 slice\(s\) missing: 10 mm between slices 3 and 4"
-    ):
+    with pytest.raises(ValueError, match=r"gap: CT series 1 .*: 1 slice\(s\) missing: 10 mm between slices 3 and 4"):
         VolumeReader().get_data((tmp_path / "gap",))
     for name in ("one", "two"):
         write_ct_series(tmp_path / "mixed", image, RAS, prefix=name)
@@ -139,11 +139,166 @@ def test_find_images(tmp_path):
     for name in ("b.nii.gz", "a.nrrd", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
     assert [item["image"] for item in find_images(tmp_path)] == [str(tmp_path / "a.nrrd"), str(tmp_path / "b.nii.gz")]
-    assert find_images(tmp_path / "a.nrrd") == [{"image": str(tmp_path / "a.nrrd")}]
+    assert [item["image"] for item in find_images(tmp_path / "a.nrrd")] == [str(tmp_path / "a.nrrd")]
     write_ct_series(tmp_path / "studies/one", volume()[0], RAS)
-    assert find_images(tmp_path / "studies") == [{"image": str(tmp_path / "studies/one")}]
+    assert [item["image"] for item in find_images(tmp_path / "studies")] == [str(tmp_path / "studies/one")]
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"empty: no volume found"):
         find_images(tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         find_images(tmp_path / "nowhere")
+
+
+SOUND = {
+    "metres": (
+        lambda p: unit(p, "meter"),
+        r"a\.nii: its unit \(xyzt_units\) is metres, expected mm\. .*scale its affine",
+    ),
+    "micrometres": (lambda p: unit(p, "micron"), r"a\.nii: its unit \(xyzt_units\) is micrometres, expected mm"),
+    "nrrd, micrometres": (
+        lambda p: nrrd(p, **{"space units": '"um" "um" "um"'}),
+        r"space units um, expected mm\. Multiply",
+    ),
+    "mha, micrometres": (
+        lambda p: meta_image(p, DistanceUnits="um"),
+        r"a\.mha: DistanceUnits um, expected mm\. Multiply",
+    ),
+    "mha, two orientations": (
+        lambda p: meta_image(p, Rotation="1 0 0 0 0 1 0 1 0"),
+        "Rotation 1 0 0 .*, but TransformM",
+    ),
+    "mha, text": (lambda p: meta_image(p, BinaryData="False"), "voxels written as text, .* Save it again, as one file"),
+    "mhd, voxels elsewhere": (
+        lambda p: meta_image(p, ElementDataFile="../b.raw"),
+        r"lie in '\.\./b\.raw', expected a file in",
+    ),
+    "mhd, voxels missing": (
+        lambda p: meta_image(p, ElementDataFile="b c.raw"),
+        "lie in 'b c.raw', .* Put that beside it",
+    ),
+    "nrrd, text": (
+        lambda p: nrrd(p, encoding="ascii"),
+        "encoding 'ascii', expected raw or gzip. Save it again, as one",
+    ),
+    "nrrd, spacings": (lambda p: nrrd(p, spacings="2 2 5"), "spacings beside a space, expected space directions"),
+    "nrrd, colour": (
+        lambda p: nrrd(
+            p,
+            dimension="4",
+            sizes="3 8 20 6",
+            kinds="RGB-color domain domain domain",
+            **{"space directions": "none (2,0,0) (0,2,0) (0,0,5)"},
+        ),
+        r"3 values per voxel \(RGB-color\), expected 1 \(no colour, no series\)",
+    ),
+    "overlapping segments": (
+        lambda p: segments(p, "2 12 20 6"),
+        r"a\.seg\.nrrd: a segmentation of 3D Slicer in 2 layers, since its segments overlap, .* export the segments as",
+    ),
+    "no segment": (lambda p: segments(p, "1 1 1 1"), "a segmentation of 3D Slicer without any segment"),
+    "series": (
+        lambda p: save(p / "a.nii.gz", np.zeros((4, 4, 3, 2))),
+        "4x4x3x2, .* Save the one that is meant as a file",
+    ),
+    "pair": (
+        lambda p: pair(p, "a.hdr"),
+        r"a\.hdr: is one half of a NIfTI or Analyze pair, .* Save the pair as one file",
+    ),
+    "pair, image": (lambda p: pair(p, "a.img"), r"a\.img: is one half of a NIfTI or Analyze pair"),
+    "pair, renamed": (lambda p: pair(p, "a.hdr").rename(p / "a.nii"), r"a\.nii: is one half of a NIfTI .*, its header"),
+    "FreeSurfer": (lambda p: freesurfer(p), r"a\.mgz: is a volume of FreeSurfer, .* Convert it with mri_convert"),
+    "note of macOS": (
+        lambda p: content(p / "._a.nii.gz", b"\0\5\x16\7" + bytes(300)),
+        "is a note of macOS about the file",
+    ),
+    "Git LFS": (
+        lambda p: content(p / "a.nrrd", b"version https://git-lfs.github.com/spec/v1\n"),
+        "is a pointer of Git LFS",
+    ),
+    "web page": (
+        lambda p: content(p / "a.nii.gz", b"<!DOCTYPE html>"),
+        "is a web page, not the file. Download it again",
+    ),
+}
+
+
+def content(path, data):
+    path.write_bytes(data)
+    return path
+
+
+def unit(folder, name):
+    image = nibabel.Nifti1Image(volume()[0], RAS)
+    image.header.set_xyzt_units(name)
+    nibabel.save(image, folder / "a.nii")
+    return folder / "a.nii"
+
+
+def nrrd(folder, name="a.nrrd", notes="", **fields):
+    values = {"type": "short", "dimension": "3", "space": "left-posterior-superior", "sizes": "24 20 6"}
+    values |= {"space directions": "(2,0,0) (0,2,0) (0,0,5)", "endian": "little", "encoding": "raw"} | fields
+    text = "".join(f"{key}: {value}\n" for key, value in values.items())
+    return content(folder / name, f"NRRD0004\n{text}{notes}\n".encode() + volume()[0].tobytes("F"))
+
+
+def segments(folder, sizes):
+    shape = {"dimension": "4", "sizes": sizes, "kinds": "list domain domain domain"}
+    shape["space directions"] = "none (2,0,0) (0,2,0) (0,0,5)"
+    return nrrd(
+        folder, "a.seg.nrrd", "Segmentation_MasterRepresentation:=Binary labelmap\nSegment0_Layer:=0\n", **shape
+    )
+
+
+def meta_image(folder, **fields):
+    values = {"NDims": "3", "TransformMatrix": "1 0 0 0 1 0 0 0 1", "Offset": "0 0 0", "ElementSpacing": "2 2 5"}
+    values |= {"DimSize": "24 20 6", "ElementType": "MET_SHORT"} | fields
+    values["ElementDataFile"] = values.pop("ElementDataFile", "LOCAL")  # ends the header
+    text = "".join(f"{name} = {value}\n" for name, value in values.items())
+    return content(folder / "a.mha", text.encode() + volume()[0].tobytes("F"))
+
+
+def pair(folder, name):
+    nibabel.save(nibabel.Nifti1Pair(volume()[0], RAS), folder / "a.hdr")
+    return folder / name
+
+
+def freesurfer(folder):
+    nibabel.save(nibabel.MGHImage(volume()[0].astype(np.int32), RAS), folder / "a.mgz")
+    return folder / "a.mgz"
+
+
+@pytest.mark.parametrize("case", SOUND)
+def test_a_sound_file_that_is_not_read_is_told_from_a_damaged_one(tmp_path, case):
+    make, message = SOUND[case]
+    path = str(make(tmp_path))
+    for read in (lambda: VolumeReader().get_data((path,)), lambda: read_geometry(path)):
+        with pytest.raises(ValueError, match=message) as refused:
+            read()
+        assert str(refused.value).startswith(f"monai_ext: {path}: ")
+        assert "damaged" not in str(refused.value) and str(refused.value).endswith(".")
+
+
+def test_hidden_files_are_no_volumes(tmp_path):
+    save(tmp_path / "p.nii.gz", volume()[0])
+    for name in ("._p.nii.gz", ".p.nii.gz"):
+        content(tmp_path / name, b"\0\5\x16\7" + bytes(300))
+    assert find_images(tmp_path) == [{"image": str(tmp_path / "p.nii.gz")}]
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz"])
+def test_a_label_of_a_tilted_scan_is_written_where_it_can_be_placed(tmp_path, suffix):
+    tilted = RAS.copy()
+    tilted[1, 2] = 1.2
+    label = MetaTensor(torch.ones(1, 4, 5, 6), affine=torch.tensor(tilted))
+    writer = (AtomicNibabelWriter if suffix == ".nii.gz" else AtomicItkWriter)(output_dtype=np.uint8)
+    writer.set_data_array(label, channel_dim=0)
+    writer.set_metadata(label.meta, resample=False)
+    if suffix == ".nii.gz":
+        writer.write(tmp_path / f"a{suffix}")
+        np.testing.assert_allclose(VolumeReader().get_data((tmp_path / f"a{suffix}",))[1]["affine"], tilted, atol=1e-6)
+    else:
+        with pytest.raises(
+            ValueError, match=rf"a\{suffix}: the axes of this scan are not at right angles .* \.nii\.gz\."
+        ):
+            writer.write(tmp_path / f"a{suffix}")
+        assert not list(tmp_path.iterdir())

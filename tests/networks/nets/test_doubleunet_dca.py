@@ -39,7 +39,7 @@ class TestDoubleUNetDCA(DCANetworkTest):
         grey, colour = (self.build({"in_channels": channels, **SMALL}).eval() for channels in (1, 3))
         x = torch.rand(1, 1, 32, 32)
         with torch.no_grad():
-            assert torch.equal(grey(x), colour(x.repeat(1, 3, 1, 1)))
+            torch.testing.assert_close(grey(x), colour(x.repeat(1, 3, 1, 1)))  # memory may be laid out otherwise
 
     def test_first_encoder_starts_as_vgg(self):
         first = self.build({}).vgg[1][0]

@@ -6,13 +6,14 @@ from __future__ import annotations
 import filecmp
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from monai_ext.data.files.case_finder import walk
 from monai_ext.data.files.dicom.frames import Frame, frames_of
-from monai_ext.data.files.dicom.headers import Header, number_of_frames, read_header, text, values
+from monai_ext.data.files.dicom.headers import SUFFIXES, Header, number_of_frames, read_header, text, values
 from monai_ext.utils import MODALITIES as MODALITY_TABLE
 from monai_ext.utils import VOLUME_MODALITIES
 
@@ -26,10 +27,11 @@ MODALITIES = {code: MODALITY_TABLE[code].sop_classes for code in VOLUME_MODALITI
 LEFT_OUT = frozenset(
     (
         *("LOCALIZER", "SCOUT", "TOPOGRAM", "SCREEN SAVE", "PROJECTION IMAGE", "MPR", "REFORMATTED"),
-        *("MIP", "MINIP", "MAX_IP", "MIN_IP", "AVERAGE", "MEAN"),
+        *("MIP", "MINIP", "MAX_IP", "MIN_IP", "AVERAGE", "CURVED_MPR", "VOLUME_RENDER", "SURFACE_RENDER"),
     )
 )
 HOUNSFIELD = ("", "HU", "US")  # values of Rescale Type; US says nothing
+PLACES = ("ImagePositionPatient", "PerFrameFunctionalGroupsSequence")
 FEWEST = 3
 
 
@@ -71,15 +73,15 @@ class Series:
 def image_folders(root: Path, without: Sequence[str] = ()) -> list[Path]:
     """The folders at and below ``root`` in which images of a DICOM series lie.
 
-    Dot folders and those called as ``without`` says are passed over.
+    Hidden folders, and those called as ``without`` says, are passed over.
     """
-    walked = _walk(root, below=True, without=without)
-    return [folder for folder, files in walked if any(_is_image(file) for file in files)]
+    walked = ((folder, files) for folder, files in walk(root) if not {*without} & {*folder.relative_to(root).parts})
+    return [folder for folder, files in walked if any(map(_is_image, files))]
 
 
 def holds_series(folder: Path) -> bool:
     """Whether an image of a DICOM series lies in ``folder`` itself."""
-    return any(_is_image(file) for _, files in _walk(folder, below=False) for file in files)
+    return any(map(_is_image, next(walk(folder))[1]))
 
 
 def find_series(folder: Path, below: bool = True) -> list[Series]:
@@ -94,7 +96,7 @@ def find_series(folder: Path, below: bool = True) -> list[Series]:
     found: dict[str, Series] = {}
     objects: dict[str, Header] = {}
     others = 0
-    for _, files in _walk(folder, below):
+    for _, files in walk(folder) if below else [next(walk(folder))]:
         for file in files:
             if (header := read_header(file)) is None:
                 others += 1
@@ -162,21 +164,11 @@ def tell(message: str) -> None:
     logger.warning(message)
 
 
-def _walk(root: Path, below: bool, without: Sequence[str] = ()) -> Iterator[tuple[Path, list[Path]]]:
-    def cannot(error: OSError) -> None:
-        raise OSError(f"monai_ext: {error.filename}: cannot be read ({error.strerror}).") from error
-
-    for folder, names, files in os.walk(root, onerror=cannot):
-        names[:] = sorted(name for name in names if below and name[0] != "." and name not in without)
-        paths = [Path(folder, name) for name in sorted(files) if not name.startswith(".")]
-        yield Path(folder), [path for path in paths if path.is_file()]
-
-
 def _is_image(file: Path) -> bool:
     try:
         header = read_header(file)
-    except ValueError:
-        return True  # damaged: who reads the folder is told
+    except (OSError, ValueError):
+        return file.suffix.lower() in SUFFIXES  # damaged, or a dangling link: who reads the folder is told
     return header is not None and header.is_image
 
 
@@ -193,21 +185,32 @@ def _unsuitable(series: Series, modality: str | None) -> str | None:
             return f"no {modality} images ({name})"
         if not objects:
             return f"no images ({name})"
+    if not modality and not any(name in header.tags for header in objects for name in PLACES):
+        name = getattr(objects[0].tags.get("SOPClassUID"), "name", "")
+        if "Secondary Capture" in name:
+            return f"pictures without a place in the patient ({name})"
     types = [values(header.tags.get("ImageType")) & LEFT_OUT for header in objects]
     if all(types):  # one among others is left out when they are read
-        return (
-            f"image type {', '.join(sorted(frozenset.union(*types)))}; take the series that it was made from, or "
-            "convert it to NIfTI if it is to be used as it is"
-        )
+        return _computed(types)
     for name, words in (("PatientID", "IDs"), ("PatientName", "names"), ("PatientBirthDate", "birth dates")):
         several = sorted({text(header.tags, name).upper() for header in objects} - {""})
         if len(several) > 1:
             return f"images of {len(several)} patients (their {words}: {', '.join(several[:3])})"
     try:
-        frames = [frame for frame in frames_of(objects) if not frame.kind & LEFT_OUT]
-    except ValueError:  # who reads it is told
+        frames = frames_of(objects)
+        if all(types := [frame.kind & LEFT_OUT for frame in frames]):
+            return _computed(types)
+        frames = [frame for frame in frames if not frame.kind & LEFT_OUT]
+        return next(filter(None, map(_no_hounsfield_units, frames)), None) if series.modality == "CT" else None
+    except Exception:  # who reads it is told
         return None
-    return next(filter(None, map(_no_hounsfield_units, frames)), None) if series.modality == "CT" else None
+
+
+def _computed(types: Sequence[frozenset[str]]) -> str:
+    return (
+        f"image type {', '.join(sorted(frozenset.union(*types)))}; take the series that it was made from, or convert "
+        "it to NIfTI if it is to be used as it is"
+    )
 
 
 def _no_hounsfield_units(frame: Frame) -> str | None:

@@ -66,7 +66,7 @@ def frames_of(headers: Iterable[Header]) -> list[Frame]:
                     "enhanced multi-frame object or one file for each slice. Export the series as one of these."
                 )
             else:
-                frames.append(_frame(header, 0, ds, ds, ds, ds, ds.get("ImageType")))
+                frames.append(_frame(header, 0, ds, ds, ds, ds, values(ds.get("ImageType"))))
         except Exception as e:  # a damaged value may raise anything
             raise e if str(e).startswith("monai_ext: ") else damaged(header.path, e) from e
     return frames
@@ -84,7 +84,7 @@ def _of_group(header: Header, index: int) -> Frame:
                 return sequence[0]
         return Dataset()
 
-    kind = item("CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence").get("FrameType")
+    kind = item("CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence")
     return _frame(
         header,
         index,
@@ -92,7 +92,7 @@ def _of_group(header: Header, index: int) -> Frame:
         item("PlaneOrientationSequence"),
         item("PixelMeasuresSequence"),
         item("PixelValueTransformationSequence"),
-        kind or ds.get("ImageType"),
+        values(kind.get("FrameType") or ds.get("ImageType")) | values(kind.get("VolumeBasedCalculationTechnique")),
     )
 
 
@@ -103,7 +103,7 @@ def _frame(
     orientation: Dataset,
     measures: Dataset,
     rescale: Dataset,
-    kind: object,
+    kind: frozenset[str],
 ) -> Frame:
     ds = header.tags
     read = []
@@ -136,5 +136,5 @@ def _frame(
         header=header,
         index=index,
         rescale=rescale,
-        kind=values(kind),
+        kind=kind,
     )

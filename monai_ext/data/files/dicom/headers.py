@@ -23,8 +23,9 @@ from pydicom.uid import (
 
 from monai_ext.data.files.guards import damaged, require_file
 
-__all__ = ["Header", "data_set", "number_of_frames", "read_header", "text", "values"]
+__all__ = ["SUFFIXES", "Header", "data_set", "number_of_frames", "read_header", "text", "values"]
 
+SUFFIXES = (".dcm", ".ima")
 STARTS = (1 << 16, 1 << 20, 1 << 26)  # bytes in which a header ends; read from memory, a senseless length ends there
 PIXELS = {(0x7FE0, 0x0010), (0x7FE0, 0x0009), (0x7FE0, 0x0008)}  # whole numbers, doubles, floats
 ITEM, SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
@@ -34,6 +35,15 @@ RAW = (b"\x08\x00", b"\x02\x00", b"\x00\x08")
 SCANS = ("CT", "MR", "PT", "NM")
 # their pixels are no scan's; the other objects without images (RTSTRUCT, SR, PR, ...) have none
 NO_SCANS = ("SEG", "RTDOSE", "RTIMAGE", "PR", "SR", "KO", "DOC", "REG", "RTPLAN", "RTSTRUCT")
+USED: tuple[str, ...] = (
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "ImageType",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+)
+USED += ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "FrameOfReferenceUID")
 
 
 @dataclass(frozen=True)
@@ -61,9 +71,13 @@ def read_header(path: str | os.PathLike) -> Header | None:
     """
     path = str(path)
     require_file(path)
-    with open(path, "rb") as file:
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except OSError as e:
+        raise OSError(f"monai_ext: {path}: cannot be read ({e.strerror}).") from e
+    with file:
         start = file.read(1024)
-        sure = start[128:132] == b"DICM" or Path(path).suffix.lower() in (".dcm", ".ima")
+        sure = start[128:132] == b"DICM" or Path(path).suffix.lower() in SUFFIXES
         if not sure and not start.startswith(RAW):
             return None
         try:
@@ -123,10 +137,12 @@ def _header(path: str, file: BinaryIO, deflated: bool) -> Header | None:
     an_image = "Image Storage" in UID(kind).name or (modality in SCANS and "Rows" in tags)
     if stored is None and an_image and modality not in NO_SCANS:
         raise ValueError("an image without pixels")
-    if header.is_image and not header.syntax.is_encapsulated:
+    for name in USED:  # whoever asks for it later is given it
+        tags.get(name)
+    if header.is_image:
         size, frames = (int(tags.Rows), int(tags.Columns)), number_of_frames(tags)
         bits = size[0] * size[1] * frames * int(tags.get("SamplesPerPixel") or 1) * int(tags.BitsAllocated)
-        if bits // 8 > (stored or 0):
+        if not header.syntax.is_encapsulated and bits // 8 > (stored or 0):
             raise ValueError(f"{size[0]}x{size[1]} pixels promised, its {stored} bytes cannot hold them")
     return header
 

@@ -74,7 +74,7 @@ def _volume_frames(series: Series) -> list[Frame]:
     if (tilt := tilt_of(frames)) > TILT:
         tell(
             f"monai_ext: {series.folder}: {series}: the gantry was tilted by {tilt:.3g} degrees, so the volume is "
-            "sheared. Programs on ITK do not open it as NIfTI; write labels as .nrrd for them."
+            "sheared. NIfTI holds its labels right, by the sform; programs on ITK (3D Slicer, ITK-SNAP) refuse those."
         )
     check_promise(series.folder, (*frames[0].size, len(frames)), 1, 1 << 62, packed=False)
     return frames

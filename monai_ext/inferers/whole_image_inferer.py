@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.inferers import SimpleInferer
+
+from monai_ext.inferers.outputs import check_finite
+
+__all__ = ["WholeImageInferer"]
+
+
+class WholeImageInferer(SimpleInferer):
+    """MONAI's ``SimpleInferer``, the network on the whole input, with logits that must be finite.
+
+    Raises:
+        ValueError: if a logit is infinite or not a number, which arg-max would take for a class.
+
+    Examples::
+
+        >>> WholeImageInferer()(torch.rand(1, 3, 64, 64), network).shape
+        torch.Size([1, 2, 64, 64])
+    """
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        return check_finite(super().__call__(inputs, network, *args, **kwargs))

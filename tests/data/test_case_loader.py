@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases that fail, and workers that cannot work; what a damaged file does is in ``tests/reliability``."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+import pytest
+import torch
+from monai.data import Dataset
+from torch.utils.data import get_worker_info
+
+from monai_ext.data import CaseLoader, UnreadableCasesError
+from monai_ext.engines import CaseEvaluator
+
+CASES = [{"image": f"scan{k}", "value": k} for k in range(5)]
+
+
+class Dying:
+    """Ends its worker process at one case, as the system does; in the main process it does nothing."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, case: dict) -> dict:
+        if case["value"] == 2 and get_worker_info() is not None:
+            os.kill(os.getpid(), self.number)
+        return case
+
+
+@pytest.mark.parametrize("number", [signal.SIGBUS, signal.SIGKILL])
+def test_where_workers_die_the_rest_is_read_without_them(number, caplog):
+    loader = CaseLoader(Dataset(CASES, Dying(number)), batch_size=1, num_workers=1)
+    assert [int(batch["value"]) for batch in loader] == [0, 1, 2, 3, 4]
+    assert loader.failed == []
+    assert "The cases that are left are read without workers." in caplog.text
+    if number == signal.SIGBUS:
+        assert "/dev/shm" in caplog.text
+
+
+def network(x: torch.Tensor) -> torch.Tensor:
+    if x.item() == 1:
+        raise MemoryError
+    if x.item() == 3:
+        raise RuntimeError("a size\nthat does not fit")
+    return x
+
+
+def test_a_case_that_fails_in_the_network_costs_itself_only():
+    loader = CaseLoader([{"image": torch.tensor([float(k)])} for k in range(5)], batch_size=1)
+    seen = []
+    evaluator = CaseEvaluator(
+        torch.device("cpu"),
+        loader,
+        network,  # type: ignore[arg-type]
+        inferer=lambda x, network: network(x),
+        postprocessing=lambda item: seen.append(item["pred"].item()) or item,
+        val_handlers=[loader],
+    )
+    evaluator.mode = lambda network: torch.no_grad()  # a function has no mode
+    evaluator.run()
+    assert seen == [0, 2, 4]
+    assert [reason for _, reason in loader.failed] == [
+        "monai_ext: the memory is full. Use fewer workers or smaller batches.",
+        "case 3: RuntimeError: a size that does not fit",
+    ]
+    with pytest.raises(UnreadableCasesError, match="^monai_ext: 2 of 5 cases failed: the memory is full"):
+        loader.raise_failed()
+
+
+def test_a_full_disk_ends_the_run():
+    loader = CaseLoader([{"image": torch.tensor([float(k)])} for k in range(3)], batch_size=1)
+    seen = []
+
+    def save(item: dict) -> None:
+        seen.append(item["pred"].item())
+        raise RuntimeError(f"no suitable writer\nOSError: [Errno {errno.ENOSPC}] No space left on device: '/o/a.nii'")
+
+    evaluator = CaseEvaluator(
+        torch.device("cpu"), loader, torch.nn.Identity(), postprocessing=save, val_handlers=[loader]
+    )
+    with pytest.raises(RuntimeError, match="No space left"):
+        evaluator.run()
+    assert seen == [0]
