@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
-from monai_ext.data.datasets.folders import folders, not_found
+from monai_ext.data.datasets.folders import folders, not_found, only
 from monai_ext.phantoms import write_mr_phantom
 
 __all__ = ["ACDC", "acdc_part", "acdc_patient", "find_acdc"]
@@ -112,6 +112,7 @@ def _nifti(folder: Path, stem: str, role: str) -> str:
 
 def _find_parts(folder: Path) -> Cohort | None:
     """TransUNet-style files: one npz a training slice, one npz a test volume, in a folder for each part."""
+    cohorts: dict[Path, Cohort] = {}
     for root in folders(folder):
         if not (root / "train").is_dir():
             continue
@@ -133,8 +134,9 @@ def _find_parts(folder: Path) -> Cohort | None:
                 cases[case] = {"image": f"{found[case]}::img", "label": f"{found[case]}::label"}
             parts[part] = sorted(found)
         if cases:
-            return Cohort(f"preprocessed slices and volumes in {root}, {len(cases)} frames", cases, parts=parts)
-    return None
+            layout = f"preprocessed slices and volumes in {root}, {len(cases)} frames"
+            cohorts[root] = Cohort(layout, cases, parts=parts)
+    return only(cohorts, folder, "ACDC")
 
 
 def _find_h5(folder: Path) -> Cohort | None:
@@ -144,10 +146,12 @@ def _find_h5(folder: Path) -> Cohort | None:
     for root in folders(folder):
         for path in root.glob("patient*_frame*.h5"):
             if match := re.fullmatch(r"(patient\d{3}_frame\d+)(_slice_\d+)?\.h5", path.name):
-                if match[2]:
-                    slices.setdefault(match[1], path.with_name(f"{match[1]}_slice_*.h5"))
-                else:
-                    volumes.setdefault(match[1], path)
+                kind = slices if match[2] else volumes
+                file = path.with_name(f"{match[1]}_slice_*.h5") if match[2] else path
+                if kind.setdefault(match[1], file) != file:
+                    raise ValueError(
+                        f"monai_ext: {file}: the same frame as {kind[match[1]]}. Give the folder of one copy."
+                    )
     found = slices | volumes
     if not found:
         return None

@@ -15,6 +15,7 @@ from monai_ext.data.datasets.folders import (
     folders,
     match_masks,
     not_found,
+    only,
     pictures_by_stem,
     subfolder,
 )
@@ -35,13 +36,18 @@ def find_clinicdb(folder: Path) -> Cohort:
         >>> find_clinicdb(Path("/data/CVC-ClinicDB")).layout
         'CVC-ClinicDB in /data/CVC-ClinicDB, 612 images'
     """
-    for root in folders(folder):  # copies of the archive hold the same frames as PNG and as TIFF: the first will do
+    found: dict[str, dict[Path, Cohort]] = {}  # copies of the archive hold the same frames as PNG and as TIFF
+    for root in folders(folder):
         images, masks = subfolder(root, "Original"), subfolder(root, "Ground Truth")
         if images and masks:
             # by number: FIVES has folders of these names, too
             cases = match_masks(pictures_by_stem(images, r"(\d+)"), pictures_by_stem(masks, r"(\d+)"), masks)
             if cases:
-                return Cohort(f"CVC-ClinicDB in {root}, {len(cases)} images", cases)
+                suffix = Path(next(iter(cases.values()))["image"]).suffix.lower()
+                found.setdefault(suffix, {})[root] = Cohort(f"CVC-ClinicDB in {root}, {len(cases)} images", cases)
+    for copies in found.values():
+        if cohort := only(copies, folder, "CVC-ClinicDB"):
+            return cohort
     raise not_found(folder, "CVC-ClinicDB", "Original/1.tif with 'Ground Truth/1.tif', or both as PNG")
 
 

@@ -49,6 +49,11 @@ def find_monuseg(folder: Path) -> Cohort:
         pairs = match_masks(pictures, files, outlines)
         for pair in pairs.values():
             pair["label"] = f"{pair['label']}::{pair['image']}"
+        if twice := sorted(cases.keys() & pairs.keys()):
+            raise ValueError(
+                f"monai_ext: {pairs[twice[0]]['image']}: the same image as {cases[twice[0]]['image']}. Give the folder "
+                "of one copy."
+            )
         path = str(root.relative_to(folder)).lower()
         part = "test" if path.rfind("test") > path.rfind("train") else "training"
         cases.update(pairs)

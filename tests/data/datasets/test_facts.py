@@ -88,6 +88,20 @@ def test_synapse_without_labels_or_twice(tmp_path):
         load_datalist("synapse", tmp_path / "b")
 
 
+def test_acdc_arrays_twice(tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "patient001_frame01.h5").touch()
+    with pytest.raises(ValueError, match=r"b/patient001_frame01\.h5: the same frame as .*a/patient001_frame01\.h5"):
+        DATASETS["acdc"].find(tmp_path)
+    assert list(DATASETS["acdc"].find(tmp_path / "b").cases) == ["patient001_frame01"]
+    for place in ("c", "d"):
+        (tmp_path / "npz" / place / "train").mkdir(parents=True)
+        (tmp_path / "npz" / place / "train" / "case_001_sliceED_0.npz").touch()
+    with pytest.raises(ValueError, match=r"ACDC may be in any of .*/c, .*/d\. Give that folder"):
+        DATASETS["acdc"].find(tmp_path / "npz")
+
+
 def test_the_phantoms_of_volumes_are_whole_trees(tmp_path, monkeypatch):
     """The generators are tested on their own; here small volumes stand for theirs."""
     writers = {

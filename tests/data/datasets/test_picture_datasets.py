@@ -508,11 +508,13 @@ def test_clinicdb_as_png_beside_tiff(phantoms, tmp_path):
     assert all(case["image"].endswith(".png") and case["label"].endswith(".png") for case in together(cases))
 
 
-@pytest.mark.parametrize("name", ["bkai", "busi", "glas", "dsb2018", "isic2016", "fives"])
+@pytest.mark.parametrize("name", ["bkai", "busi", "glas", "dsb2018", "isic2016", "fives", "clinicdb", "monuseg"])
 def test_two_copies_are_not_chosen_between(phantoms, tmp_path, name):
     for place in ("first", "second"):
         shutil.copytree(phantoms / name, tmp_path / place)
-    with pytest.raises(ValueError, match=r"may be in any of .*first.*second.*Give that folder"):
+    with pytest.raises(
+        ValueError, match=r"(may be in any of .*first.*second.*Give that|the same image as .*of one copy)"
+    ):
         DATASETS[name].find(tmp_path)
     assert len(DATASETS[name].find(tmp_path / "second").cases) == PUBLISHED[name].cases
 
@@ -547,5 +549,5 @@ def test_an_empty_fold(tmp_path):
 def test_a_damaged_image_is_named_before_training(copy):
     root = copy("colondb")
     (root / "CVC-ColonDB/masks/3.png").write_bytes(b"\x89PNG")
-    with pytest.raises(ValueError, match=r"masks/3\.png: cannot be read .*damaged, cut off, or no picture"):
+    with pytest.raises(ValueError, match=r"masks/3\.png: cannot be read .*damaged, cut off, or "):
         load_datalist("colondb", root)
