@@ -235,3 +235,12 @@ def test_exports(bundle, tmp_path):
     for result in (scripted, torch.from_numpy(found)):
         assert (result - expected).abs().max() < allowed
     assert allowed < 1e-3 * expected.abs().max()
+
+
+def test_a_device_by_its_name(bundle):
+    """``--device cpu`` arrives as a text."""
+    for name, places in (("inference", ("evaluator",)), ("train", ("train#trainer", "validate#evaluator"))):
+        parser = ConfigParser(read(bundle, name) | {"device": "cpu"})
+        assert [parser.get_parsed_content(f"{place}#amp") for place in places] == [False] * len(places)
+    overlay = ConfigParser(read(bundle, "ensemble_inference") | {"device": "cpu"})
+    assert overlay.get_parsed_content("initialize#2") is None
