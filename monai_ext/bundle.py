@@ -17,7 +17,7 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 # what the system says -> what to do; the first that is found in an error's chain counts
 _ADVICE = {
     "CUDA out of memory": "the GPU's memory is full. Lower --batch_size or --image_size, or keep --amp true.",
-    "DataLoader worker": (
+    "DataLoader worker (pid": (  # not "Caught TypeError in DataLoader worker process 0"
         "a worker process was ended by the system, for lack of memory most often. Lower --num_workers or --cache_rate, "
         "and go on with --resume true."
     ),

@@ -46,6 +46,7 @@ def test_the_cause_of_a_failure_in_plain_words(error, start):
 
 def test_other_errors_keep_their_own_words():
     assert plain_cause(chained(KeyError("x"), TypeError("y"))) is None
+    assert plain_cause(TypeError("Caught TypeError in DataLoader worker process 0.")) is None
 
 
 def test_bundles_are_found_by_name_and_by_folder(tmp_path, monkeypatch):

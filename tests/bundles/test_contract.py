@@ -237,6 +237,21 @@ def test_exports(bundle, tmp_path):
     assert allowed < 1e-3 * expected.abs().max()
 
 
+def test_augmented_slices_have_one_type(bundle):
+    """A worker collates a batch into the type of its first slice, and refuses others."""
+    parser = ConfigParser(read(bundle, "train"))
+    augmentation = parser.get_parsed_content("train#augmentation")
+    volumes = "VolumeReader" in str(read(bundle, "train")["train"]["preprocessing"])
+    image, label = torch.rand(1 if volumes else 3, 64, 64), torch.zeros(1, 64, 64)
+    found = set()
+    for seed in range(12):
+        augmentation.set_random_state(seed)
+        sample = {"image": image.clone(), "label": label.to(torch.uint8 if volumes else torch.float32)}
+        sample = augmentation(sample)
+        found.add((sample["image"].dtype, sample["label"].dtype))
+    assert len(found) == 1
+
+
 def test_a_device_by_its_name(bundle):
     """``--device cpu`` arrives as a text."""
     for name, places in (("inference", ("evaluator",)), ("train", ("train#trainer", "validate#evaluator"))):
