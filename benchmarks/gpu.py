@@ -3,16 +3,17 @@
 
     python -m benchmarks.gpu [--output gpu.json] [--minutes 8] [--part check training ...]
 
-Needs one CUDA GPU of 16 GB or more, for ``torch.compile`` a C compiler, and no network: scans are phantoms, weights
+Needs one CUDA GPU of 80 GB, for ``torch.compile`` a C compiler, and no network: scans are phantoms, weights
 come from seeds. Writes ``gpu.json`` and its tables, ``gpu.md``. Each part runs in a process of its own, with a time
 limit: one that fails, crashes or hangs is reported, and the next begins. What no longer fits is reported as not run.
 The exit status is 1 if anything failed.
 
-* ``check``: outputs and gradients of every network against the CPU's; the rates that the card reaches
-* ``training``: steps and memory in float32, float16 (as the bundles train) and bfloat16, and the Dice they lead to
+* ``check``: outputs and gradients of every network against the CPU's; at the same time, short trainings for the
+  weights of later parts, and each bundle's own training, evaluation and inference, with its own options
+* ``rates``: matrix products and copies, what the card can do
+* ``training``: steps and memory in float32, float16 (as the bundles train) and bfloat16
 * ``networks``: the forward pass in every precision, with these weights: time, memory, labels, Dice
 * ``volume``: a CT of 512x512x148 from file to file, in steps and by the command line; a batch too large for the memory
-* ``bundles``: each bundle's own training, evaluation and inference, with its own options, several at once
 * ``metrics``, ``copies``: Dice and HD95 of CUDA tensors; copies on streams of their own
 * ``compiled``: CUDA graphs and ``torch.compile``, last, since compiling takes longest
 
@@ -20,6 +21,7 @@ Timed variants take turns after a warm-up of each; ratios are medians of ratios 
 shows that the script runs.
 """
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import argparse
@@ -40,12 +42,14 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+STARTED = time.monotonic()  # before the imports, which take their share of the minutes
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking for a GPU must not keep children from using it
 
 import nibabel
@@ -65,7 +69,7 @@ from monai_ext.losses import MutationLoss
 from monai_ext.metrics import label_metrics
 from monai_ext.networks import load_weights, nets
 from monai_ext.transforms import MapLabelsd, resize_slices
-from monai_ext.utils import replacing, write_json
+from monai_ext.utils import read_json, replacing, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = 9
@@ -91,7 +95,7 @@ class Method(NamedTuple):
 
 
 METHODS = (
-    Method("DCAUNet", {"in_channels": 1, "out_channels": CLASSES}),
+    Method("DCAUNet", {"in_channels": 1, "out_channels": CLASSES}, learning_rate=1e-3),
     Method("UNetDCA", {"in_channels": 1, "out_channels": CLASSES, "img_size": 224}),
     Method("QTSeg", {"in_channels": 3, "out_channels": 2}, size=512, batch=8),
     Method("XAttnResUNet", {"in_channels": 1, "out_channels": CLASSES}),
@@ -211,8 +215,9 @@ def slices(job: Job, method: Method) -> list[torch.Tensor]:
         made = []
         for part in ("training", "test"):
             pairs = [slices_of(case["image"], case["label"], cases["label_mapping"]) for case in cases[part]]
-            made.append(torch.cat([resize_slices(x, size, "cubic") for x, _ in pairs]))
-            made.append(torch.cat([resize_slices(y, size, "nearest") for _, y in pairs]).to(torch.uint8))
+            # as the bundle's preprocessing turns them: LPS
+            made.append(torch.cat([resize_slices(x.flip(2, 3), size, "cubic") for x, _ in pairs]))
+            made.append(torch.cat([resize_slices(y.flip(2, 3), size, "nearest") for _, y in pairs]).to(torch.uint8))
         with replacing(kept) as temporary:
             torch.save(made, temporary)
     x, y, x_test, y_test = (t[:: 1 + 9 * job.tiny].to(job.device) for t in torch.load(kept, weights_only=True))
@@ -247,40 +252,10 @@ def labels_of(run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, batc
 # the parts; each yields what comes next, the seconds that it will want at least, and the step that returns its rows
 
 
-def check(job: Job) -> Steps:
-    """Every network against what the CPU makes of it, and the rates that the card reaches."""
+def rates(job: Job) -> Steps:
+    """What the card reaches, to see the rest in proportion."""
 
-    def against_cpu(name: str, dims: int) -> list[Row]:
-        sides = (64, 96) if dims == 2 else (64, 32, 32)
-        constructor = getattr(nets, name)
-        arguments = {"in_channels": 3, "img_size": sides}
-        known = inspect.signature(constructor).parameters
-        torch.manual_seed(0)
-        network = constructor(spatial_dims=dims, **{k: v for k, v in arguments.items() if k in known}).eval()
-        x = torch.rand(1, 3, *sides)
-
-        def results(x: torch.Tensor, kind: str) -> list[torch.Tensor]:
-            network.to(x.device).zero_grad()
-            with precision(kind, x.device):
-                output = network(x)
-            flat = torch.cat([t.float().flatten() for t in ([output] if torch.is_tensor(output) else output)])
-            (flat * torch.cos(torch.arange(len(flat), device=x.device))).sum().backward()
-            grads = [p.grad.float().flatten() for p in network.parameters() if p.grad is not None]
-            return [flat.detach().cpu(), torch.cat(grads).cpu()]
-
-        expected = results(x, "float32")
-        row: Row = {"what": f"{name}, {dims}D"}
-        for kind in job.precisions:
-            found = results(x.to(job.device), kind)
-            output, gradient = (float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True))
-            row[kind] = output
-            if kind == "float32":  # in half precision, gradients of new weights are mostly rounding
-                row["float32, gradient"] = gradient
-            if not output < (1e-4 if kind == "float32" else 0.5) or (kind == "float32" and not gradient < 1e-2):
-                raise ArithmeticError(f"{kind}: relative error of the output {output:.1e}, gradient {gradient:.1e}")
-        return [row]
-
-    def rates() -> list[Row]:
+    def measure() -> list[Row]:
         side, size = (8192, 2**30) if job.device.type == "cuda" else (256, 2**20)
         rows = []
         for kind in job.precisions:
@@ -295,82 +270,83 @@ def check(job: Job) -> Steps:
         times = in_turns({"": lambda: target.copy_(source)}, job.rounds, job.device)[""]
         return [*rows, {"what": "copy on the device, read and written", "TB/s": 2 * size / median(times) / 1e12}]
 
-    yield "rates", 3, rates
-    for dims in (2, 3):
-        for name in nets.__all__[:1] if job.tiny else nets.__all__:
-            if dims == 2 or name != "DoubleUNetDCA":
-                yield f"{name}, {dims}D", 3, lambda name=name, dims=dims: against_cpu(name, dims)
+    yield "rates", 3, measure
+
+
+def train(
+    job: Job, network: nn.Module, method: Method, data: list[torch.Tensor], kind: str, count: int
+) -> tuple[float, float, float]:
+    """Train; return seconds a step, the last loss, and the steps that float16's scale skipped."""
+    plain = DiceCELoss(to_onehot_y=True, softmax=True, squared_pred=True, batch=True, lambda_dice=0.6, lambda_ce=0.4)
+    supervised = MutationLoss()
+    x, y = data[:2]
+    torch.manual_seed(0)
+    optimizer = torch.optim.AdamW(network.parameters(), method.learning_rate, weight_decay=1e-4, fused=True)
+    schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, count, power=0.9)
+    scaler = torch.amp.GradScaler(job.device.type, enabled=kind == "float16")
+    filled = (y > 0).flatten(1).any(dim=1).nonzero()[:, 0].cpu().numpy()
+    chosen = torch.as_tensor(np.random.default_rng(0).choice(filled, (count, method.batch)), device=job.device)
+    network.train()
+    for step in range(count):
+        if step == min(5, count // 2):
+            wait(job.device)
+            began, before = time.perf_counter(), step
+        optimizer.zero_grad()
+        with precision(kind, job.device):
+            output = network(x[chosen[step]])
+            truth = y[chosen[step]].long()
+            loss = plain(output, truth) if torch.is_tensor(output) else supervised(output, truth)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        schedule.step()
+    wait(job.device)
+    each = (time.perf_counter() - began) / (count - before)
+    if not math.isfinite(loss.item()):
+        raise FloatingPointError(f"the loss is {loss.item()} after {count} steps")
+    return each, loss.item(), 16 - math.log2(scaler.get_scale()) if kind == "float16" else 0.0
+
+
+def make_weights(job: Job, name: str) -> list[Row]:
+    """Train a network for long enough that comparing labels means something; keep its weights in the job's folder."""
+    method = next(method for method in job.methods if method.name == name)
+    count = 4 if job.tiny else 300 if method is METHODS[0] else 150  # a volume is segmented with the first
+    network = build(method.name, method.arguments, job.device)
+    data = slices(job, method)
+    _, loss, _ = train(job, network, method, data, "bfloat16", count)
+    with replacing(job.folder / f"{name}.pt") as temporary:
+        torch.save(network.state_dict(), temporary)
+    x_test, y_test = data[2:]
+    network.eval()
+    with precision("bfloat16", job.device):
+        dice = organ_dice(labels_of(network, x_test, method.batch), y_test, method.arguments["out_channels"])
+    row: Row = {
+        "what": f"{name}, weights for other parts",
+        "steps": count,
+        "loss": loss,
+        "Dice": float(np.nanmean(dice)),
+    }
+    write_json(job.folder / f"{name}.json", row)
+    return [row]
 
 
 def training(job: Job) -> Steps:
-    """The same slices in the same order from the same weights, in each precision."""
-    steps_of: dict[str, int] = {}
-    plain = DiceCELoss(to_onehot_y=True, softmax=True, squared_pred=True, batch=True)
-    supervised = MutationLoss()
+    """Some steps in each precision, for time and memory."""
 
-    def train(method: Method, kind: str, most: int, limit: float) -> list[Row]:
-        x, y, x_test, y_test = slices(job, method)
+    def timed(method: Method, kind: str) -> list[Row]:
+        data, count = slices(job, method), 4 if job.tiny else 20
         network = build(method.name, method.arguments, job.device)
-
-        def run(count: int) -> tuple[float, float, float]:
-            """Seconds a step, the last loss, steps that float16's scale skipped."""
-            torch.manual_seed(0)
-            optimizer = torch.optim.AdamW(network.parameters(), method.learning_rate, weight_decay=1e-4, fused=True)
-            schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, count, power=0.9)
-            scaler = torch.amp.GradScaler(job.device.type, enabled=kind == "float16")
-            chosen = np.random.default_rng(0).integers(len(x), size=(count, method.batch))
-            network.train()
-            for step in range(count):
-                if step == min(5, count // 2):
-                    wait(job.device)
-                    began, before = time.perf_counter(), step
-                optimizer.zero_grad()
-                with precision(kind, job.device):
-                    output = network(x[chosen[step]])
-                    truth = y[chosen[step]].long()
-                    loss = plain(output, truth) if torch.is_tensor(output) else supervised(output, truth)
-                scaler.scale(loss).backward()
-                scaler.step(optimizer)
-                scaler.update()
-                schedule.step()
-            wait(job.device)
-            skipped = 16 - math.log2(scaler.get_scale()) if kind == "float16" else 0
-            return (time.perf_counter() - began) / (count - before), loss.item(), skipped
-
-        if method.name not in steps_of:  # as many as fit in float32; others do as many
-            steps_of[method.name] = 4 if job.tiny else max(40, min(most, int(limit / run(15)[0])))
-            network = build(method.name, method.arguments, job.device)
         found: list[tuple[float, float, float]] = []
-        peak = memory_of(lambda: found.append(run(steps_of[method.name])), job.device, network)
-        each, loss, skipped = found[0]
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss} after {steps_of[method.name]} steps")
-        network.eval()
-        with precision(kind, job.device):
-            labels = labels_of(network, x_test, method.batch)
-        if kind == "float32":
-            with replacing(job.folder / f"{method.name}.pt") as temporary:
-                torch.save(network.state_dict(), temporary)
-        dice = organ_dice(labels, y_test, method.arguments["out_channels"])
-        return [
-            {
-                "what": f"{method.name}, {kind}",
-                "batch": "x".join(map(str, (method.batch, *x.shape[1:]))),
-                "ms a step": 1e3 * each,
-                "images a second": method.batch / each,
-                "peak MiB": peak,
-                "steps": steps_of[method.name],
-                "skipped": skipped,
-                "loss": loss,
-                "Dice": float(np.nanmean(dice)),
-            }
-        ]
+        peak = memory_of(lambda: found.append(train(job, network, method, data, kind, count)), job.device, network)
+        each, _, skipped = found[0]
+        row = {"what": f"{method.name}, {kind}", "batch": f"{method.batch} of {method.size}x{method.size}"}
+        row |= {"ms a step": 1e3 * each, "images a second": method.batch / each, "peak MiB": peak, "skipped": skipped}
+        return [row]
 
-    for i, method in enumerate(job.methods):
-        most, limit = (600, 14) if i == 0 else (300, 7)  # the volume is segmented with the first
+    for method in job.methods:
         for kind in ("float32", "float16", "bfloat16"):
             if kind in job.precisions:
-                yield f"{method.name}, {kind}", limit, lambda m=method, k=kind, n=most, s=limit: train(m, k, n, s)
+                yield f"{method.name}, {kind}", 3, lambda m=method, k=kind: timed(m, k)
 
 
 def compare_variants(
@@ -389,6 +365,8 @@ def compare_variants(
         network: what the steps run, if their memory is asked for; a graph has taken its own before.
     """
     *_, x_test, y_test = slices(job, method)
+    step = -(-len(x_test) // 96)
+    x_test, y_test = x_test[::step], y_test[::step]
     classes = method.arguments["out_channels"]
     rows: dict[str, Row] = {}
     kept: dict[str, torch.Tensor] = {}
@@ -540,7 +518,7 @@ def volume(job: Job) -> Steps:
         parts: list[list[float]] = []
         if job.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        for i in range(max(3, job.rounds // 2)):
+        for i in range(1 + max(2, job.rounds // 3)):
             marks = [time.perf_counter()]
             item = before({"image": str(file)})
             marks.append(time.perf_counter())
@@ -603,11 +581,12 @@ def volume(job: Job) -> Steps:
         return [{"what": what, "voxels differing %": differing, "said last": said[-1]}]
 
     for kind in job.precisions:
-        yield f"file to file, {kind}", 6, lambda kind=kind: file_to_file(kind)
+        if kind != "TF32":
+            yield f"file to file, {kind}", 5, lambda kind=kind: file_to_file(kind)
+    yield f"segment --device {job.device}", 15, lambda: command(str(job.device))
     if job.device.type == "cuda":
         yield "batch too large for the memory", 5, too_large
-    for device in dict.fromkeys((str(job.device), "cpu")):
-        yield f"segment --device {device}", 15, lambda device=device: command(device)
+        yield "segment --device cpu", 20, lambda: command("cpu")
 
 
 def call(job: Job, words: list[str | Path], **environment: str) -> None:
@@ -628,59 +607,111 @@ def call(job: Job, words: list[str | Path], **environment: str) -> None:
         raise RuntimeError(f"{' '.join(map(str, words))[:300]}: {(ours or said or ['no message'])[-1]}")
 
 
-def bundles(job: Job) -> Steps:
-    """What a user types, with the bundle's own options, on small phantoms and for one epoch."""
+def tasks_of(job: Job) -> dict[str, list[tuple[str, ...]]]:
+    """What a user types: name -> commands, each a title, how Python starts it, a bundle's configs, and options."""
     names = [path.parents[1].name for path in sorted(ROOT.glob("bundles/*/configs/metadata.json"))]
-    workers = max(1, min(6, (os.cpu_count() or 1) // 3))
-    small: list[str] = []
+    single, several = "monai.bundle run", "torch.distributed.run --standalone --nproc_per_node=1 -m monai.bundle run"
+    epoch = ("--epochs", "1", "--val_interval", "1")
     if job.device.type == "cpu":
-        small = ["--image_size", "[32,32]", "--batch_size", "4", "--device", "cpu"]
-        names = ["dcaunet_synapse"]
-    for name in names:
-        configs = ROOT / "bundles" / name / "configs"
-        phantom(job, ConfigParser.load_config_file(str(configs / "train.json"))["dataset_name"])
+        small = ("--image_size", "[32,32]", "--batch_size", "4", "--device", "cpu")
+        return {"dcaunet_synapse": [("training", single, "train", *epoch, *small)]}
+    train, evaluate = ("training", single, "train", *epoch), ("evaluation", single, "train+evaluate")
+    found = {name: [train, evaluate, ("inference", single, "inference")] for name in names}
+    found["dcaunet_synapse, resumed"] = [
+        train,
+        ("resumed", single, "train", "--epochs", "2", "--val_interval", "1", "--resume", "true"),
+    ]
+    found["dcaunet_synapse, torchrun"] = [
+        ("training", several, "train+multi_gpu_train", *epoch),
+        ("evaluation", several, "train+evaluate+multi_gpu_evaluate"),
+    ]
+    found["dcaunet_synapse, 3D"] = [
+        ("training", single, "train+train_3d", *epoch, "--patches_per_volume", "1"),
+        ("evaluation", single, "train+train_3d+evaluate"),
+        ("inference", single, "inference+inference_3d"),
+    ]
+    return found
 
-    def run(what: str, bundle: str, *commands: tuple[str, ...]) -> list[Row]:
-        folder = job.folder / "runs" / what.replace(" ", "_")
+
+def check(job: Job) -> Steps:
+    """Every network against what the CPU makes of it; beside it, weights are trained and bundles run."""
+    cores = os.cpu_count() or 1
+    workers = max(1, min(6, cores // 2))
+    tasks = tasks_of(job)
+    bundles = ROOT / "bundles"
+    for bundle in dict.fromkeys(what.split(",")[0] for what in tasks):
+        train = ConfigParser.load_config_file(str(bundles / bundle / "configs" / "train.json"))
+        phantom(job, train["dataset_name"])
+
+    def run(what: str) -> list[Row]:
+        folder, bundle = job.folder / "runs" / what.replace(", ", "_"), what.split(",")[0]
         folder.mkdir(parents=True, exist_ok=True)
         row: Row = {"what": what}
-        for title, launcher, files, *options in commands:
-            configs = [str(ROOT / "bundles" / bundle / "configs" / f"{name}.json") for name in files.split("+")]
+        for title, launcher, files, *options in tasks[what]:
+            paths = [str(bundles / bundle / "configs" / f"{name}.json") for name in files.split("+")]
+            words = [*launcher.split(), "--config_file", str(paths), *options]
             began = time.perf_counter()
-            words = [*launcher.split(), "--config_file", str(configs), *options, *small]
-            words += ["--output_dir", folder, "--ckpt_dir", folder]
-            call(job, words, OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // workers)))
+            call(
+                job,
+                [*words, "--output_dir", folder, "--ckpt_dir", folder],
+                OMP_NUM_THREADS=str(max(1, cores // workers)),
+            )
             row[f"{title} s"] = time.perf_counter() - began
         return [row]
 
-    single, several = "monai.bundle run", "torch.distributed.run --standalone --nproc_per_node=1 -m monai.bundle run"
-    epoch = ("--epochs", "1", "--val_interval", "1")
-    train, rest = ("training", single, "train", *epoch), ("evaluation", single, "train+evaluate")
-    tasks = {name: (name, train, rest, ("inference", single, "inference")) for name in names}
-    if not job.tiny:
-        tasks["dcaunet_synapse resumed"] = (
-            "dcaunet_synapse",
-            train,
-            ("resumed", single, "train", "--epochs", "2", "--val_interval", "1", "--resume", "true"),
-        )
-        tasks["dcaunet_synapse torchrun"] = (
-            "dcaunet_synapse",
-            ("training", several, "train+multi_gpu_train", *epoch),
-            ("evaluation", several, "train+evaluate+multi_gpu_evaluate"),
-        )
-    if job.device.type == "cuda":
-        tasks["dcaunet_synapse 3D"] = (
-            "dcaunet_synapse",
-            ("training", single, "train+train_3d", *epoch, "--patches_per_volume", "1"),
-            ("evaluation", single, "train+train_3d+evaluate"),
-            ("inference", single, "inference+inference_3d"),
-        )
-    else:
-        tasks = {what: task[:2] if job.tiny else task for what, task in tasks.items()}
-    with ThreadPoolExecutor(workers) as pool:
-        found = {what: pool.submit(run, what, *task) for what, task in tasks.items()}
-        for what, future in found.items():
-            yield what, 0, future.result
+    def against_cpu(name: str, dims: int) -> list[Row]:
+        sides = (64, 96) if dims == 2 else (64, 32, 32)
+        constructor = getattr(nets, name)
+        arguments = {"in_channels": 3, "img_size": sides}
+        known = inspect.signature(constructor).parameters
+        torch.manual_seed(0)
+        network = constructor(spatial_dims=dims, **{k: v for k, v in arguments.items() if k in known}).eval()
+        x = torch.rand(1, 3, *sides)
+
+        def output_of(x: torch.Tensor, kind: str) -> torch.Tensor:
+            with precision(kind, x.device):
+                output = network.to(x.device)(x)
+            return torch.cat([t.float().flatten() for t in ([output] if torch.is_tensor(output) else output)])
+
+        def with_gradient(x: torch.Tensor) -> list[torch.Tensor]:
+            network.zero_grad()
+            flat = output_of(x, "float32")
+            (flat * torch.cos(torch.arange(len(flat), device=x.device))).sum().backward()
+            grads = [p.grad.float().flatten() for p in network.parameters() if p.grad is not None]
+            return [flat.detach().cpu(), torch.cat(grads).cpu()]
+
+        def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+            return float((found - expected).norm() / expected.norm())
+
+        expected = with_gradient(x)
+        x = x.to(job.device)
+        output, gradient = (error(a, b) for a, b in zip(with_gradient(x), expected, strict=True))
+        row: Row = {"what": f"{name}, {dims}D", "float32": output, "float32, gradient": gradient}
+        with torch.no_grad():
+            others = {kind: error(output_of(x, kind).cpu(), expected[0]) for kind in job.precisions[1:]}
+        if not (output < 1e-4 and gradient < 1e-2 and all(value < 0.5 for value in others.values())):
+            raise ArithmeticError(f"relative errors {row | others}")
+        return [row | others]
+
+    def weights(method: Method) -> list[Row]:
+        options = ["--device", job.device, "--keep", job.folder, *(["--tiny"] if job.tiny else [])]
+        call(job, ["benchmarks.gpu", "--weights", method.name, *options], OMP_NUM_THREADS="1")
+        return [read_json(job.folder / f"{method.name}.json", "weights")]
+
+    torch.set_num_threads(1)  # several would wait for each other on a busy processor
+    slices(job, job.methods[0])
+    names = ["DCAUNet"] if job.tiny else nets.__all__
+    pool = ThreadPoolExecutor(workers + len(job.methods))
+    found = {f"{method.name}, weights": pool.submit(weights, method) for method in job.methods}
+    found |= {what: pool.submit(run, what) for what in tasks}
+    for dims in (2, 3):
+        for name in names:
+            if dims == 2 or name != "DoubleUNetDCA":
+                yield f"{name}, {dims}D", 30, lambda name=name, dims=dims: against_cpu(name, dims)
+    wait_for(found.values(), timeout=max(0.0, job.left() - 8))
+    for what, future in found.items():
+        yield what, 0 if future.done() else math.inf, future.result
+    pool.shutdown(wait=False, cancel_futures=True)
 
 
 def metrics(job: Job) -> Steps:
@@ -767,13 +798,13 @@ class Part(NamedTuple):
 
 #: in this order: first what later parts build on, last what may be cut off
 PARTS: dict[str, Part] = {
-    "check": Part(check, 60),
-    "training": Part(training, 110),
+    "check": Part(check, 190),
+    "rates": Part(rates, 15),
+    "training": Part(training, 90),
     "networks": Part(networks, 60),
-    "volume": Part(volume, 70),
+    "volume": Part(volume, 90),
     "metrics": Part(metrics, 20),
     "copies": Part(copies, 15),
-    "bundles": Part(bundles, 120),
     "compiled": Part(compiled, 180),
 }
 
@@ -829,7 +860,7 @@ def run_part(name: str, job: Job, context: Any, report: Callable[[list[Row]], No
             if rows is not None:
                 report(rows)
         else:
-            report([{"what": doing, "not run": "stopped at the limit of time"}])
+            report([{"what": doing, "not run": "stopped at the limit of time, in this step or after it"}])
             ended = True
     except EOFError:
         pass
@@ -925,11 +956,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="small inputs, one network: a try of the script")
     parser.add_argument("--keep", type=Path, help="a folder for weights and phantoms, used again if it is there")
+    parser.add_argument("--weights", metavar="NETWORK", help=argparse.SUPPRESS)  # what check starts
     args = parser.parse_args(arguments)
-    device, began = torch.device(args.device), time.monotonic()
+    device, began = torch.device(args.device), STARTED
     end = began + 60 * args.minutes - 5
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SystemExit("This needs a CUDA GPU and a PyTorch built for it. --device cpu --tiny only tries the script.")
+    if args.weights:
+        make_weights(Job(device, args.tiny, args.rounds, args.keep, math.inf), args.weights)
+        return 0
     report = Report(args.output, {"machine": machine(device), "options": vars(args) | {"device": str(device)}})
     report.content["options"] = {key: str(value) for key, value in report.content["options"].items()}
     report.content["parts"] = {}
