@@ -43,7 +43,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -830,6 +830,8 @@ def _work(name: str, job: Job, pipe: Any) -> None:
             pipe.send((what, None))
             try:
                 rows = step()
+            except subprocess.TimeoutExpired:
+                rows = [{"what": what, "not run": "time"}]
             except Exception as e:
                 traceback.print_exc()
                 rows = [{"what": what, "failed": one_line(e)}]
@@ -864,11 +866,12 @@ def run_part(name: str, job: Job, context: Any, report: Callable[[list[Row]], No
             ended = True
     except EOFError:
         pass
-    process.join(5)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.kill()
-    process.join()
+    finally:  # after an interrupt, too: the part has a session of its own
+        process.join(5)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.join()
     if not ended:
         report([{"what": doing, "failed": f"the process ended with status {process.exitcode}"}])
 
@@ -910,7 +913,7 @@ class Report:
     """The JSON file and its tables, replaced after every row."""
 
     path: Path
-    content: dict[str, Any] = field(default_factory=dict)
+    content: dict[str, Any]
 
     def save(self) -> None:
         write_json(self.path, self.content)
@@ -965,9 +968,8 @@ def main(arguments: list[str] | None = None) -> int:
     if args.weights:
         make_weights(Job(device, args.tiny, args.rounds, args.keep, math.inf), args.weights)
         return 0
-    report = Report(args.output, {"machine": machine(device), "options": vars(args) | {"device": str(device)}})
-    report.content["options"] = {key: str(value) for key, value in report.content["options"].items()}
-    report.content["parts"] = {}
+    options = {key: str(value) for key, value in vars(args).items()}
+    report = Report(args.output, {"machine": machine(device), "options": options, "parts": {}})
     report.save()
     print(report.content["machine"], flush=True)
     context = how_to_start(device)
