@@ -7,6 +7,7 @@ class turn an official key into ours. Nothing is dropped unless a rule says so (
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from monai_ext.utils import load_tensors
 
 __all__ = ["KeyRules", "load_reference", "load_strict", "load_weights", "read_weights"]
 
+logger = logging.getLogger(__name__)
 # regular expressions and what they become, one after the other; a key that one with None finds is dropped
 KeyRules = list[tuple[str, "str | None"]]
 
@@ -53,8 +55,14 @@ def read_weights(path: str | os.PathLike, mmap: bool = False) -> dict[str, Any]:
     return state
 
 
-def load_weights(network: nn.Module, path: str | os.PathLike, mmap: bool = False) -> None:
-    """Load a weights file into ``network``, strictly; with ``mmap`` straight from the file, see ``read_weights``.
+def load_weights(network: nn.Module, path: str | os.PathLike, mmap: bool = False, refuse_zero: bool = True) -> None:
+    """Load a weights file into ``network``, strictly.
+
+    Args:
+        network: to load it into.
+        path: the file.
+        mmap: straight from the file, see ``read_weights``.
+        refuse_zero: weights that are zero throughout are an error; otherwise the log says that all will be background.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -65,10 +73,12 @@ def load_weights(network: nn.Module, path: str | os.PathLike, mmap: bool = False
 
         >>> load_weights(DCAUNet(spatial_dims=2, in_channels=1, out_channels=9), "models/model.pt")
     """
-    load_strict(network, read_weights(path, mmap), str(path))
+    load_strict(network, read_weights(path, mmap), str(path), refuse_zero)
 
 
-def load_strict(network: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str) -> None:
+def load_strict(
+    network: nn.Module, state_dict: Mapping[str, torch.Tensor], source: str, refuse_zero: bool = True
+) -> None:
     """Load ``state_dict``, or raise one ValueError that names ``source`` and lists what is wrong.
 
     That is every missing, surplus or misshaped key, or every tensor that a working network cannot hold: without values
@@ -100,6 +110,9 @@ def load_strict(network: nn.Module, state_dict: Mapping[str, torch.Tensor], sour
     weights = [key for key, value in own.items() if value.dim() > 1]
     if weights and not broken and not any(state_dict[key].to(own[key].dtype).any() for key in weights):
         broken = [f"{key}: all zero, as every weight is" for key in weights]
+        if not refuse_zero:
+            logger.warning("monai_ext: %s: %s: every pixel will be background.", source, broken[0])
+            broken = []
     if broken:
         raise ValueError(
             f"monai_ext: {source}: {type(network).__name__} cannot work with {broken[0]}. Take an earlier checkpoint, "

@@ -83,13 +83,17 @@ def test_what_no_network_can_work_with_is_named(tmp_path, kind, mmap):
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())  # nothing was loaded
 
 
-def test_a_network_of_zeros_is_refused_but_zeros_in_one_are_not(tmp_path):
+def test_a_network_of_zeros_is_refused_but_zeros_in_one_are_not(tmp_path, caplog):
     state = small().state_dict()
     torch.save({key: torch.zeros_like(value) for key, value in state.items()}, tmp_path / "zeros.pt")
     with pytest.raises(
         ValueError, match=r"zeros\.pt: .* 0\.weight: all zero, as every weight is\. (.|\n)*  2\.weight: all zero"
     ):
         load_weights(small(), tmp_path / "zeros.pt")
+    network = small()
+    load_weights(network, tmp_path / "zeros.pt", refuse_zero=False)
+    assert "zeros.pt: 0.weight: all zero, as every weight is: every pixel will be background" in caplog.text
+    assert not any(value.any() for value in network.state_dict().values())
     # a new XAttnResBlockUNet has queries of zero, biases of zero, and published ones keep them
     fresh = XAttnResBlockUNet(in_channels=1, out_channels=3)
     assert any(value.dim() > 1 and not value.any() for value in fresh.state_dict().values())

@@ -137,11 +137,11 @@ def test_a_message_survives_a_worker(error):
 
 
 def test_an_error_of_a_config_names_it_and_the_first_cause():
-    with pytest.raises(ValueError, match=r"^monai_ext: c\.json: does not work as a config \(KeyError: 'x'\)\.$"):
-        with config_errors("c.json"):
-            raise chained(KeyError("x"), RuntimeError("y"))
+    told = r"^monai_ext: c\.json: does not work as a config \(KeyError: 'x'\)\.$"
+    with pytest.raises(ValueError, match=told), config_errors("c.json"):
+        raise chained(KeyError("x"), RuntimeError("y"))
     with pytest.raises(OSError, match="^monai_ext: ours"), config_errors("c.json"):
         raise OSError("monai_ext: ours")
-    with pytest.raises(ValueError, match=r"^monai_ext: /o/a: no space.*finished labels are kept"):
-        with config_errors("c.json", "segment"):
-            raise system(errno.ENOSPC, "/o/a")
+    told = r"^monai_ext: /o/a: no space.*finished labels are kept"
+    with pytest.raises(ValueError, match=told), config_errors("c.json", "segment"):
+        raise system(errno.ENOSPC, "/o/a")
