@@ -8,11 +8,15 @@ import shutil
 import socket
 import sys
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 
 from monai_ext.__main__ import main
 from monai_ext.apps.reproduce import reproduce
+from monai_ext.apps.segmentation import segment
+from monai_ext.bundle import trained_with
 from monai_ext.data.files.fingerprint import hash_file
 from tests.bundles.runs import run
 from tests.data.volumes import save, volume, write_raw_synapse
@@ -66,6 +70,26 @@ def test_a_run_on_other_data_is_refused(trained, tmp_path):
     with pytest.raises(ValueError, match=r"run_training\.json: 1 cases are not those .*: training case 0006"):
         reproduce(folder / "a" / "run_training.json", tmp_path / "b", dataset_dir=str(tmp_path / "data"))
     assert not list((tmp_path / "b").glob("*.pt"))
+
+
+def test_weights_are_used_as_they_were_trained(trained, tmp_path):
+    """Trained with slices of 32x32 pixels and never told so again: the same labels as when told."""
+    folder, data = trained
+    scan, weights = data / "RawData/Training/img/img0001.nii.gz", folder / "a" / "model.pt"
+    assert trained_with(weights) == {"image_size": [32, 32], "intensity_window": [-125, 275]}
+    labels = {}
+    for name, knobs in (("told", {"image_size": [32, 32]}), ("untold", {}), ("other", {"image_size": [48, 48]})):
+        override = {"dataset_dir": str(scan), "output_dir": str(tmp_path / name), "ckpt_dir": str(folder / "a")}
+        run("dcaunet_synapse", "inference", num_workers=0, **override, **knobs)
+        labels[name] = np.asarray(nibabel.load(tmp_path / name / "img0001_seg.nii.gz").dataobj)
+    segment("dcaunet_synapse", scan, tmp_path / "segment", [weights], num_workers=0)
+    labels["segment"] = np.asarray(nibabel.load(tmp_path / "segment" / "img0001_seg.nii.gz").dataobj)
+    np.testing.assert_array_equal(labels["untold"], labels["told"])
+    np.testing.assert_array_equal(labels["segment"], labels["told"])
+    assert (labels["other"] != labels["told"]).any()
+    override = {"dataset_dir": str(data), "output_dir": str(tmp_path / "eval"), "ckpt_dir": str(folder / "a")}
+    evaluated = run("dcaunet_synapse", "train", "evaluate", num_workers=0, **override)
+    assert tuple(evaluated.parser.get_parsed_content("validate#inferer").image_size) == (32, 32)
 
 
 def test_test_cases_that_trained_the_model_are_found_whatever_their_names(trained, tmp_path):
