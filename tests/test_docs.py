@@ -117,7 +117,7 @@ def workplace(tmp_path, monkeypatch) -> Iterator[Path]:
 
 
 def small_options(words: list[str]) -> list[str]:
-    """Those of ``SMALL`` that the configs of a ``monai.bundle run`` have, in the form that they have there.
+    """Those of ``SMALL`` that the configs of a ``monai.bundle run`` have.
 
     ``segment`` and ``explain`` run a bundle's inference.
     """
@@ -127,8 +127,6 @@ def small_options(words: list[str]) -> list[str]:
         files = f"bundles/{words[words.index('--bundle') + 1]}/configs/inference.json"
     config = ConfigParser.load_config_files(ast.literal_eval(files) if files.startswith("[") else files)
     options = {key: value for key, value in SMALL.items() if key in config}
-    if isinstance(config.get("image_size"), list):
-        options["image_size"] = [SMALL["image_size"]] * len(config["image_size"])
     if "--resume" in words:
         options["epochs"] += 1
     return [part for key, value in options.items() for part in (f"--{key}", str(value))]

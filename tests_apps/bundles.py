@@ -23,8 +23,9 @@ def write_bundle(folder: Path, name: str, size: int | None = None, seed: int = 0
         path = bundle / "configs" / f"{config}.json"
         text = path.read_text()
         if size is not None:
-            text = re.sub(r'"(image_size|img_size)": \[\d+, \d+\]', rf'"\1": [{size}, {size}]', text)
-            text = re.sub(r'"image_size": \d+', f'"image_size": {size}', text)
+            text = re.sub(r'"img_size": \[\d+, \d+\]', f'"img_size": [{size}, {size}]', text)
+            text = re.sub(r"('image_size', )\[\d+, \d+\]", rf"\1[{size}, {size}]", text)
+            text = re.sub(r"('image_size', )\d+", rf"\g<1>{size}", text)
         path.write_text(text)
     (bundle / "models").mkdir()
     torch.save(random_weights(bundle, seed), bundle / "models" / "model.pt")
@@ -35,7 +36,7 @@ def write_bundle(folder: Path, name: str, size: int | None = None, seed: int = 0
 def random_weights(bundle: Path, seed: int) -> dict[str, torch.Tensor]:
     """Seeded weights of a network that sees more than one class in noise."""
     parser = ConfigParser(json.loads((bundle / "configs" / "inference.json").read_text()))
-    config = {key: value for key, value in parser["network_def"].items() if key != "_requires_"}
+    config = parser["network_def"]
     for attempt in range(20):
         torch.manual_seed(seed + 1000 * attempt)
         network = ConfigParser({"network": config}).get_parsed_content("network").eval()

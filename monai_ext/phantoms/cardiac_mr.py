@@ -223,7 +223,7 @@ def write_mr_phantom(
     ``<folder>/training/patient001`` with ``Info.cfg``, ``patient001_frame01.nii.gz``, ``patient001_frame01_gt.nii.gz``
     and the same of the end-systolic frame for every id of :func:`mr_phantom_ids`, and at last
     ``<folder>/PHANTOM.json``, which tells readers that this is no clinical data; each file's NIfTI header says so, too.
-    Every file appears only once it is complete, so a run that was interrupted goes on where it stopped.
+    The cohort appears as a whole, in one step; in a folder that holds a smaller one, each file does.
 
     Args:
         folder: where to write; made if need be.
@@ -242,23 +242,24 @@ def write_mr_phantom(
     patients = mr_phantom_ids(num_cases)
     stamp = f"{GENERATOR}, seed {seed}, size {in_plane or 'default'} {slices or 'default'}"
 
-    def home(patient: int) -> Path:
-        return folder / "training" / f"patient{patient:03d}"
+    def home(place: Path, patient: int) -> Path:
+        return place / "training" / f"patient{patient:03d}"
 
-    def complete(patient: int) -> bool:
-        files = sorted(home(patient).glob("*.nii*"))
+    def complete(place: Path, patient: int) -> bool:
+        files = sorted(home(place, patient).glob("*.nii*"))
         for path in files:
             check_description(path, stamp)
-        return len(files) == 4 and (home(patient) / "Info.cfg").is_file()
+        return len(files) == 4 and (home(place, patient) / "Info.cfg").is_file()
 
-    def make(patient: int) -> None:
+    def make(place: Path, patient: int) -> None:
+        folder = home(place, patient)
         case = mr_phantom_case(patient, seed, in_plane, slices)
-        with replacing(home(patient) / "Info.cfg") as temporary:
+        with replacing(folder / "Info.cfg") as temporary:
             temporary.write_text("".join(f"{key}: {value}\n" for key, value in case.info.items()), encoding="utf-8")
         for phase in case.images:
             stem = f"patient{patient:03d}_frame{case.info[phase]:02d}"
-            save_nifti(home(patient) / f"{stem}_gt.nii.gz", case.labels[phase], case.affine, stamp)
-            save_nifti(home(patient) / f"{stem}.nii.gz", case.images[phase], case.affine, stamp)
+            save_nifti(folder / f"{stem}_gt.nii.gz", case.labels[phase], case.affine, stamp)
+            save_nifti(folder / f"{stem}.nii.gz", case.images[phase], case.affine, stamp)
 
     possible = mr_phantom_ids(MOST)
     write_cohort(folder, GENERATOR, seed, patients, possible, complete, make, workers, progress, "cardiac MR phantom")

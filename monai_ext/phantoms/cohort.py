@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a cohort of phantom cases so that it can be interrupted, resumed, and told from clinical data."""
+"""Write a cohort of phantom cases so that it is there as a whole or not at all, and told from clinical data."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from monai_ext.utils import replacing
+from monai_ext.utils import clear_dead, locked, replacing, scratch_folder
 
 __all__ = [
     "MARKER",
     "PHANTOM_NOTE",
     "check_description",
+    "holds_files",
+    "place_to_write",
     "read_marker",
     "run_cases",
     "save_nifti",
@@ -70,6 +74,42 @@ def read_marker(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def holds_files(folder: Path) -> bool:
+    """Whether a folder holds anything but what systems hide in folders."""
+    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+
+
+@contextmanager
+def place_to_write(folder: Path) -> Iterator[Path]:
+    """Give the folder to write a cohort to, which others who want the same wait for.
+
+    Where ``folder`` is missing or empty that is a hidden folder beside it, which becomes ``folder`` in one step when
+    all is written; else ``folder`` itself, for what is missing there. Where its parent cannot be written to, it lies
+    inside ``folder``, and its content is moved up, ``PHANTOM.json`` first.
+    """
+    with ExitStack() as stack:
+        parent = folder.absolute().parent
+        try:
+            stack.enter_context(locked(parent, f".monai_ext-{folder.name[:100]}.lock", wait=True))
+        except OSError:
+            if not folder.is_dir():
+                raise
+            parent = folder
+            stack.enter_context(locked(parent, wait=True))
+        clear_dead(folder if folder.is_dir() else parent)
+        if holds_files(folder):
+            yield folder
+            return
+        made = stack.enter_context(scratch_folder(parent, f"{folder.name[:100]}-")) / "cohort"
+        made.mkdir()
+        yield made
+        if parent != folder and not (folder.is_dir() and any(folder.iterdir())):
+            made.rename(folder)
+            return
+        for path in sorted(made.iterdir(), key=lambda path: path.name != MARKER):
+            path.rename(folder / path.name)
+
+
 def run_cases(
     make: Callable[[Any], None], cases: Sequence[Any], workers: int | None, progress: bool, what: str
 ) -> None:
@@ -99,8 +139,8 @@ def write_cohort(
     seed: int,
     wanted: Sequence[int],
     possible: Sequence[int],
-    complete: Callable[[int], bool],
-    make: Callable[[int], None],
+    complete: Callable[[Path, int], bool],
+    make: Callable[[Path, int], None],
     workers: int | None,
     progress: bool,
     what: str,
@@ -113,16 +153,17 @@ def write_cohort(
         seed: of the cohort.
         wanted: the cases to have.
         possible: every case a cohort can have, in order; those that lie there already stay and are listed.
-        complete: whether a case lies there; raises ValueError for files of something else.
-        make: writes a case.
+        complete: whether a case lies in a folder; raises ValueError for files of something else.
+        make: writes a case to a folder.
         workers: see ``run_cases``.
         progress: see ``run_cases``.
         what: see ``run_cases``.
     """
-    present = [case for case in possible if complete(case)]
-    missing = [case for case in wanted if case not in present]
-    run_cases(make, missing, workers, progress, what)
-    cases = [case for case in possible if case in present or case in missing]
-    marker = read_marker(folder)
-    if marker is None or marker.get("cases") != cases:
-        write_marker(folder, generator, seed, cases)
+    with place_to_write(folder) as place:
+        present = [case for case in possible if complete(place, case)]
+        missing = [case for case in wanted if case not in present]
+        run_cases(partial(make, place), missing, workers, progress, what)
+        cases = [case for case in possible if case in present or case in missing]
+        marker = read_marker(place)
+        if marker is None or marker.get("cases") != cases:
+            write_marker(place, generator, seed, cases)

@@ -180,8 +180,8 @@ def write_ct_phantom(
 
     ``<folder>/RawData/Training/img/img0001.nii.gz`` (HU) and ``<folder>/RawData/Training/label/label0001.nii.gz``
     (codes 1 to 13) for every id of :func:`ct_phantom_case_ids`, and at last ``<folder>/PHANTOM.json``, which tells
-    readers that this is no clinical data; each file's NIfTI header says so, too. Every file appears only once it is
-    complete, so a run that was interrupted goes on where it stopped.
+    readers that this is no clinical data; each file's NIfTI header says so, too. The cohort
+    appears as a whole, in one step; in a folder that holds a smaller one, each file does.
 
     Args:
         folder: where to write; made if need be.
@@ -199,20 +199,20 @@ def write_ct_phantom(
     """
     folder = Path(folder)
     training, test = ct_phantom_case_ids(num_cases)
-    images, labels = folder / "RawData/Training/img", folder / "RawData/Training/label"
     stamp = f"{GENERATOR}, seed {seed}, size {in_plane or 'default'} {slices or 'default'}"
 
-    def paths(case: int) -> tuple[Path, Path]:
-        return images / f"img{case:04d}.nii.gz", labels / f"label{case:04d}.nii.gz"
+    def paths(place: Path, case: int) -> tuple[Path, Path]:
+        training = place / "RawData/Training"
+        return training / f"img/img{case:04d}.nii.gz", training / f"label/label{case:04d}.nii.gz"
 
-    def complete(case: int) -> bool:
-        for path in paths(case):
+    def complete(place: Path, case: int) -> bool:
+        for path in paths(place, case):
             if path.exists():
                 check_description(path, stamp)
-        return all(path.exists() for path in paths(case))
+        return all(path.exists() for path in paths(place, case))
 
-    def make(case: int) -> None:
-        image_path, label_path = paths(case)
+    def make(place: Path, case: int) -> None:
+        image_path, label_path = paths(place, case)
         made = ct_phantom_case(case, seed, in_plane, slices)
         save_nifti(label_path, made.label, made.affine, stamp)
         save_nifti(image_path, made.image, made.affine, stamp)  # last: an image means a complete case

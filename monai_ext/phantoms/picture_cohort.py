@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from monai_ext.phantoms.cohort import MARKER, read_marker, run_cases, write_marker
+from monai_ext.phantoms.cohort import holds_files, place_to_write, read_marker, run_cases, write_marker
 from monai_ext.phantoms.drawing import PictureCase
 from monai_ext.utils import replacing
 
 __all__ = ["save_mask", "save_picture", "seed_and_size", "split_counts", "write_picture_cohort"]
 
-UNFINISHED = ".PHANTOM.unfinished.json"
 SIZE = (192, 256)
 
 
@@ -72,7 +70,7 @@ def write_picture_cohort(
     save_image: Callable[[Path, NDArray[Any]], None] = save_picture,
     seed: int = 0,
 ) -> None:
-    """Write phantom pictures and their masks, and at last ``PHANTOM.json``; an interrupted run goes on.
+    """Write phantom pictures, their masks and ``PHANTOM.json``; all appear in one step, or what a cohort has lost.
 
     Args:
         folder: where to write; made if need be.
@@ -87,29 +85,23 @@ def write_picture_cohort(
         ValueError: if ``folder`` holds other data, or another cohort. They are left alone.
     """
     cohort: dict[str, Any] = {"generator": f"monai_ext {name} phantom 1", "seed": seed, "cases": list(files)}
-    unfinished = folder / UNFINISHED
-    found = read_marker(folder)
-    if found is None and unfinished.is_file():
-        found = json.loads(unfinished.read_text(encoding="utf-8"))
-    if found is None and folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"monai_ext: {folder}: holds files that are of no phantom cohort. Give another folder.")
-    if found is not None and any(found.get(key) != value for key, value in cohort.items()):
-        raise ValueError(
-            f"monai_ext: {folder}: holds another phantom cohort ({found.get('generator')}, seed {found.get('seed')}, "
-            f"{len(found.get('cases', ()))} cases). Give another folder, or delete this one."
-        )
+    with place_to_write(folder) as place:
+        found = read_marker(place)
+        if found is None and holds_files(place):
+            raise ValueError(f"monai_ext: {folder}: holds files that are of no phantom cohort. Give another folder.")
+        if found is not None and any(found.get(key) != value for key, value in cohort.items()):
+            raise ValueError(
+                f"monai_ext: {folder}: holds another phantom cohort ({found.get('generator')}, seed "
+                f"{found.get('seed')}, {len(found.get('cases', ()))} cases). Give another folder, or delete this one."
+            )
 
-    def make(case: str) -> None:
-        image, label = (folder / path for path in files[case])
-        made = draw(case, *seed_and_size(name, case, seed))
-        save_label(label, made)
-        save_image(image, made.image)  # last: an image means a complete case
+        def make(case: str) -> None:
+            image, label = (place / path for path in files[case])
+            made = draw(case, *seed_and_size(name, case, seed))
+            save_label(label, made)
+            save_image(image, made.image)  # last: an image means a complete case
 
-    if found is None:
-        with replacing(unfinished) as temporary:
-            temporary.write_text(json.dumps(cohort), encoding="utf-8")
-    missing = [case for case, (image, _) in files.items() if not (folder / image).exists()]
-    run_cases(make, missing, None, True, f"{name} phantom")
-    if missing or not (folder / MARKER).exists():
-        write_marker(folder, **cohort)
-    unfinished.unlink(missing_ok=True)
+        missing = [case for case, (image, _) in files.items() if not (place / image).exists()]
+        run_cases(make, missing, None, True, f"{name} phantom")
+        if found is None:
+            write_marker(place, **cohort)

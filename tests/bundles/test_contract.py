@@ -129,7 +129,7 @@ def test_handlers_and_metrics_agree(bundle):
     order = [handler["_target_"].rpartition(".")[2] for handler in train["train"]["handlers"]]
     # the checkpoint holds what schedule and validation have changed
     assert order[-1] == "LastCheckpoint"
-    assert order.index("LrScheduleHandler") < order.index("ValidationHandler") < order.index("LastCheckpoint")
+    assert order.index("LrScheduleHandler") < order.index("ValidateEpochs") < order.index("LastCheckpoint")
     names = class_names(bundle)
     for row in report(bundle)["published"]:
         assert row["source"]
@@ -267,3 +267,18 @@ def test_exports(bundle, tmp_path):
     for result in (scripted, torch.from_numpy(found)):
         assert (result - expected).abs().max() < allowed
     assert allowed < 1e-3 * expected.abs().max()
+
+
+def test_augmented_slices_have_one_type(bundle):
+    """A worker collates a batch into the type of its first slice, and refuses others."""
+    parser = ConfigParser(read(bundle, "train"))
+    augmentation = parser.get_parsed_content("train#augmentation")
+    volumes = not Bundle(ROOT / "bundles" / bundle).pictures
+    image, label = torch.rand(1 if volumes else 3, 64, 64), torch.zeros(1, 64, 64)
+    found = set()
+    for seed in range(12):
+        augmentation.set_random_state(seed)
+        sample = {"image": image.clone(), "label": label.to(torch.uint8 if volumes else torch.float32)}
+        sample = augmentation(sample)
+        found.add((sample["image"].dtype, sample["label"].dtype))
+    assert len(found) == 1

@@ -14,6 +14,7 @@ from torch.utils.data import get_worker_info
 
 from monai_ext.data import CaseLoader, UnreadableCasesError
 from monai_ext.engines import CaseEvaluator
+from monai_ext.utils import plain_cause
 
 CASES = [{"image": f"scan{k}", "value": k} for k in range(5)]
 
@@ -81,6 +82,7 @@ def test_a_full_disk_ends_the_run():
     evaluator = CaseEvaluator(
         torch.device("cpu"), loader, torch.nn.Identity(), postprocessing=save, val_handlers=[loader]
     )
-    with pytest.raises(RuntimeError, match="No space left"):
+    with pytest.raises(RuntimeError) as ended:
         evaluator.run()
+    assert plain_cause(ended.value).startswith("monai_ext: /o/a.nii: no space is left on its disk.")
     assert seen == [0]

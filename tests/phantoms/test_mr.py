@@ -109,8 +109,7 @@ class TestCohort:
         monkeypatch.setattr(nib, "save", failing_save)
         with pytest.raises(OSError, match="disk full"):
             write_mr_phantom(tmp_path, 5, progress=False, workers=1, **TINIEST)
-        assert len([p for p in tmp_path.rglob("*.nii.gz") if nib.load(p).shape[2] == 4]) == 5
-        assert read_marker(tmp_path) is None
+        assert not list(tmp_path.iterdir())  # and nothing else
         monkeypatch.undo()
         write_mr_phantom(tmp_path, 5, progress=False, workers=1, **TINIEST)
         assert len(list(tmp_path.rglob("*.nii.gz"))) == 20

@@ -128,8 +128,8 @@ def new_bundle(
         **{part: [_entry(case, cases[case], base) for case in parts[part]] for part in PARTS},
     }
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=target.parent) as folder:
-        made = Path(folder) / name
+    with scratch_folder(target.parent, "new-") as folder:
+        made = folder / name
         for part in ("configs", "docs"):
             (made / part).mkdir(parents=True)
         for file, config in configs.items():

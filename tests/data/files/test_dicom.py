@@ -19,6 +19,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -370,6 +371,11 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "cut before the pixels": (cut_before_pixels, r"slice006\.dcm: cannot be read .* damaged or cut off"),
     "colour": (with_value(SamplesPerPixel=3, Rows=12), r"colour \(3 values per pixel\), expected one"),
     "frames without places": (enhanced_without_places, "7 frames that do not say where they lie"),
+    "voxels of no scanner": (with_value(PixelSpacing=[1e-5, 1e-5]), "voxels of 1e-05x1e-05x2.5 mm are of no scanner"),
+    "JPEG of 12 bits": (
+        lambda folder: _claimed(folder, JPEGExtended12Bit),
+        "compressed as JPEG Extended .* no decoder is installed.*pylibjpeg-libjpeg, under the GPL",
+    ),
     "MPEG": (lambda folder: _claimed(folder, "1.2.840.10008.1.2.4.100"), "which no decoder reads"),
 }
 
@@ -400,7 +406,7 @@ def test_what_is_refused_is_refused_everywhere_with_the_same_words(name, tmp_pat
         assert message.startswith(f"monai_ext: {folder}")
         assert "attribute" not in message
         assert "\n" not in message
-    if name not in ("colour", "MPEG"):  # of pixels headers tell nothing
+    if name not in ("colour", "MPEG", "JPEG of 12 bits"):  # of pixels headers tell nothing
         with pytest.raises(ValueError, match=reason):
             read_geometry(str(folder))
 

@@ -321,7 +321,7 @@ def test_notes_of_macos_are_no_pictures(tmp_path):
     save(tmp_path / "a.png", colours())
     for name in ("._a.png", "._b.jpg", ".hidden.png"):
         (tmp_path / name).write_bytes(b"\0\5\x16\7" + bytes(300))
-    assert find_pictures(tmp_path) == [{"image": str(tmp_path / "a.png")}]
+    assert [case["image"] for case in find_pictures(tmp_path)] == [str(tmp_path / "a.png")]
     with pytest.raises(ValueError, match=r"\._a\.png: is a note of macOS about the file beside it, no image"):
         read_image(str(tmp_path / "._a.png"))
 
@@ -471,8 +471,8 @@ def test_find_pictures(tmp_path):
         find_pictures(tmp_path / "none")
     paths = [save(tmp_path / name, colours()) for name in ("a.png", "b (1).JPG")]
     (tmp_path / "notes.txt").touch()
-    assert find_pictures(tmp_path) == [{"image": path} for path in paths]
-    assert find_pictures(paths[0]) == [{"image": paths[0]}]
+    assert find_pictures(tmp_path) == [{"image": path, "case_id": name} for path, name in zip(paths, ("a", "b (1)"))]
+    assert find_pictures(paths[0]) == [{"image": paths[0], "case_id": "a"}]
 
 
 def test_bad_arguments():

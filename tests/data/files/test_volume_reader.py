@@ -282,7 +282,7 @@ def test_hidden_files_are_no_volumes(tmp_path):
     save(tmp_path / "p.nii.gz", volume()[0])
     for name in ("._p.nii.gz", ".p.nii.gz"):
         content(tmp_path / name, b"\0\5\x16\7" + bytes(300))
-    assert find_images(tmp_path) == [{"image": str(tmp_path / "p.nii.gz")}]
+    assert [item["image"] for item in find_images(tmp_path)] == [str(tmp_path / "p.nii.gz")]
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz"])

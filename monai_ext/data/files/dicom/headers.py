@@ -35,15 +35,10 @@ RAW = (b"\x08\x00", b"\x02\x00", b"\x00\x08")
 SCANS = ("CT", "MR", "PT", "NM")
 # their pixels are no scan's; the other objects without images (RTSTRUCT, SR, PR, ...) have none
 NO_SCANS = ("SEG", "RTDOSE", "RTIMAGE", "PR", "SR", "KO", "DOC", "REG", "RTPLAN", "RTSTRUCT")
-USED: tuple[str, ...] = (
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "ImageType",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
+USED = (
+    *("SOPInstanceUID", "SeriesInstanceUID", "ImageType", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "FrameOfReferenceUID"),
 )
-USED += ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "FrameOfReferenceUID")
 
 
 @dataclass(frozen=True)

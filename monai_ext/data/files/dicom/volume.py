@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from monai_ext.data.files.affines import spacing_of, voxel_ml
 from monai_ext.data.files.dicom.finding import LEFT_OUT, Series, find_series, select_series, tell
 from monai_ext.data.files.dicom.frames import Frame, frames_of
 from monai_ext.data.files.dicom.geometry import affine_of, one_stack, sorted_frames, tilt_of
@@ -64,6 +65,7 @@ def _volume_frames(series: Series) -> list[Frame]:
     try:
         frames, left = one_stack(frames_of(series.image_objects), LEFT_OUT)
         frames = sorted_frames(frames)
+        _check_voxel(affine_of(frames))
     except ValueError as e:
         if str(e).startswith("monai_ext: "):
             raise
@@ -78,3 +80,11 @@ def _volume_frames(series: Series) -> list[Frame]:
         )
     check_promise(series.folder, (*frames[0].size, len(frames)), 1, 1 << 62, packed=False)
     return frames
+
+
+def _check_voxel(affine: np.ndarray) -> None:
+    spacing = spacing_of(affine)
+    # a micrometre to a metre, and slices that do not slide along themselves: no scanner's are beyond
+    if spacing.min() < 1e-3 or spacing.max() > 1e3 or 1000 * voxel_ml(affine) < 1e-3 * spacing.prod():
+        sides = "x".join(f"{side:.3g}" for side in spacing)
+        raise ValueError(f"voxels of {sides} mm are of no scanner. Export the series again from its archive.")
