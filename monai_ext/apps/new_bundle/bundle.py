@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from monai.utils import ensure_tuple
 from monai_ext.bundle import Bundle
 from monai_ext.data.lists import PARTS, CaseList, check_class_names, read_list
 from monai_ext.data.splits import hold_out, random_parts
-from monai_ext.utils import MODALITIES, VOLUME_MODALITIES, number_option, text_options
+from monai_ext.utils import MODALITIES, VOLUME_MODALITIES, number_option, scratch_folder, text_options
 
 from .pairs import pair_files, short_ids
 from .readme import readme
