@@ -248,14 +248,14 @@ def _entry(where: str, part: str, i: int, entry: Any) -> dict[str, Any]:
 def _image(where: str, base: Path, name: str, ending: Any) -> Path:
     """The file of a listed image; nnU-Net lists ``case.nii.gz``, or ``case``, for ``case_0000.nii.gz``."""
     path = base / name
-    if "::" in name or "*" in name or path.exists():
+    if "::" in name or "*" in name or os.path.exists(path):  # False for a name that cannot be one, too
         return path
     stem = case_name(path)
     suffixes = [path.name[len(stem) :], *([ending] if isinstance(ending, str) else [])]
     for suffix in filter(None, suffixes):
         first = path.with_name(f"{stem}_0000{suffix}")
-        if first.is_file():
-            if first.with_name(f"{stem}_0001{suffix}").is_file():
+        if os.path.isfile(first):
+            if os.path.isfile(first.with_name(f"{stem}_0001{suffix}")):
                 raise ValueError(
                     f"{where}: {first} has further channels beside it (_0001); a network here takes one. Make a list "
                     "of the files of one of them."
@@ -267,12 +267,12 @@ def _image(where: str, base: Path, name: str, ending: Any) -> Path:
 def _test_label(image: Path) -> Path | None:
     """The label of a test image that is listed without one, in the folder where nnU-Net keeps them."""
     images, labels = FOLDERS["test"]
-    if image.parent.name != images or not image.parent.with_name(labels).is_dir():
+    if image.parent.name != images or not os.path.isdir(image.parent.with_name(labels)):
         return None
     stem = case_name(image)
     suffix = image.name[len(stem) :]
     named = [image.parent.with_name(labels) / f"{name}{suffix}" for name in (stem.removesuffix("_0000"), stem)]
-    return next((path.absolute() for path in named if path.is_file()), None)
+    return next((path.absolute() for path in named if os.path.isfile(path)), None)
 
 
 def _default_id(case: Mapping[str, Any], depth: int | None) -> str:
@@ -387,8 +387,8 @@ def _modality(where: str, content: Mapping[str, Any]) -> tuple[str | None, list[
         elif value not in (None, ""):
             try:
                 listed[key] = text_options(value, key)
-            except ValueError as e:
-                raise ValueError(f'{where}: {key} is {value!r:.200}, expected {{"0": "CT"}}.') from e
+            except ValueError:
+                raise ValueError(f'{where}: {key} is {value!r:.200}, expected {{"0": "CT"}}.') from None
     channels = max(listed.values(), key=len, default=[])
     return next((code for names in listed.values() for name in names if (code := modality_of(name))), None), channels
 
@@ -399,8 +399,8 @@ def _mapping(where: str, content: Mapping[str, Any], pictures: bool) -> dict[int
         return None
     try:
         found = {whole_option(v, "a value", 0): whole_option(n, "a class", 0, 255) for v, n in mapping.items()}
-    except (AttributeError, ValueError) as e:
-        raise ValueError(f'{where}: label_mapping is {mapping!r:.200}, expected {{"value": class}}.') from e
+    except (AttributeError, ValueError):
+        raise ValueError(f'{where}: label_mapping is {mapping!r:.200}, expected {{"value": class}}.') from None
     if not pictures:
         return found
     if any(number != (1 if value in WHITE else value) for value, number in found.items()):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from .files import replacing
 __all__ = ["read_json", "write_json"]
 
 LARGEST = 1 << 28  # bytes
+MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_json(path: str | os.PathLike, what: str) -> Any:
@@ -34,7 +36,9 @@ def read_json(path: str | os.PathLike, what: str) -> Any:
     if not path.is_file() or path.stat().st_size > LARGEST:
         raise ValueError(f"monai_ext: {what} {path}: is no JSON file.")
     try:
-        return json.loads(path.read_bytes())  # UTF-8 with or without a mark at the start, UTF-16 and UTF-32
+        content = path.read_bytes()
+        # as Windows writes it: with a mark at the start that tells the encoding
+        return json.loads(content if content.startswith(MARKS) else content.decode("utf-8"))
     except RecursionError as e:
         raise ValueError(f"monai_ext: {what} {path}: no valid JSON (nested too deeply).") from e
     except ValueError as e:
