@@ -108,11 +108,9 @@ def test_no_private_name_crosses_a_file():
 
 
 def test_no_two_modules_of_one_name():
-    """But for those that are the same job in another place: a command and what it starts."""
-    commands = {path.stem for path in (ROOT / "apps" / "commands").glob("*.py")}
+    """But for those that do the same job for two things: what starts MONAI Label, and what starts MONAI Deploy."""
     places = defaultdict(list)
     for name, path in MODULES.items():
-        if path.stem not in ("__init__", "__main__") and path.parent.name != "commands":
+        if path.stem not in ("__init__", "__main__", "command") and path.parent.name != "commands":
             places[path.stem].append(name)
-    allowed = {"command", "bundle", *commands}
-    assert {stem: names for stem, names in places.items() if len(names) > 1 and stem not in allowed} == {}
+    assert {stem: names for stem, names in places.items() if len(names) > 1} == {}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a folder of images and labels to a bundle for them."""
 
-from .bundle import new_bundle
+from .writing import new_bundle
 from .pairs import pair_files, read_decathlon
 from .survey import Survey, survey
 
