@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from monai_ext.bundle import find_bundle
 from monai_ext.data.splits import hold_out, random_parts
+from monai_ext.utils import scratch_folder
 
 from .pairs import pair_files, read_decathlon
 from .readme import readme
