@@ -146,9 +146,7 @@ def main(kills: int) -> None:
                 nibabel.save(
                     nibabel.Nifti1Image(array, np.diag([2.0, 2, 4, 1])), top / "data" / part / f"{number}.nii.gz"
                 )
-        print(
-            "| written | kills | at work when killed | whole after the kill | whole and nothing left after the next start |"
-        )
+        print("| written | kills | at work when killed | whole then | whole and nothing left after the next start |")
         print("|---|---|---|---|---|")
         for place, kind in enumerate(SCRIPTS):
             count = kills * (place + 1) // len(SCRIPTS) - kills * place // len(SCRIPTS)
