@@ -111,7 +111,7 @@ def test_handlers_and_metrics_agree(bundle):
     order = [handler["_target_"].rpartition(".")[2] for handler in train["train"]["handlers"]]
     # the checkpoint holds what schedule and validation have changed
     assert order[-1] == "LastCheckpoint"
-    assert order.index("LrScheduleHandler") < order.index("ValidationHandler") < order.index("LastCheckpoint")
+    assert order.index("LrScheduleHandler") < order.index("ValidateEpochs") < order.index("LastCheckpoint")
     report = evaluate["validate#handlers"][-1]
     assert report["_target_"] == "monai_ext.apps.SegmentationReport"
     names = class_names(bundle)
