@@ -8,10 +8,9 @@ import platform
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
 
 import ignite.distributed as idist
@@ -24,10 +23,11 @@ from monai.data.utils import affine_to_spacing, orientation_ras_lps
 from monai.utils import CommonKeys, ImageMetaKey, SpaceKeys, convert_to_tensor, ensure_tuple
 
 import monai_ext
+from monai_ext.handlers.endings import at_end
 from monai_ext.metrics import label_metrics
 from monai_ext.phantoms import PHANTOM_NOTE
 from monai_ext.transforms import NOTICE
-from monai_ext.utils import replacing
+from monai_ext.utils import replacing, scratch_folder
 
 from .page import render_page
 from .panels import Picture, choose_slices
@@ -126,7 +126,8 @@ class SegmentationReport:
         self.transpose = transpose
         self._check_arguments()
         self.cases: list[CaseScores] = []
-        self._folder: TemporaryDirectory | None = None
+        self._scratch = ExitStack()
+        self._folder: Path | None = None
         self._logger = logging.getLogger(__name__)
 
     def _check_arguments(self) -> None:
@@ -181,6 +182,7 @@ class SegmentationReport:
     def start(self, engine: Engine) -> None:
         """Forget the cases of an earlier run."""
         self._clear()
+        at_end(engine, self._clear)
 
     def add(self, engine: Engine) -> None:
         """Score the cases of one iteration."""
@@ -203,9 +205,8 @@ class SegmentationReport:
 
     def _clear(self) -> None:
         self.cases = []
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._scratch.close()
+        self._folder = None
 
     def _add_case(self, item: Mapping[str, Any]) -> None:
         source, name = self._identity(item)
@@ -286,8 +287,8 @@ class SegmentationReport:
 
     def _picture_file(self, number: int) -> Path:
         if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="monai_ext_report_")
-        return Path(self._folder.name) / str(number)
+            self._folder = self._scratch.enter_context(scratch_folder(self.output_dir, "report-"))
+        return self._folder / str(number)
 
     def _ranked(self, cases: Sequence[CaseScores]) -> list[tuple[str, int]]:
         """Best, median and worst by mean Dice of the first convention, as far as there are as many cases."""
