@@ -206,7 +206,7 @@ def test_nothing_is_written_into_an_installed_or_read_only_bundle(tmp_path, monk
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     own = copied(tmp_path / "own")
     assert folder_for(own, "eval") == f"{own}/eval"
-    monkeypatch.setattr("monai_ext.bundle._PACKAGE", tmp_path / "site-packages" / "monai_ext")
+    monkeypatch.setattr("monai_ext.bundle.places._PACKAGE", tmp_path / "site-packages" / "monai_ext")
     installed = copied(tmp_path / "site-packages" / "monai_ext" / "bundles" / "qtseg_busi")
     assert collection() == installed.parent
     with caplog.at_level(logging.WARNING):

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["whole_numbers"]
 
@@ -28,6 +30,8 @@ def whole_numbers(values: np.ndarray, file: str | os.PathLike) -> np.ndarray:
         >>> whole_numbers(np.array([0.0, 0.9999999]), "label.nii.gz")
         array([0, 1])
     """
+    import numpy as np  # what imports nothing else of the library's should not pay for it
+
     if values.dtype.kind in "iub":
         return values
     with np.errstate(invalid="ignore"):
