@@ -54,6 +54,8 @@ def whole_numbers(values: np.ndarray, file: str | os.PathLike) -> np.ndarray:
 
 def _digits(value: np.floating) -> str:
     """All that are needed to tell it from others of its type."""
+    import numpy as np
+
     if np.isnan(value):
         return "NaN"
     return str(value) if abs(value) >= LARGEST else np.format_float_positional(value, trim="-")
