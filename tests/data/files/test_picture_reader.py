@@ -471,8 +471,8 @@ def test_find_pictures(tmp_path):
         find_pictures(tmp_path / "none")
     paths = [save(tmp_path / name, colours()) for name in ("a.png", "b (1).JPG")]
     (tmp_path / "notes.txt").touch()
-    assert find_pictures(tmp_path) == [{"image": path} for path in paths]
-    assert find_pictures(paths[0]) == [{"image": paths[0]}]
+    assert [case["image"] for case in find_pictures(tmp_path)] == paths
+    assert [case["image"] for case in find_pictures(paths[0])] == [paths[0]]
 
 
 def test_bad_arguments():
