@@ -180,6 +180,7 @@ def read_config(bundle: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="labels") as folder:
         try:
             done = segment(bundle, bundle / "scan.nii.gz", folder)
+            done.check()
         except Exception:
             right(not [file for file in Path(folder).rglob("*") if file.is_file()], "a file of a run that failed")
             raise
