@@ -34,10 +34,8 @@ def copies(job: Job) -> Steps:
 
         def overlapped() -> torch.Tensor:
             main = torch.cuda.current_stream()
-            arrived = []
             with torch.cuda.stream(there):
-                for batch in pinned:
-                    arrived.append((batch.to(job.device, non_blocking=True), there.record_event()))
+                arrived = [(batch.to(job.device, non_blocking=True), there.record_event()) for batch in pinned]
             for (batch, event), target in zip(arrived, labels.split(method.batch), strict=True):
                 main.wait_event(event)
                 batch.record_stream(main)  # its memory stays until the network has read it

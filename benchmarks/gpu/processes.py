@@ -58,18 +58,16 @@ def _work(name: str, steps: Callable[[Job], Steps], job: Job, pipe: Any) -> None
     began = name
     try:
         for what, needs, step in steps(job):
-            if job.left() < needs:
-                pipe.send((what, [{"what": what, "not run": "time"}]))
-                continue
-            began = what
-            pipe.send((what, []))
-            try:
-                rows = step()
-            except subprocess.TimeoutExpired:
-                rows = [{"what": what, "not run": "time"}]
-            except Exception as e:
-                traceback.print_exc()
-                rows = [{"what": what, "failed": one_line(e)}]
+            rows = [{"what": what, "not run": "time"}]
+            if job.left() >= needs:
+                began = what
+                pipe.send((what, []))
+                try:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        rows = step()
+                except Exception as e:
+                    traceback.print_exc()
+                    rows = [{"what": what, "failed": one_line(e)}]
             pipe.send((what, rows))
             gc.collect()
             torch.cuda.empty_cache()

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 import warnings
 from pathlib import Path
-from statistics import median
 
 import nibabel
 import numpy as np
@@ -66,21 +65,21 @@ def volume(job: Job) -> Steps:
 
     @torch.no_grad()
     def file_to_file(kind: str) -> list[Row]:
+        def infer(item: dict) -> dict:
+            with precision(kind, job.device):
+                return {**item, "pred": inferer(item["image"][None], network)[0]}
+
         parts = []
         if on_card:
             torch.cuda.reset_peak_memory_stats()
         for _ in range(1 + max(2, job.rounds // 3)):
-            marks = [time.perf_counter()]
-            item = before({"image": str(file)})
-            marks.append(time.perf_counter())
-            with precision(kind, job.device):
-                item["pred"] = inferer(item["image"][None], network)[0]
-            wait(job.device)
-            marks.append(time.perf_counter())
-            after(item)
-            marks.append(time.perf_counter())
-            parts.append(np.diff(marks).tolist())
-        read, middle, write = (median(values) for values in zip(*parts[1:], strict=True))  # the first warms up
+            item, marks = {"image": str(file)}, [time.perf_counter()]
+            for step in (before, infer, after):
+                item = step(item)
+                wait(job.device)
+                marks.append(time.perf_counter())
+            parts.append(np.diff(marks))
+        read, middle, write = np.median(parts[1:], axis=0).tolist()  # the first warms up
         row: Row = {"what": f"{size}, {kind}", "weights": weights}
         row |= {"read s": read, "slices and network s": middle, "write s": write, "all s": read + middle + write}
         row["peak MiB"] = torch.cuda.max_memory_allocated() / 2**20 if on_card else None
