@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 # parts that fail in every way a part can; in a process of its own, since processes are forked from it
 BREAK = """
 import os, sys, time
-from benchmarks import gpu
+from benchmarks.gpu import __main__ as gpu
 
 def raises(job):
     yield "good", 0, lambda: [{"what": "good", "s": 1.5}]
@@ -34,7 +34,7 @@ def weights(job):  # what check has a process of its own for
     yield "weights", 0, lambda: gpu.make_weights(job, "DCAUNet")
 
 for name, steps in {"rates": raises, "volume": dies, "metrics": hangs, "check": weights}.items():
-    gpu.PARTS[name] = gpu.Part(steps, 2 if steps is hangs else 200)
+    gpu.PARTS[name] = (steps, 2 if steps is hangs else 200)
 sys.exit(gpu.main(sys.argv[1:]))
 """
 

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "__init__")
+PACKAGES = [path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")]
+NAMES = sorted([path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "__init__"] + PACKAGES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_imports_and_tells_how_to_run_it(name):
     module = importlib.import_module(f"benchmarks.{name}")
-    assert f"python -m benchmarks.{name}" in module.__doc__ or not hasattr(module, "main")
+    started = importlib.import_module(f"benchmarks.{name}.__main__") if name in PACKAGES else module
+    assert f"python -m benchmarks.{name}" in module.__doc__ or not hasattr(started, "main")
 
 
 def test_docs_cite_benchmarks_that_are_there():
