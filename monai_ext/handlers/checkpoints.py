@@ -291,8 +291,11 @@ class SaveWeights:
 
     def __call__(self, engine: Workflow) -> None:
         name = engine.state.key_metric_name
-        if name and engine.state.best_metric_epoch != engine.state.epoch and not _undefined(engine, name):
+        worse = name and engine.state.best_metric_epoch != engine.state.epoch and not _undefined(engine, name)
+        if worse and self.path.is_file():
             return
+        if worse:  # resumed without the weights of the best epoch, which nothing else holds
+            logger.warning("monai_ext: %s is not there; epoch %d is kept.", self.path, engine.state.epoch)
         _write_tensors(stamp(_inner(self.network).state_dict(), self.trained_with), self.path)
 
 

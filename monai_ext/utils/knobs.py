@@ -142,6 +142,8 @@ KNOBS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("ckpt_path", "ckpt_paths", "convention"), _texts),
 }
 
+LONGEST = 80  # characters of a value that an error shows
+
 
 def knob_value(knob: str, value: Any, name: str | None = None) -> Any:
     """Make of what a command line or a request gave what a knob is used as.
@@ -162,7 +164,9 @@ def knob_value(knob: str, value: Any, name: str | None = None) -> Any:
     try:
         return KNOBS[knob](value)
     except ValueError as e:
-        raise ValueError(f"monai_ext: {name or f'--{knob}'} {as_json(value)}: expected {e}.") from None
+        given = " ".join(as_json(value).split())
+        given = f"{given[:LONGEST]}..." if len(given) > LONGEST else given
+        raise ValueError(f"monai_ext: {name or f'--{knob}'} {given}: expected {e}.") from None
 
 
 def as_json(value: Any) -> str:

@@ -115,7 +115,7 @@ def test_figures(tmp_path):
 
 def test_a_phantom_is_called_one(tmp_path):
     write_phantom("clinicdb", tmp_path / "data", 4)
-    picture = sorted((tmp_path / "data").rglob("*.tif"))[0]
+    picture = next(path for path in sorted((tmp_path / "data").rglob("*.tif")) if path.name[0] != ".")
     torch.save(XAttnResEMCAD(2, 3, 2, encoder="pvt_v2_b2").state_dict(), tmp_path / "model.pt")
     explain("xattnres_emcad_clinicdb", picture, tmp_path / "a.svg", tmp_path / "model.pt", image_size=[64, 64])
     said = re.findall(r"<!-- (.*?) -->", (tmp_path / "a.svg").read_text(encoding="utf-8"), re.DOTALL)

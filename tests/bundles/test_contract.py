@@ -269,6 +269,7 @@ def test_exports(bundle, tmp_path):
     assert allowed < 1e-3 * expected.abs().max()
 
 
+@every
 def test_augmented_slices_have_one_type(bundle):
     """A worker collates a batch into the type of its first slice, and refuses others."""
     parser = ConfigParser(read(bundle, "train"))
