@@ -33,6 +33,7 @@ class BaseNetworkTest:
     inert: tuple[str, ...] = ()  # regular expressions of parameters that the mathematics leaves without a gradient
     bad_arguments: list[tuple[dict, str]] = []  # (constructor arguments, pattern of the ValueError)
     train_outputs = 1  # how many maps forward returns in train mode
+    two_paths = True  # False for a network without a faster path beside the plain one
     batch_one_trains = True  # False where the mathematics needs two samples
 
     def build(self, case: dict) -> nn.Module:
@@ -85,6 +86,10 @@ class BaseNetworkTest:
     def test_plain_path_has_the_same_numbers(self, first_case):
         net = self.build(first_case).double().eval()
         x = self.input(first_case, self.sizes[first_case["spatial_dims"]][0]).double()
+        if not self.two_paths:
+            with pytest.raises(ValueError, match="has no two paths"):
+                use_plain_path(net)
+            return
         plain = use_plain_path(copy.deepcopy(net))
         assert list(plain.state_dict()) == list(net.state_dict())
         with torch.no_grad():
