@@ -168,7 +168,9 @@ def test_exported_model(bundles, tmp_path):
     write_ct_series(tmp_path / "study", image, affine)
     deploy(str(model), str(tmp_path / "study"), str(tmp_path / "exported"))
     deploy(str(bundle), str(tmp_path / "study"), str(tmp_path / "folder"))
-    labels = [label_of(results(tmp_path / name) / f"{BUNDLE}_seg.dcm", affine, image.shape) for name in ("exported", "folder")]
+    labels = [
+        label_of(results(tmp_path / name) / f"{BUNDLE}_seg.dcm", affine, image.shape) for name in ("exported", "folder")
+    ]
     assert (labels[0] == labels[1]).mean() > 0.9999  # TorchScript may fuse operations
 
 
