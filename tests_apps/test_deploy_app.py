@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +21,12 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from monai_ext.apps.deploy import deploy
 from monai_ext.apps.deploy.dicom_results import volumes_ml, write_results
-from monai_ext.data.files.dicom import find_series, read_volume, select_series
+from monai_ext.data.files.dicom import Volume, find_series, read_volume, select_series
 from tests.apps.series import compress, edit, make_mr, make_multi_frame, tilt
 from tests.apps.test_deploy_series import write_report
+from tests.data.files.test_dicom import AXIAL
+from tests.data.files.test_dicom import ct as pixels
+from tests.data.files.test_unusual_series import UNUSUAL
 from tests.dicom import write_ct_series
 from tests_apps.bundles import ROOT, random_weights, run_bundle
 from tests_apps.studies import ct, save
@@ -42,6 +46,13 @@ def oblique_study(orientation: str) -> tuple[np.ndarray, np.ndarray]:
     if orientation == "coronal":
         image, affine = image.transpose(0, 2, 1)[:, :, ::3], affine[:, [0, 2, 1, 3]] @ np.diag([1.0, 1.0, 3.0, 1.0])
     return np.ascontiguousarray(image), affine
+
+
+def results(output: Path) -> Path:
+    """The one folder with results; nothing else is left there."""
+    (study,) = output.iterdir()
+    (folder,) = study.iterdir()
+    return folder
 
 
 def label_of(file: Path, affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -76,10 +87,10 @@ def test_segments_are_the_label_of_the_bundle(bundles, orientation, form, tmp_pa
     deploy(str(bundles[BUNDLE]), str(tmp_path / "study"), str(tmp_path / "out"))
     source = save(tmp_path / "ct.nii.gz", image, affine)
     expected = np.asarray(nibabel.load(run_bundle(bundles[BUNDLE], source, tmp_path / "bundle")).dataobj)
-    found = label_of(tmp_path / "out" / f"{BUNDLE}_seg.dcm", affine, image.shape)
+    found = label_of(results(tmp_path / "out") / f"{BUNDLE}_seg.dcm", affine, image.shape)
     np.testing.assert_array_equal(found, expected)
     assert len(np.unique(found)) > 3
-    summary = json.loads((tmp_path / "out" / f"{BUNDLE}_volumes.json").read_text())
+    summary = json.loads((results(tmp_path / "out") / f"{BUNDLE}_volumes.json").read_text())
     voxel = abs(np.linalg.det(affine)) / 1000
     for value, amount in enumerate(summary["volumes_ml"].values(), 1):
         assert amount == pytest.approx(voxel * (expected == value).sum(), abs=1e-4)
@@ -92,7 +103,7 @@ def test_mr(bundles, tmp_path):
     deploy(str(bundles["dcaunet_acdc"]), str(tmp_path / "study"), str(tmp_path / "out"))
     source = save(tmp_path / "mr.nii.gz", image, affine)
     expected = np.asarray(nibabel.load(run_bundle(bundles["dcaunet_acdc"], source, tmp_path / "bundle")).dataobj)
-    found = label_of(tmp_path / "out" / "dcaunet_acdc_seg.dcm", affine, image.shape)
+    found = label_of(results(tmp_path / "out") / "dcaunet_acdc_seg.dcm", affine, image.shape)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -102,7 +113,7 @@ def test_other_programs_can_read_the_result(bundles, tmp_path):
     write_ct_series(tmp_path / "study", image, affine)
     edit(tmp_path / "study", lambda ds: setattr(ds, "PatientID", "P7"))
     deploy(str(bundles[BUNDLE]), str(tmp_path / "study"), str(tmp_path / "out"), stl=True)
-    segmentation = hd.seg.segread(tmp_path / "out" / f"{BUNDLE}_seg.dcm")
+    segmentation = hd.seg.segread(results(tmp_path / "out") / f"{BUNDLE}_seg.dcm")
     assert segmentation.PatientID == "P7"
     assert segmentation.Modality == "SEG"
     coded = {s.SegmentLabel: s.SegmentedPropertyTypeCodeSequence[0] for s in segmentation.SegmentSequence}
@@ -136,7 +147,7 @@ def test_surfaces_lie_where_the_organs_are(tmp_path):
     metadata = json.loads((ROOT / "bundles" / BUNDLE / "configs" / "metadata.json").read_text())
     files = write_results(tmp_path / "out", "box", metadata, label, volume, stl=True)
     assert [file.name for file in files] == ["box_seg.dcm", "box_liver.stl", "box_volumes.json"]
-    surface = trimesh.load(tmp_path / "out" / "box_liver.stl")
+    surface = trimesh.load(results(tmp_path / "out") / "box_liver.stl")
     liver = volumes_ml(label, volume.affine, {"liver": 5})["liver"]
     assert surface.volume / 1000 == pytest.approx(liver, rel=0.02)  # of a box only the edges are cut
     middle = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine @ [14.5, 19.5, 5.0, 1.0]
@@ -157,7 +168,9 @@ def test_exported_model(bundles, tmp_path):
     write_ct_series(tmp_path / "study", image, affine)
     deploy(str(model), str(tmp_path / "study"), str(tmp_path / "exported"))
     deploy(str(bundle), str(tmp_path / "study"), str(tmp_path / "folder"))
-    labels = [label_of(tmp_path / name / f"{BUNDLE}_seg.dcm", affine, image.shape) for name in ("exported", "folder")]
+    labels = [
+        label_of(results(tmp_path / name) / f"{BUNDLE}_seg.dcm", affine, image.shape) for name in ("exported", "folder")
+    ]
     assert (labels[0] == labels[1]).mean() > 0.9999  # TorchScript may fuse operations
 
 
@@ -225,7 +238,7 @@ def test_container_entry(bundles, tmp_path):
     command = [sys.executable, "-m", "monai_ext.apps.deploy"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "out" / f"{BUNDLE}_volumes.json")
+    assert done.stdout.splitlines()[-1] == str(results(tmp_path / "out") / f"{BUNDLE}_volumes.json")
     remove_one(tmp_path / "study")
     environment["HOLOSCAN_OUTPUT_PATH"] = str(tmp_path / "none")
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
@@ -248,12 +261,12 @@ def test_a_tilted_series_and_its_results(form, tmp_path):
     label[3:8, 10:30, 5:25] = 5
     metadata = json.loads((ROOT / "bundles" / BUNDLE / "configs" / "metadata.json").read_text())
     write_results(tmp_path / "out", "box", metadata, label, volume, stl=True)
-    found = label_of(tmp_path / "out" / "box_seg.dcm", volume.affine, volume.array.shape)
+    found = label_of(results(tmp_path / "out") / "box_seg.dcm", volume.affine, volume.array.shape)
     np.testing.assert_array_equal(found, label.T)
     voxel = np.linalg.norm(affine[:3, 0]) * np.linalg.norm(affine[:3, 1]) * np.linalg.norm(affine[:3, 2]) / 1000
-    liver = json.loads((tmp_path / "out" / "box_volumes.json").read_text())["volumes_ml"]["liver"]
+    liver = json.loads((results(tmp_path / "out") / "box_volumes.json").read_text())["volumes_ml"]["liver"]
     assert liver == pytest.approx(5 * 20 * 20 * voxel, abs=1e-3)  # slices slide on each other: none is lost
-    surface = trimesh.load(tmp_path / "out" / "box_liver.stl")
+    surface = trimesh.load(results(tmp_path / "out") / "box_liver.stl")
     assert surface.volume / 1000 == pytest.approx(liver, rel=0.02)
     middle = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine @ [14.5, 19.5, 5.0, 1.0]
     np.testing.assert_allclose(surface.center_mass, middle[:3], atol=0.1)
@@ -274,8 +287,98 @@ def test_names_in_other_scripts_and_values_that_dicom_does_not_allow(tmp_path):
     label[3:8, 10:30, 5:25] = 5
     metadata = json.loads((ROOT / "bundles" / BUNDLE / "configs" / "metadata.json").read_text())
     write_results(tmp_path / "out", "box", metadata, label, volume)
-    found = hd.seg.segread(tmp_path / "out" / "box_seg.dcm")
+    found = hd.seg.segread(results(tmp_path / "out") / "box_seg.dcm")
     assert str(found.PatientName) == "Yamada^Tarou=山田^太郎"
     assert not found.PatientSex
     assert not found.StudyDate
     assert 0 < found.SeriesNumber < 2**31
+
+
+def boxed(folder: Path, seed: int = 5) -> tuple[np.ndarray, Volume, dict]:
+    """A label of one organ for the series in a folder, and what ``write_results`` takes beside it."""
+    volume = read_volume(select_series(find_series(folder), "CT"))
+    label = np.zeros(volume.array.shape[::-1], np.uint8)
+    label[: seed + 1, 10:30, 5:25] = 5
+    return label, volume, json.loads((ROOT / "bundles" / BUNDLE / "configs" / "metadata.json").read_text())
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_results_of_an_unusual_series_can_be_read_back(name, tmp_path):
+    write_ct_series(tmp_path / "ct", pixels(), AXIAL)
+    with pydicom.config.disable_value_validation():
+        UNUSUAL[name](tmp_path / "ct")
+    label, volume, metadata = boxed(tmp_path / "ct", 2)
+    write_results(tmp_path / "out", "box", metadata, label, volume)
+    segmentation = hd.seg.segread(results(tmp_path / "out") / "box_seg.dcm")
+    found = segmentation.get_volume(combine_segments=True)
+    inverse = np.linalg.inv(np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine)
+    ours = np.zeros_like(label)
+    for k, j, i in np.argwhere(found.array):  # each voxel at the place that the SEG gives it
+        z, y, x = np.rint((inverse @ found.affine @ [k, j, i, 1.0])[:3]).astype(int)[::-1]
+        ours[z, y, x] = found.array[k, j, i]
+    np.testing.assert_array_equal(ours, label)
+    assert -(2**31) <= int(segmentation.SeriesNumber) < 2**31
+    assert re.fullmatch("[MFO]?", segmentation.PatientSex or "")
+    assert re.fullmatch(r"(\d{8})?", str(segmentation.StudyDate or ""))
+
+
+def test_results_of_two_patients_lie_in_two_folders(tmp_path):
+    for patient in ("a", "b"):
+        write_ct_series(tmp_path / patient, *oblique_study("axial"))
+        edit(tmp_path / patient, lambda ds, patient=patient: setattr(ds, "PatientID", patient))
+        label, volume, metadata = boxed(tmp_path / patient)
+        written = write_results(tmp_path / "out", "box", metadata, label, volume, stl=True)
+        first = volume.frames[0].source
+        folder = tmp_path / "out" / first.StudyInstanceUID / first.SeriesInstanceUID
+        assert written == [folder / f"box{end}" for end in ("_seg.dcm", "_liver.stl", "_volumes.json")]
+        assert sorted(folder.iterdir()) == sorted(written)
+        assert pydicom.dcmread(written[0]).PatientID == patient
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_results_that_are_there_are_kept_or_replaced_as_a_whole(tmp_path):
+    write_ct_series(tmp_path / "ct", *oblique_study("axial"))
+    label, volume, metadata = boxed(tmp_path / "ct")
+    write_results(tmp_path / "out", "box", metadata, label, volume, stl=True)
+    folder = results(tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(FileExistsError, match=r"results of this series already\. Give .*--overwrite true"):
+        write_results(tmp_path / "out", "other", metadata, label, volume)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    write_results(tmp_path / "out", "other", metadata, label, volume, overwrite=True)
+    assert {path.name for path in results(tmp_path / "out").iterdir()} == {"other_seg.dcm", "other_volumes.json"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_that_fails_in_writing_leaves_what_was_there(overwrite, tmp_path, monkeypatch):
+    write_ct_series(tmp_path / "ct", *oblique_study("axial"))
+    label, volume, metadata = boxed(tmp_path / "ct")
+    if overwrite:
+        write_results(tmp_path / "out", "box", metadata, label, volume)
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    monkeypatch.setattr("monai_ext.apps.deploy.dicom_results.write_json", full)  # the SEG is written by then
+    with pytest.raises(OSError, match="No space left"):
+        write_results(tmp_path / "out", "new", metadata, label, volume, overwrite=overwrite)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    assert (tmp_path / "out").exists() == overwrite
+
+
+def test_existing_results_are_refused_before_inference(bundles, tmp_path, monkeypatch):
+    write_ct_series(tmp_path / "study", *oblique_study("axial"))
+    label, volume, metadata = boxed(tmp_path / "study")
+    write_results(tmp_path / "out", "box", metadata, label, volume)
+    arguments = str(bundles[BUNDLE]), str(tmp_path / "study"), str(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr("monai_ext.apps.deploy.operators.BundleOperator.compute", None)
+        with pytest.raises(FileExistsError, match="monai_ext: .*--overwrite true") as e:
+            deploy(*arguments)
+    assert "\n" not in str(e.value)
+    deploy(*arguments, overwrite="true")
+    assert {path.name for path in results(tmp_path / "out").iterdir()} == {
+        f"{BUNDLE}_seg.dcm",
+        f"{BUNDLE}_volumes.json",
+    }

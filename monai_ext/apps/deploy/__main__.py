@@ -11,6 +11,7 @@ import os
 import sys
 
 from monai_ext.apps.deploy.command import deploy
+from monai_ext.utils import plain_cause
 
 __all__ = ["main"]
 
@@ -25,8 +26,8 @@ def main() -> None:
                 raise ValueError(f"monai_ext: HOLOSCAN_{name}_PATH is not set.")
             places.append(place)
         deploy(places[0], places[1], places[2])
-    except (ValueError, FileNotFoundError) as e:
-        sys.exit(str(e).splitlines()[0])
+    except (ValueError, OSError) as e:
+        sys.exit(plain_cause(e, "deploy") or f"monai_ext: {(str(e).splitlines() or [type(e).__name__])[0]}")
 
 
 if __name__ == "__main__":

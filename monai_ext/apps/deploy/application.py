@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from holoscan.conditions import CountCondition
@@ -23,33 +24,56 @@ class SegmentationApp(Application):
     Args:
         model: a bundle with weights, or its name or folder; or an exported ``model.ts``.
         input: folder with DICOM files.
-        output: folder for the results.
+        output: folder for the results, which lie in ``STUDY/SERIES`` below it (by UID) and appear in one step.
         series: Series Instance UID, number or description, where several could be segmented.
         stl: write surfaces, too.
+        overwrite: replace the folder of this series, as a whole, where there is one; else that is refused.
 
     Examples::
 
         >>> app = SegmentationApp(Path("bundles/dcaunet_synapse"), Path("study"), Path("results"))
         >>> app.run()
         >>> app.written
-        [PosixPath('results/dcaunet_synapse_seg.dcm'), PosixPath('results/dcaunet_synapse_volumes.json')]
+        [PosixPath('results/1.2.3/1.2.3.4/dcaunet_synapse_seg.dcm'),
+         PosixPath('results/1.2.3/1.2.3.4/dcaunet_synapse_volumes.json')]
     """
 
     def __init__(
-        self, model: Bundle | Path, input: Path, output: Path, series: str | None = None, stl: bool = False
+        self,
+        model: Bundle | Path,
+        input: Path,
+        output: Path,
+        series: str | None = None,
+        stl: bool = False,
+        overwrite: bool = False,
     ) -> None:
         self.bundle = model if isinstance(model, Bundle) else Bundle.find(model)
         self.input_folder, self.output_folder = input, output
-        self.series, self.stl = series, stl
+        self.series, self.stl, self.overwrite = series, stl, overwrite
+        self._held = ExitStack()
         self.written: list[Path] = []
         super().__init__(argv=["monai_ext"])  # what follows on the command line is not Holoscan's
+
+    def run(self) -> None:
+        with self._held:
+            super().run()
 
     def compose(self) -> None:
         name, metadata = self.bundle.name, self.bundle.metadata
         once = CountCondition(self, 1)  # a source without one is asked again and again
-        reader = SeriesOperator(self, once, self.input_folder, self.bundle.modality or "", self.series, name="series")
+        reader = SeriesOperator(
+            self,
+            once,
+            self.input_folder,
+            self.bundle.modality or "",
+            self.series,
+            self.output_folder,
+            self.overwrite,
+            self._held,
+            name="series",
+        )
         model = BundleOperator(self, self.bundle, name="bundle")
-        results = ResultsOperator(self, self.output_folder, name, metadata, self.stl, self.written, name="results")
+        results = ResultsOperator(self, name, metadata, self.stl, self.written, name="results")
         self.add_flow(reader, model, {("image", "image")})
         self.add_flow(model, results, {("pred", "label")})
-        self.add_flow(reader, results, {("volume", "volume")})
+        self.add_flow(reader, results, {("volume", "volume"), ("folder", "folder")})

@@ -7,22 +7,31 @@ import importlib.util
 import os
 from pathlib import Path
 
+from fire.decorators import SetParseFns
+
 from monai_ext.bundle import Bundle
+from monai_ext.utils import flag
 
 __all__ = ["deploy"]
 
 STACK = 32 << 20  # bytes that Holoscan asks for
 
 
-def deploy(bundle: str, input: str, output: str, series: str | None = None, stl: bool = False) -> None:
+# what people type as it is: a series or a folder may be called 3, and --stl no is no
+@SetParseFns(bundle=str, input=str, output=str, series=str, stl=flag, overwrite=flag)
+def deploy(
+    bundle: str, input: str, output: str, series: str | None = None, stl: bool = False, overwrite: bool = False
+) -> None:
     """Segment a DICOM series with MONAI Deploy: DICOM SEG, and a JSON with the volume of each organ in mL.
 
     Args:
         bundle: a bundle's name or folder with weights (models/model.pt), or an exported model.ts.
         input: folder with the DICOM files of a study.
-        output: folder for BUNDLE_seg.dcm and BUNDLE_volumes.json.
+        output: folder for BUNDLE_seg.dcm and BUNDLE_volumes.json, in folders of their study and series below it:
+            OUTPUT/STUDY_UID/SERIES_UID; all of a series or none.
         series: Series Instance UID, number or description, where several could be segmented.
         stl: write a surface of each organ, too (BUNDLE_ORGAN.stl, in mm, patient coordinates).
+        overwrite: replace the results of this series, all of them; else a folder that is there is refused.
     """
     if importlib.util.find_spec("holoscan") is None:
         raise ValueError(
@@ -33,10 +42,10 @@ def deploy(bundle: str, input: str, output: str, series: str | None = None, stl:
     _allow_stack()
     from monai_ext.apps.deploy.application import SegmentationApp
 
-    name = series if series is None else str(series)  # fire makes a number of 3
     found = Bundle.find(str(bundle))
     found.require_weights()
-    app = SegmentationApp(found, Path(input).expanduser(), Path(output).expanduser(), name, bool(stl))
+    places = Path(input).expanduser(), Path(output).expanduser()
+    app = SegmentationApp(found, *places, series, flag(stl), flag(overwrite))
     app.run()
     for file in app.written:
         print(file)

@@ -16,33 +16,71 @@ from pydicom.sr.coding import Code
 
 import monai_ext
 from monai_ext.apps.anatomy import STRUCTURES
+from monai_ext.apps.deploy.results_folder import ResultsFolder
 from monai_ext.apps.deploy.sources import is_multi_frame, quoted_sources
 from monai_ext.data.files.affines import flip_lps, voxel_ml
 from monai_ext.data.files.dicom import Volume
 from monai_ext.data.files.dicom.headers import number_of_frames, text
-from monai_ext.utils import replacing, write_json
+from monai_ext.utils import write_json
 
-__all__ = ["volumes_ml", "write_results"]
+__all__ = ["fill_results", "volumes_ml", "write_results"]
 
 NOTE = "Research only; not for diagnosis or treatment."
 
 
 def write_results(
-    folder: Path, title: str, metadata: Mapping[str, Any], label: np.ndarray, volume: Volume, stl: bool = False
+    output: Path,
+    title: str,
+    metadata: Mapping[str, Any],
+    label: np.ndarray,
+    volume: Volume,
+    stl: bool = False,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write ``TITLE_seg.dcm``, ``TITLE_volumes.json`` and, if asked for, ``TITLE_ORGAN.stl``; all of them or none.
 
+    They lie in ``OUTPUT/STUDY/SERIES``, a folder named by the UIDs of the series, so that results of two patients never
+    lie together. It appears in one step.
+
     Args:
-        folder: made if need be.
+        output: made if need be.
         title: what the files' names begin with.
         metadata: the bundle's ``metadata.json``, for the names of the classes and the version.
         label: ``(slices, rows, columns)`` on the grid of ``volume``.
         volume: the series.
         stl: write surfaces.
+        overwrite: replace the folder of this series, as a whole, where there is one.
+
+    Returns:
+        The files, ``TITLE_volumes.json`` last.
 
     Raises:
-        ValueError: if a class has no coded term.
+        BlockingIOError: if another process writes results of this series.
+        FileExistsError: if there are results of this series already.
+        ValueError: if a class has no coded term, or the images no UIDs to which results can refer.
+
+    Examples::
+
+        >>> volume = read_volume(select_series(find_series(Path("study")), "CT"))
+        >>> write_results(Path("results"), "dcaunet_synapse", metadata, label, volume)
+        [PosixPath('results/1.2.3/1.2.3.4/dcaunet_synapse_seg.dcm'),
+         PosixPath('results/1.2.3/1.2.3.4/dcaunet_synapse_volumes.json')]
     """
+    first = quoted_sources(volume)[0]
+    study, series = text(first, "StudyInstanceUID"), text(first, "SeriesInstanceUID")
+    with ResultsFolder(Path(output), study, series, overwrite) as results:
+        return fill_results(results, title, metadata, label, volume, stl)
+
+
+def fill_results(
+    results: ResultsFolder,
+    title: str,
+    metadata: Mapping[str, Any],
+    label: np.ndarray,
+    volume: Volume,
+    stl: bool = False,
+) -> list[Path]:
+    """Write what :func:`write_results` writes into a folder that was entered before the work began."""
     channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     classes = {name: int(value) for value, name in channels.items() if int(value) > 0}
     segmentation = _segmentation(title, metadata, classes, label, volume)
@@ -52,23 +90,22 @@ def write_results(
     summary = {
         "bundle": title,
         "version": metadata["version"],
-        "study_instance_uid": str(first.StudyInstanceUID),
-        "series_instance_uid": str(first.SeriesInstanceUID),
+        "study_instance_uid": text(first, "StudyInstanceUID"),
+        "series_instance_uid": text(first, "SeriesInstanceUID"),
         "segmentation_sop_instance_uid": str(segmentation.SOPInstanceUID),
         "volumes_ml": {name: round(amount, 4) for name, amount in amounts.items()},
         "note": NOTE,
     }
-    written = [folder / f"{title}_seg.dcm"]
-    with replacing(written[0]) as temporary:
-        segmentation.save_as(temporary)
-    for name, content in surfaces.items():
-        if content is not None:
-            written.append(folder / f"{title}_{name.replace(' ', '_')}.stl")
-            with replacing(written[-1]) as temporary:
-                temporary.write_bytes(content)
-    written.append(folder / f"{title}_volumes.json")  # last: where it is, the others are complete
-    write_json(written[-1], summary)
-    return written
+    names = [f"{title}_seg.dcm"]
+    with results.filled() as folder:
+        segmentation.save_as(folder / names[0])
+        for name, content in surfaces.items():
+            if content is not None:
+                names.append(f"{title}_{name.replace(' ', '_')}.stl")
+                (folder / names[-1]).write_bytes(content)
+        names.append(f"{title}_volumes.json")
+        write_json(folder / names[-1], summary)
+    return [results.path / name for name in names]
 
 
 def volumes_ml(label: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,34 +15,60 @@ from monai.deploy.core import Image, IOType, Operator, OperatorSpec
 from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, MonaiBundleInferenceOperator
 from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 
-from monai_ext.apps.deploy.dicom_results import write_results
+from monai_ext.apps.deploy.dicom_results import fill_results
+from monai_ext.apps.deploy.results_folder import ResultsFolder
 from monai_ext.apps.deploy.sources import quoted_sources
 from monai_ext.bundle import Bundle, literal
 from monai_ext.data.files.dicom import Volume, find_series, read_volume, select_series
+from monai_ext.data.files.dicom.headers import text
 
 __all__ = ["BundleOperator", "ResultsOperator", "SeriesOperator"]
 
 
 class SeriesOperator(Operator):
-    """Find, check and read the series to segment.
+    """Find, check and read the series to segment, and hold the folder for its results.
 
-    Named outputs: ``image``, for the bundle, and ``volume``, with the DICOM objects, for the results.
+    Named outputs: ``image``, for the bundle; ``volume``, with the DICOM objects, and ``folder``, for the results.
+
+    Args:
+        app: the application.
+        condition: when to run.
+        folder: with DICOM files.
+        modality: of the bundle.
+        chosen: Series Instance UID, number or description, or None.
+        output: folder below which the results will lie.
+        overwrite: whether results of this series that are there may be replaced.
+        held: what is held until the application has ended.
     """
 
     def __init__(
-        self, app: Any, condition: Any, folder: Path, modality: str, chosen: str | None, **kwargs: Any
+        self,
+        app: Any,
+        condition: Any,
+        folder: Path,
+        modality: str,
+        chosen: str | None,
+        output: Path,
+        overwrite: bool,
+        held: ExitStack,
+        **kwargs: Any,
     ) -> None:
         self.folder, self.modality, self.chosen = folder, modality, chosen
+        self.output, self.overwrite, self.held = output, overwrite, held
         super().__init__(app, condition, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.output("image")
         spec.output("volume")
+        spec.output("folder")
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         series = select_series(find_series(self.folder), self.modality, self.chosen)
         volume = read_volume(series)
-        quoted_sources(volume)  # what the results cannot refer to is refused before the work
+        # what the results cannot refer to, or would replace, is refused before the work
+        first = quoted_sources(volume)[0]
+        study, uid = text(first, "StudyInstanceUID"), text(first, "SeriesInstanceUID")
+        results = self.held.enter_context(ResultsFolder(self.output, study, uid, self.overwrite))
         meta = {
             MetaKeys.AFFINE: volume.affine,
             MetaKeys.ORIGINAL_AFFINE: volume.affine.copy(),
@@ -52,6 +79,7 @@ class SeriesOperator(Operator):
         }
         op_output.emit(Image(volume.array, meta), "image")
         op_output.emit(volume, "volume")
+        op_output.emit(results, "folder")
 
 
 class BundleOperator(MonaiBundleInferenceOperator):
@@ -99,27 +127,28 @@ class BundleOperator(MonaiBundleInferenceOperator):
 
 
 class ResultsOperator(Operator):
-    """Write the label as DICOM SEG, with the organs' volumes. Named inputs: ``label`` and ``volume``."""
+    """Write the label as DICOM SEG, with the organs' volumes. Named inputs: ``label``, ``volume`` and ``folder``."""
 
     def __init__(
         self,
         app: Any,
-        folder: Path,
         title: str,
         metadata: dict[str, Any],
         stl: bool,
         written: list[Path],
         **kwargs: Any,
     ) -> None:
-        self.folder, self.title = folder, title
-        self.about, self.stl, self.written = metadata, stl, written
+        self.title, self.about = title, metadata
+        self.stl, self.written = stl, written
         super().__init__(app, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.input("label")
         spec.input("volume")
+        spec.input("folder")
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         label = op_input.receive("label").asnumpy()  # (slices, rows, columns)
         volume: Volume = op_input.receive("volume")
-        self.written += write_results(self.folder, self.title, self.about, label, volume, self.stl)
+        results: ResultsFolder = op_input.receive("folder")
+        self.written += fill_results(results, self.title, self.about, label, volume, self.stl)

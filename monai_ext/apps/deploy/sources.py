@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pydicom import Dataset
 
 from monai_ext.data.files.dicom import Frame, Volume
+from monai_ext.data.files.dicom.finding import modality_of
 from monai_ext.data.files.dicom.headers import text
 from monai_ext.data.files.guards import damaged
 
@@ -26,6 +27,7 @@ FORMS = {
     "StudyTime": r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?",
     "PatientSex": "[MFO]",
 }
+UID = r"[0-9]+(\.[0-9]+)*"
 REFERRED = {
     "StudyInstanceUID": "Study Instance UID",
     "SeriesInstanceUID": "Series Instance UID",
@@ -38,19 +40,34 @@ REFERRED = {
 def quoted_sources(volume: Volume) -> list[Dataset]:
     """One data set for each frame of single files, in their order; one for all of a multi-frame object.
 
-    They are copies without pixels, in UTF-8. Dates, times and a sex that DICOM does not allow are emptied.
+    They are copies without pixels, in UTF-8. Dates, times and a sex that DICOM does not allow are emptied. Study and
+    series are the same in all, and their UIDs can name a folder.
 
     Raises:
-        ValueError: if an image has no UID by which a result can refer to it.
+        ValueError: if an image has no UID by which a result can refer to it, or images are of several studies.
     """
     frames = volume.frames
     for frame in frames:
         for name, words in REFERRED.items():
-            if not frame.source.get(name):
+            if not (found := text(frame.source, name)):
                 raise ValueError(
                     f"monai_ext: {frame.header.path}: it has no {words}, to which DICOM SEG refers. Send the series "
                     "again from its archive, or segment its folder with 'segment', which writes NIfTI."
                 )
+            if len(found) > 64 or not re.fullmatch(UID, found):
+                raise ValueError(
+                    f"monai_ext: {frame.header.path}: its {words} is {found!r:.80}, expected numbers with dots between, "
+                    "at most 64 characters. Send the series again from its archive, or segment its folder with "
+                    "'segment', which writes NIfTI."
+                )
+    for name in ("StudyInstanceUID", "SeriesInstanceUID"):
+        other = next((f for f in frames if text(f.source, name) != text(frames[0].source, name)), None)
+        if other is not None:
+            raise ValueError(
+                f"monai_ext: {other.header.path}: its {REFERRED[name]} is not that of {frames[0].header.path}, but "
+                "DICOM SEG refers to one. Send the series again from its archive, or segment its folder with "
+                "'segment', which writes NIfTI."
+            )
     if is_multi_frame(frames):
         if len({frame.header.path for frame in frames}) > 1:
             raise ValueError(
@@ -76,8 +93,16 @@ def _quoted(frame: Frame, frames: Sequence[Frame]) -> Dataset:
     for name in REPEATED:
         value = text(ds, name)
         setattr(ds, name, value if re.fullmatch(FORMS.get(name, "(?s).+"), value) else None)
-    if not is_multi_frame(frames) and not ds.get("SliceThickness"):
-        first, last = frames[0], frames[-1]
-        apart = abs(float((last.position - first.position) @ first.normal)) / max(len(frames) - 1, 1)
-        ds.SliceThickness = float(f"{apart or frame.thickness:.6g}")
+    ds.Modality = modality_of(ds)
+    first, last = frames[0], frames[-1]
+    apart = abs(float((last.position - first.position) @ first.normal)) / max(len(frames) - 1, 1)
+    for measures in _measures(ds) if is_multi_frame(frames) else [ds]:
+        if not measures.get("SliceThickness"):
+            measures.SliceThickness = float(f"{apart or frame.thickness:.6g}")
     return ds
+
+
+def _measures(ds: Dataset) -> list[Dataset]:
+    """Where a multi-frame object says how large its voxels are."""
+    groups = [*(ds.get("SharedFunctionalGroupsSequence") or []), *ds.PerFrameFunctionalGroupsSequence]
+    return [item for group in groups for item in group.get("PixelMeasuresSequence") or []]

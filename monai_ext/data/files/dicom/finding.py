@@ -11,13 +11,25 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from pydicom import Dataset
+
 from monai_ext.data.files.case_finder import walk
 from monai_ext.data.files.dicom.frames import Frame, frames_of
 from monai_ext.data.files.dicom.headers import SUFFIXES, Header, number_of_frames, read_header, text, values
 from monai_ext.utils import MODALITIES as MODALITY_TABLE
 from monai_ext.utils import VOLUME_MODALITIES
 
-__all__ = ["LEFT_OUT", "MODALITIES", "Series", "find_series", "holds_series", "image_folders", "select_series", "tell"]
+__all__ = [
+    "LEFT_OUT",
+    "MODALITIES",
+    "Series",
+    "find_series",
+    "holds_series",
+    "image_folders",
+    "modality_of",
+    "select_series",
+    "tell",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +64,7 @@ class Series:
 
     @property
     def modality(self) -> str:
-        return text((self.image_objects or self.objects)[0].tags, "Modality").upper()
+        return modality_of((self.image_objects or self.objects)[0].tags)
 
     @property
     def folder(self) -> str:
@@ -68,6 +80,12 @@ class Series:
         described = text(first, "SeriesDescription")
         name = f"{text(first, 'Modality') or '?'} series {text(first, 'SeriesNumber') or '?'}"
         return f"{name} '{described}' ({self.images} images)" if described else f"{name} ({self.images} images)"
+
+
+def modality_of(tags: Dataset) -> str:
+    """Of a scan by its SOP class, since Modality may be missing or wrong; of other objects as they say."""
+    kind = text(tags, "SOPClassUID")
+    return next((code for code, kinds in MODALITIES.items() if kind in kinds), text(tags, "Modality").upper())
 
 
 def image_folders(root: Path, without: Sequence[str] = ()) -> list[Path]:
@@ -136,7 +154,7 @@ def select_series(
         raise ValueError(f"monai_ext: there are rules for series of {', '.join(MODALITIES)}, not of {modality!r}.")
     asked = [series for series in found if chosen is None or series.is_called(str(chosen))]
     if not asked:
-        raise ValueError(f"monai_ext: no series {chosen!r}; there are: {'; '.join(map(str, found))}.")
+        raise ValueError(f"monai_ext: no series {chosen!r}; there are: {'; '.join(map(_told_apart, found))}.")
     reasons = {series.uid: _unsuitable(series, modality) for series in asked}
     suitable = [series for series in asked if reasons[series.uid] is None]
     if modality and any(series.images >= FEWEST for series in suitable):  # of a study; the others are overviews
@@ -150,7 +168,7 @@ def select_series(
         wanted = f"no {modality} series to segment" if modality else "no DICOM series that is a volume"
         raise ValueError(f"monai_ext: {where}: {wanted}. {listed}.")
     if len(suitable) > 1:
-        listed = "; ".join(f"{series}, patient {_patient(series)}, UID {series.uid}" for series in suitable)
+        listed = "; ".join(map(_told_apart, suitable))
         raise ValueError(f"monai_ext: {where}: {len(suitable)} DICOM series could be segmented; {remedy}. {listed}.")
     for series in asked:
         if reason := reasons[series.uid]:
@@ -172,8 +190,11 @@ def _is_image(file: Path) -> bool:
     return header is not None and header.is_image
 
 
-def _patient(series: Series) -> str:
-    return repr(text(series.objects[0].tags, "PatientID"))
+def _told_apart(series: Series) -> str:
+    """A series with what tells it from others: no more of the patient than the ID, since a name is none of a log's."""
+    first = series.objects[0].tags
+    date = text(first, "StudyDate") or "unknown date"
+    return f"{series}, patient {text(first, 'PatientID')!r}, study of {date}, UID {series.uid}"
 
 
 def _unsuitable(series: Series, modality: str | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -32,6 +33,7 @@ ITEM, SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 INFLATED = 1 << 31  # bytes that a deflated file may become
 # of a data set without preamble: its first group is 0002 or 0008
 RAW = (b"\x08\x00", b"\x02\x00", b"\x00\x08")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # what a value could tell a terminal
 SCANS = ("CT", "MR", "PT", "NM")
 # their pixels are no scan's; the other objects without images (RTSTRUCT, SR, PR, ...) have none
 NO_SCANS = ("SEG", "RTDOSE", "RTIMAGE", "PR", "SR", "KO", "DOC", "REG", "RTPLAN", "RTSTRUCT")
@@ -103,7 +105,7 @@ def text(tags: Dataset, name: str) -> str:
     """A value as one line of text, ``""`` where there is none; what cannot be decoded is no reason to fail."""
     try:
         value = tags.get(name)
-        return "" if value is None else " ".join(str(value).split())
+        return "" if value is None else CONTROL.sub("", " ".join(str(value).split()))
     except Exception:
         return ""
 
