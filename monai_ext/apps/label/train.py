@@ -95,6 +95,9 @@ class BundleTraining(BundleTrainTask):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         started = time.monotonic()
+        write_json(
+            Path(self.bundle_path, STATS), {"epoch": 0, "total_epochs": request["max_epochs"]}
+        )  # not the last one's
         cases = own_cases(
             _saved(datastore), {name.lower(): value for value, name in self.bundle.channel_def.items()}, work
         )
