@@ -56,8 +56,8 @@ def quoted_sources(volume: Volume) -> list[Dataset]:
                 )
             if len(found) > 64 or not re.fullmatch(UID, found):
                 raise ValueError(
-                    f"monai_ext: {frame.header.path}: its {words} is {found!r:.80}, expected numbers with dots between, "
-                    "at most 64 characters. Send the series again from its archive, or segment its folder with "
+                    f"monai_ext: {frame.header.path}: its {words} is {found!r:.80}, expected numbers with dots "
+                    "between, at most 64 characters. Send the series again from its archive, or segment its folder with "
                     "'segment', which writes NIfTI."
                 )
     for name in ("StudyInstanceUID", "SeriesInstanceUID"):
