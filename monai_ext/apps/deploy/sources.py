@@ -57,8 +57,8 @@ def quoted_sources(volume: Volume) -> list[Dataset]:
             if len(found) > 64 or not re.fullmatch(UID, found):
                 raise ValueError(
                     f"monai_ext: {frame.header.path}: its {words} is {found!r:.80}, expected numbers with dots "
-                    "between, at most 64 characters. Send the series again from its archive, or segment its folder with "
-                    "'segment', which writes NIfTI."
+                    "between, at most 64 characters. Send the series again from its archive, or segment its folder "
+                    "with 'segment', which writes NIfTI."
                 )
     for name in ("StudyInstanceUID", "SeriesInstanceUID"):
         other = next((f for f in frames if text(f.source, name) != text(frames[0].source, name)), None)
