@@ -4,7 +4,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,9 +81,13 @@ class CaseLoader(DataLoader):
             if not self.num_workers:
                 raise
             # a broken connection may be seen before PyTorch's signal handler tells of the same worker, at any line
-            with suppress(RuntimeError):
+            told: Exception = e
+            try:
                 time.sleep(AFTER_A_DEATH)
-            logger.warning("%s The cases that are left are read without workers.", plain_cause(e) or f"monai_ext: {e}.")
+            except RuntimeError as died:
+                told = died
+            cause = plain_cause(told) or f"monai_ext: {told}."
+            logger.warning("%s The cases that are left are read without workers.", cause)
         for indices in list(self.batch_sampler)[count:]:  # type: ignore[arg-type]
             yield self.collate_fn([self.dataset[index] for index in indices])
 
