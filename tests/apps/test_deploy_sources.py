@@ -92,3 +92,20 @@ def test_one_multi_frame_object_is_one_source(tmp_path):
     assert found.array.shape == (9, 7, 12)
     with pytest.raises(ValueError, match="one of several multi-frame objects of a series"):
         quoted_sources(found)
+
+
+@pytest.mark.parametrize("name", ["StudyInstanceUID", "SeriesInstanceUID"])
+@pytest.mark.parametrize("value", ["../../x", "..", "1..2", "1.2/3", "1." * 32 + "1", "1.²"])
+def test_what_is_no_uid_names_no_folder(name, value, tmp_path):
+    with pytest.raises(ValueError, match="expected numbers with dots between, at most 64 characters") as e:
+        sources(tmp_path, SpecificCharacterSet="ISO_IR 192", **{name: value})
+    assert "\n" not in str(e.value)
+
+
+def test_images_of_two_studies_in_one_series(tmp_path):
+    write_ct_series(tmp_path, volume(shape=(9, 7, 6))[0], AFFINE)
+    ds = pydicom.dcmread(tmp_path / "slice003.dcm")
+    ds.StudyInstanceUID = "1.2.3"
+    ds.save_as(tmp_path / "slice003.dcm")
+    with pytest.raises(ValueError, match=r"slice003\.dcm: its Study Instance UID is not that of .*slice000\.dcm"):
+        quoted_sources(read_volume(select_series(find_series(tmp_path), "CT")))
