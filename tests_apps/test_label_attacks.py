@@ -241,6 +241,7 @@ def test_what_is_not_there_is_404(place):
         ask.post("/train/unet"),
         ask.post("/batch/infer/unet"),
         ask.post("/activelearning/best", json={}),
+        *(ask.post("/activelearning/uncertainty", json={"model": model}) for model in ("unet", 5, {"a": 1}, [["x"]])),
         ask.post("/scoring/dice", json={}),
         ask.delete("/datastore/image", params={"id": "nobody"}),
         ask.get("/datastore/dataset"),

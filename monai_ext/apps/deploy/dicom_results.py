@@ -165,7 +165,8 @@ def _described(name: str, value: int, algorithm: hd.AlgorithmIdentificationSeque
     if structure is None:
         raise ValueError(
             f"monai_ext: class {name!r} has no coded term, so DICOM SEG cannot name it. Known are "
-            f"{', '.join(STRUCTURES)}; add it to monai_ext.apps.anatomy.STRUCTURES."
+            f"{', '.join(STRUCTURES)}. Name it as one of them, or give its code in the structures of a dataset "
+            "(monai_ext.data.datasets)."
         )
     category = codes.SCT.MorphologicallyAbnormalStructure if structure.abnormal else codes.SCT.AnatomicalStructure
     segment = hd.seg.SegmentDescription(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from monailabel.tasks.activelearning.random import Random
 
 import monai_ext
 from monai_ext.apps.label.infer import BundleInference
-from monai_ext.apps.label.request_knobs import RequestError
+from monai_ext.apps.label.request_knobs import RequestError, known
 from monai_ext.apps.label.strategy import MostUncertain
 from monai_ext.apps.label.train import BundleTraining
 from monai_ext.apps.label.training_state import end_with_parent
@@ -75,7 +75,7 @@ class BundleApp(MONAILabelApp):
     def _infer(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Upstream takes a study's name for a path where there is one of that name, and an unknown one for the
         server's own folder."""
-        task = self._known(self._infers, "model", request.get("model"))
+        task = known("model", request.get("model"), self._infers)
         study = str(request["image"])
         kept = study in datastore.list_images()
         path = datastore.get_image_uri(study) if kept else study
@@ -88,12 +88,6 @@ class BundleApp(MONAILabelApp):
             label = datastore.save_label(study, file, tag, {"model": request["model"], "params": answer})
         return {"label": label, "tag": tag, "file": file, "params": answer}
 
-    @staticmethod
-    def _known(known: Mapping[str, Any], what: str, name: Any) -> Any:
-        if not isinstance(name, str) or name not in known:
-            raise RequestError(404, f"monai_ext: no {what} {name!r:.80}; there are {', '.join(known) or 'none'}.")
-        return known[name]
-
     def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Segment many studies; one that fails is reported as such, and the others are done."""
         if torch.cuda.device_count() < 2:
@@ -101,13 +95,13 @@ class BundleApp(MONAILabelApp):
         return self._batch_infer(request, datastore or self.datastore(), self._infer_or_report)
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._known(self._trainers, "model", request.get("model"))
+        known("model", request.get("model"), self._trainers)
         if not self._server_mode:  # MONAI Label trains in a process of its own
             end_with_parent()
         return _answer(super().train, request)
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._known(self._strategies, "strategy", request.get("strategy"))
+        known("strategy", request.get("strategy"), self._strategies)
         return _answer(super().next_sample, request)
 
     def _infer_or_report(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from monailabel.endpoints import activelearning, batch_infer, datastore, infer, scoring, session, train
 from monailabel.interfaces.utils.app import app_instance
 
-from monai_ext.apps.label.request_knobs import RequestError, checked_knobs, checked_name
+from monai_ext.apps.label.request_knobs import RequestError, checked_knobs, checked_name, known
 
 __all__ = ["replace"]
 
@@ -38,12 +38,6 @@ def _known_study(image: str) -> str:
     if image not in app_instance().datastore().list_images():
         raise RequestError(404, f"monai_ext: no study {image!r}.")
     return image
-
-
-def _known(what: str, name: str, known: Any) -> Any:
-    if name not in known:
-        raise RequestError(404, f"monai_ext: no {what} {name!r:.80}; there are {', '.join(known) or 'none'}.")
-    return known[name]
 
 
 def _suffix(file: Any, what: str) -> str:
@@ -74,7 +68,7 @@ def run_inference(
     output: Any = None,
 ) -> Any:
     """Upstream's, for a study that is there and knobs of the right kinds; a scribble is of no use to these models."""
-    task = _known("model", model, app_instance()._infers)
+    task = known("model", model, app_instance()._infers)
     asked = _json_object("params", params)
     knobs = {k: v for k, v in task.checked(asked).items() if v is not None}
     if file:
@@ -140,12 +134,12 @@ def create_session(background_tasks: Any, uncompress: bool = False, expiry: int 
 
 
 def run_model(model: str, params: Any = None, run_sync: bool | None = False, enqueue: bool | None = False) -> Any:
-    task = _known("model", model, app_instance()._trainers)
+    task = known("model", model, app_instance()._trainers)
     return upstream_train(model, task.checked(params or {}), bool(run_sync), bool(enqueue))
 
 
 def run_batch(model: str, images: Any = None, params: Any = None, run_sync: bool | None = False) -> Any:
-    task = _known("model", model, app_instance()._infers)
+    task = known("model", model, app_instance()._infers)
     asked = params or {}
     several = {"multi_gpu": True, "save_label": True, "max_workers": 1}
     knobs = {**task.checked(asked), **checked_knobs(asked, several)}
@@ -154,14 +148,12 @@ def run_batch(model: str, images: Any = None, params: Any = None, run_sync: bool
 
 
 def sample(strategy: str, params: Any = None, user: str | None = None) -> Any:
-    _known("strategy", strategy, app_instance()._strategies)
+    known("strategy", strategy, app_instance()._strategies)
     asked = params or {}
     knobs: dict[str, Any] = {}
     if asked.get("model"):
-        models = app_instance()._infers
-        chosen = asked["model"] if isinstance(asked["model"], str) else next(iter(asked["model"]), "")
-        _known("model", str(chosen), models)
-        knobs["model"] = chosen
+        known("model", asked["model"], app_instance()._infers)
+        knobs["model"] = asked["model"]
     if asked.get("max_studies") is not None:
         knobs |= checked_knobs(asked, {"max_studies": 1})
     if isinstance(asked.get("client_id"), str):
@@ -170,7 +162,7 @@ def sample(strategy: str, params: Any = None, user: str | None = None) -> Any:
 
 
 def run_scoring(method: str, params: Any = None, run_sync: bool | None = False) -> Any:
-    _known("scoring method", method, app_instance()._scoring_methods)
+    known("scoring method", method, app_instance()._scoring_methods)
     return upstream_scoring(method, {}, run_sync)
 
 

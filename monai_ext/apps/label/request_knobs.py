@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["RequestError", "checked_knobs", "checked_name"]
+__all__ = ["RequestError", "checked_knobs", "checked_name", "known"]
 
 # of a study, a label's tag, a model: a name and never a path; a hidden file is none
 NAME = re.compile(r"(?!\.)[^\x00-\x1f\x7f/\\]{1,200}")
@@ -39,6 +39,23 @@ def checked_name(what: str, value: object) -> str:
             400, f"monai_ext: {what} {value!r:.80}: expected a name without slashes that does not begin with a dot."
         )
     return value
+
+
+def known(what: str, name: object, there: Mapping[str, Any]) -> Any:
+    """What the server has under a name that a request gave, alone or as the one of a list.
+
+    Raises:
+        RequestError: 404, if there is none of it; names what there is.
+
+    Examples::
+
+        >>> known("model", "unet", {"unet": 1})
+        1
+    """
+    one = name[0] if isinstance(name, (list, tuple)) and len(name) == 1 else name
+    if not isinstance(one, str) or one not in there:
+        raise RequestError(404, f"monai_ext: no {what} {one!r:.80}; there are {', '.join(there) or 'none'}.")
+    return there[one]
 
 
 def checked_knobs(request: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

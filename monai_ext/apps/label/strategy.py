@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 
+from monai_ext.apps.label.request_knobs import known
 from monai_ext.apps.label.uncertainty import uncertainty
 
 __all__ = ["MostUncertain"]
@@ -40,10 +40,8 @@ class MostUncertain(Strategy):
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         chosen = request.get("model") or next(iter(self.models))
+        model: Any = known("model", chosen, self.models)
         name = chosen if isinstance(chosen, str) else chosen[0]
-        if name not in self.models:
-            raise HTTPException(404, f"monai_ext: no model {name!r}; served are {', '.join(self.models)}.")
-        model: Any = self.models[name]
         version = Path(model.bundle_path, "models", "model.pt").stat().st_mtime_ns
         studies = sorted(datastore.get_unlabeled_images())
         waiting = [study for study in studies if (name, version, study) not in self.scores]

@@ -95,9 +95,6 @@ class BundleTraining(BundleTrainTask):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         started = time.monotonic()
-        write_json(
-            Path(self.bundle_path, STATS), {"epoch": 0, "total_epochs": request["max_epochs"]}
-        )  # not the last one's
         cases = own_cases(
             _saved(datastore), {name.lower(): value for value, name in self.bundle.channel_def.items()}, work
         )
@@ -108,6 +105,8 @@ class BundleTraining(BundleTrainTask):
         (work / "datalist.json").write_text(json.dumps(parts, indent=1), encoding="utf-8")
         (work / "fine_tuning.json").write_text(json.dumps(overrides, indent=1), encoding="utf-8")
         logger.info("monai_ext: fine-tuning %s on %d studies", Path(self.bundle_path).name, len(cases))
+        # the figures of the training before say nothing of this one
+        write_json(Path(self.bundle_path, STATS), {"epoch": 0, "total_epochs": request["max_epochs"]})
         self._run(work, processes)
         self._publish(work / "model.pt")
         shutil.rmtree(work)
