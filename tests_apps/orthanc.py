@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real archive: Orthanc with its DICOMweb plug-in, on loopback and free ports, that a test can end and start again."""
+"""A real archive on loopback: Orthanc with its DICOMweb plug-in, which a test can end and start again."""
 
 from __future__ import annotations
 
