@@ -19,7 +19,7 @@ __all__ = ["Destination", "StorageNode", "choose_series", "destination", "fetche
 
 FEWEST = 3  # images of a series; a study's others are overviews
 LISTED = 20
-WAITS = (2.0, 8.0, 30.0)  # seconds before the second try, the third, ...
+WAITS = (2.0, 8.0, 30.0)
 STORED = (0x0000, 0x0111)  # success; the archive has it already
 CALLING = "MONAI_EXT"
 
@@ -197,12 +197,15 @@ def choose_series(
     return suitable[0]
 
 
-def send_results(files: Sequence[Path], to: Destination, waits: Sequence[float] = WAITS) -> list[str]:
+def send_results(files: Sequence[Path], to: Destination, waits: Sequence[float] | None = None) -> list[str]:
     """Store results, again after a while where the archive is away; the SOP Instance UIDs of what was stored now.
+
+    ``waits`` are the seconds before the second try, the third and so on.
 
     Raises:
         ArchiveError: if one of them is not confirmed in the end. Nothing is removed from the disk.
     """
+    waits = WAITS if waits is None else waits
     try:
         return to.store(files)
     except ArchiveError as e:
