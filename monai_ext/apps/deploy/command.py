@@ -19,7 +19,18 @@ STACK = 32 << 20  # bytes that Holoscan asks for
 
 
 # what people type as it is: a series or a folder may be called 3, and --stl no is no
-@SetParseFns(bundle=str, input=str, output=str, series=str, stl=flag, overwrite=flag, study=str, send=str, aet=str)
+@SetParseFns(
+    bundle=str,
+    input=str,
+    output=str,
+    series=str,
+    stl=flag,
+    overwrite=flag,
+    results=str,
+    study=str,
+    send=str,
+    aet=str,
+)
 def deploy(
     bundle: str,
     input: str,
@@ -27,21 +38,23 @@ def deploy(
     series: str | None = None,
     stl: bool = False,
     overwrite: bool = False,
+    results: str = "seg,rtstruct,sr",
     study: str | None = None,
     send: str | None = None,
     aet: str | None = None,
 ) -> None:
-    """Segment a DICOM series with MONAI Deploy: DICOM SEG, and a JSON with the volume of each organ in mL.
+    """Segment a DICOM series with MONAI Deploy: DICOM SEG, RT Structure Set, a report with each organ's volume in mL.
 
     Args:
         bundle: a bundle's name or folder with weights (models/model.pt), or an exported model.ts.
         input: folder with the DICOM files of a study, or an archive's address of DICOMweb, such as
             http://localhost:8042/dicom-web.
-        output: folder for BUNDLE_seg.dcm and BUNDLE_volumes.json, in folders of their study and series below it:
-            OUTPUT/STUDY_UID/SERIES_UID; all of a series or none.
+        output: folder for BUNDLE_seg.dcm, BUNDLE_rtstruct.dcm, BUNDLE_sr.dcm and BUNDLE_volumes.json, in folders of
+            their study and series below it: OUTPUT/STUDY_UID/SERIES_UID; all of a series or none.
         series: Series Instance UID, number or description, where several could be segmented.
         stl: write a surface of each organ, too (BUNDLE_ORGAN.stl, in mm, patient coordinates).
         overwrite: replace the results of this series, all of them; else a folder that is there is refused.
+        results: which of seg, rtstruct, sr (a report, which needs seg) and stl are written, with commas between.
         study: Study Instance UID, of an archive with several.
         send: store the results in an archive: an address of DICOMweb, or HOST:PORT of one with C-STORE. Results of this
             series that are there already are sent, and nothing is segmented.
@@ -75,7 +88,7 @@ def deploy(
             )
         else:
             folder = Path(input).expanduser()
-        app = SegmentationApp(found, folder, place, series, flag(stl), flag(overwrite))
+        app = SegmentationApp(found, folder, place, series, flag(stl), flag(overwrite), results)
         try:
             app.run()
             files = app.written
