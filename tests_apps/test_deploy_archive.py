@@ -59,20 +59,23 @@ def test_the_result_in_the_archive_is_the_label_of_the_bundle(bundles, bundle, w
             send = {"send": f"localhost:{orthanc.dicom_port}", "aet": "ORTHANC"}
         arguments = str(bundles[bundle]), orthanc.dicomweb, str(tmp_path / "out")
         deploy(*arguments, study=first.StudyInstanceUID, **send)
-        [seg] = stored_files(orthanc, tmp_path / "back", Modality="SEG")
+        [seg], [sr], [rtstruct] = (stored_files(orthanc, tmp_path / m, Modality=m) for m in ("SEG", "SR", "RTSTRUCT"))
         np.testing.assert_array_equal(label_of(seg, affine, image.shape), expected)
         assert len(np.unique(expected)) > 2
-        assert_valid(seg)
-        assert len(orthanc.series()) == 2  # nothing else came
+        for file in (seg, sr, rtstruct):
+            assert_valid(file)
+        assert len(orthanc.series()) == 4  # nothing else came
         folder = tmp_path / "out" / first.StudyInstanceUID / first.SeriesInstanceUID
-        assert sorted(file.name for file in folder.iterdir()) == [f"{bundle}_seg.dcm", f"{bundle}_volumes.json"]
-        assert len(list((tmp_path / "out").rglob("*.dcm"))) == 1  # no image of the patient is left
+        names = [f"{bundle}_{end}" for end in ("rtstruct.dcm", "seg.dcm", "sr.dcm", "volumes.json")]
+        assert sorted(file.name for file in folder.iterdir()) == names
+        assert len(list((tmp_path / "out").rglob("*.dcm"))) == 3  # no image of the patient is left
         capsys.readouterr()
         deploy(*arguments, **send)  # what is there is sent again, and is the same object
         if way == "STOW-RS":
-            assert "1 objects are in" in (said := capsys.readouterr().out)
+            assert "3 objects are in" in (said := capsys.readouterr().out)
             assert "0 of them were stored now" in said
-        assert len(stored_files(orthanc, tmp_path / "again", Modality="SEG")) == 1
+        deploy(*arguments, **send, overwrite=True)  # made anew, it is the same object, too
+        assert len(stored_files(orthanc, tmp_path / "again")) == image.shape[2] + 3
 
 
 def test_results_that_cannot_be_sent_are_kept_and_go_with_the_next_run(bundles, tmp_path, monkeypatch):

@@ -93,9 +93,9 @@ def deploy(
             app.run()
             files = app.written
         except ResultsExist as e:
-            files = sorted(e.path.glob(f"{found.name}_*"))
-            if to is None or not files:  # of another bundle
+            if to is None or not (e.path / f"{found.name}_volumes.json").is_file():  # of another bundle
                 raise
+            files = sorted(e.path.iterdir())
     for file in files:
         print(file)
     if to is not None:

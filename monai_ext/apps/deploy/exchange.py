@@ -15,7 +15,7 @@ from pydicom.uid import UID
 from monai_ext.apps.archive import Archive, ArchivedSeries, ArchiveError, is_address
 from monai_ext.utils import scratch_folder
 
-__all__ = ["Destination", "StorageNode", "choose_series", "destination", "fetched", "send_results"]
+__all__ = ["FEWEST", "Destination", "StorageNode", "choose_series", "destination", "fetched", "send_results"]
 
 FEWEST = 3  # images of a series; a study's others are overviews
 LISTED = 20
@@ -182,8 +182,8 @@ def choose_series(
     suitable = [one for one in asked if modality in (None, one.modality)]
     if not suitable:
         raise ValueError(f"monai_ext: {where}: no {modality} series to segment; there are: {listed}.")
-    if any(one.images >= FEWEST for one in suitable):
-        suitable = [one for one in suitable if one.images >= FEWEST or not one.images]
+    if len(suitable) > 1 and (volumes := [one for one in suitable if not _is_overview(archive, one)]):
+        suitable = volumes
     if len(suitable) > 1:
         listed = "; ".join(map(str, suitable))
         if len({one.uid for one in suitable}) == 1:
@@ -214,6 +214,13 @@ def send_results(files: Sequence[Path], to: Destination, waits: Sequence[float] 
             raise ArchiveError(f"{e} {kept}", e.status) from e
     time.sleep(waits[0])
     return send_results(files, to, waits[1:])
+
+
+def _is_overview(archive: Archive, one: ArchivedSeries) -> bool:
+    """Whether a series has too few images for a volume; a multi-frame object has all of them in one."""
+    if not 0 < one.images < FEWEST:
+        return False
+    return not any("Enhanced" in UID(kind).name for kind in archive.instances(one.study, one.uid).values())
 
 
 def _study_told_apart(one: ArchivedSeries) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 from pydicom import Dataset
 
 import monai_ext
-
 from monai_ext.apps.anatomy import Structure, structure_of
 from monai_ext.data.files.dicom.headers import text
 
