@@ -106,12 +106,18 @@ class Worker:
         self.orthanc = Orthanc(options.orthanc)
         self.dicomweb = f"{options.orthanc.rstrip('/')}/{options.root.strip('/')}"
         self.bundles = [Bundle.find(name) for name in options.bundles.split(",")]
-        for bundle in self.bundles:  # what is wrong with one is no fault of a study
-            bundle.require_weights()
-            if not bundle.exported:
-                bundle.network()
+        self._checked: dict[str, float] = {}
+        for bundle in self.bundles:
+            self._check(bundle)
         self.state = self.output / "changes.json"
         self.waiting: dict[str, Waiting] = {}
+
+    def _check(self, bundle: Bundle) -> None:
+        """Raise if its weights are missing or do not fit: no fault of a study, and none is to be given up for it."""
+        changed = bundle.require_weights().stat().st_mtime
+        if self._checked.get(bundle.name) != changed and not bundle.exported:
+            bundle.network()
+        self._checked[bundle.name] = changed
 
     def run(self) -> None:
         read = self._first_change()
@@ -174,13 +180,16 @@ class Worker:
                 mark = {}
             if mark.get("state") in ENDED:
                 continue
-            tries, what = int(mark.get("tries", 0)) + 1, f"study {study_uid}, series {uid}, {bundle.name}"
-            if tries > self.options.tries:
-                state, why = "given up", f"tried {tries - 1} times"
+            tries, limit = int(mark.get("tries", 0)) + 1, self.options.tries
+            if tries > limit:
+                state, why = "given up", "it ended this program each time"
             else:
+                self._check(bundle)
                 self.orthanc.mark(name, bundle.name, state="begun", tries=tries, images=images)
                 state, why = self._segment(bundle, study_uid, uid)
-            logger.info("%s: %s%s", what, state, why and f" (try {tries} of {self.options.tries}): {why}")
+            if state == "failed":
+                state, why = ("given up" if tries == limit else state), f"try {tries} of {limit}: {why}"
+            logger.info("study %s, series %s, %s: %s%s", study_uid, uid, bundle.name, state, why and f", {why}")
             self.orthanc.mark(name, bundle.name, state=state, tries=tries, images=images)
             if state not in ENDED:
                 left += 1
