@@ -10,7 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from monai.metrics.utils import get_code_to_measure_table
+from monai.metrics.utils import (
+    ENCODING_KERNEL,
+    _get_neighbour_code_to_normals_table,
+    create_table_neighbour_code_to_contour_length,
+)
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -75,9 +79,8 @@ def surface_elements(
         order: which axis of the file each axis of ``labels`` is; the table is not the same for all.
         spacing: along the axes of the file.
     """
-    table, kernel = get_code_to_measure_table(spacing.tolist())
-    areas = table.double().numpy()
-    bits = kernel[0, 0].numpy().transpose(order).reshape(-1).astype(np.int64)
+    areas = _areas(tuple(spacing.tolist()))
+    bits = np.array(ENCODING_KERNEL[labels.ndim]).transpose(order).reshape(-1)
     plane = np.array(labels.shape[1:]) + 1
     size = int(plane.prod())
     around = list(product((0, 1), repeat=labels.ndim))
@@ -110,7 +113,20 @@ def surface_elements(
     rank = np.argsort(every, kind="stable")
     by_class, ends_of = _by_class(np.concatenate(classes)[rank], num_classes)
     rank = rank[by_class]
-    return [Surface(*pair) for pair in zip(np.split(every[rank], ends_of), np.split(np.concatenate(weights)[rank], ends_of))]
+    return [
+        Surface(*pair) for pair in zip(np.split(every[rank], ends_of), np.split(np.concatenate(weights)[rank], ends_of))
+    ]
+
+
+@lru_cache(maxsize=16)
+def _areas(spacing: tuple[float, ...]) -> NDArray[np.float64]:
+    """Area (2D: length) of the surface between the voxels around a corner, by which of them are inside."""
+    if len(spacing) == 2:
+        return create_table_neighbour_code_to_contour_length(spacing)[0].double().numpy()
+    normals = _get_neighbour_code_to_normals_table().double().numpy()
+    # MONAI's own sum is in float32, in which ties of the percentile fall to the other side
+    scale = np.array([spacing[1] * spacing[2], spacing[0] * spacing[2], spacing[0] * spacing[1]])
+    return np.array([sum(np.linalg.norm(normal * scale) for normal in few) for few in normals])
 
 
 def _by_class(classes: np.ndarray, num_classes: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
