@@ -284,9 +284,8 @@ def _images(path: Path, bundle: Bundle) -> tuple[list[dict[str, str]], list[Path
     path = path.expanduser()
     wanted, other = (is_picture, is_volume) if bundle.pictures else (is_volume, is_picture)
     kind = "2D pictures" if bundle.pictures else "volumes"
-    if path.is_file() and not wanted(path):
-        hint = "" if other(path) or bundle.pictures else " For a DICOM series give its folder."
-        raise ValueError(f"monai_ext: {path}: {bundle.name} segments {kind}, this is none by its name.{hint}")
+    if path.is_file() and not wanted(path) and (other(path) or bundle.pictures):
+        raise ValueError(f"monai_ext: {path}: {bundle.name} segments {kind}, this is none by its name.")
     files = [file for _, files in walk(path) for file in files] if path.is_dir() else []
     strange = [file for file in files if other(file)]
     try:

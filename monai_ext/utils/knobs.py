@@ -81,6 +81,16 @@ def _window(value: Any) -> list[Any]:
     return limits
 
 
+def _tolerances(value: Any) -> list[Any] | None:
+    if _is_none(value):
+        return None
+    expected = "numbers above 0 in mm, one or one for each class, such as [2,3]"
+    values = _listed_numbers(value, expected)
+    if not values or min(values) <= 0:
+        raise ValueError(expected)
+    return values
+
+
 def _axes(value: Any) -> list[int]:
     expected = "a list of axes, such as [0,1]"
     axes = _listed_numbers(value, expected) if not (isinstance(value, (list, tuple)) and not value) else []
@@ -136,6 +146,7 @@ KNOBS: dict[str, Callable[[Any], Any]] = {
     "image_size": _sizes,
     "intensity_window": _window,
     "mirror_axes": _axes,
+    "tolerances": _tolerances,
     "device": _device,
     **dict.fromkeys(("dataset_dir", "datalist", "pretrained"), _text_or_none),
     **dict.fromkeys(("dataset_name", "split", "output_dir", "ckpt_dir", "output_ext", "writer"), _text),

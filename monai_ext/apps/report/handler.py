@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import pickle
 import platform
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,14 +25,15 @@ from monai.utils import CommonKeys, ImageMetaKey, SpaceKeys, convert_to_tensor, 
 
 import monai_ext
 from monai_ext.handlers.endings import at_end
-from monai_ext.metrics import label_metrics
+from monai_ext.metrics import label_metrics, lesion_metrics
+from monai_ext.metrics.lesions import MATCHES
 from monai_ext.phantoms import PHANTOM_NOTE
 from monai_ext.transforms import NOTICE
 from monai_ext.utils import replacing, scratch_folder
 
 from .page import render_page
 from .panels import Picture, choose_slices
-from .scores import CONVENTIONS, CaseScores, csv_table, merge, summarise
+from .scores import CONVENTIONS, METRICS, CaseScores, csv_table, merge, statistics_of, summarise
 
 __all__ = ["SegmentationReport"]
 
@@ -62,8 +64,8 @@ class SegmentationReport:
     Args:
         output_dir: folder of the three files, made if needed.
         class_names: classes 1, 2, ... in their order, without background.
-        convention: of the metrics: ``"monai"``, ``"transunet"``, or a list of them. The first is in ``metrics.csv``,
-            any other in ``metrics_<convention>.csv``; summary and page hold all.
+        convention: of the metrics: ``"monai"``, ``"deepmind"``, ``"transunet"``, or a list of them. The first is in
+            ``metrics.csv``, any other in ``metrics_<convention>.csv``; summary and page hold all.
         title: heading of the page.
         published: results of others to print beside these:
             ``{"method": ..., "mean_dice": ..., "mean_hd95": ..., "dice": {class: value}, "source": ...}``,
@@ -76,6 +78,13 @@ class SegmentationReport:
         pred_key: prediction, the same.
         window: image values shown as black and as white.
         transpose: 2D images run ``(C, W, H)``, as MONAI's ``PILReader`` gives them by default, not ``(C, H, W)``.
+        tolerances: mm within which two surfaces are the same, for the normalised surface distance (NSD): one number, or
+            one for each class; None leaves it out. ``"transunet"`` has none.
+        match: when a true and a predicted object are one, see :func:`~monai_ext.metrics.lesion_metrics`; None where
+            objects are not counted.
+        patient: case id, or else its name -> whose it is: a case may be one of several of a patient, who are drawn
+            whole for the confidence intervals. By default each is a patient's only one; a ``"patient"`` in the item
+            goes before.
 
     Raises:
         ValueError: on a wrong argument, and during the run when a case's maps are not on one grid, are no label maps
@@ -110,6 +119,9 @@ class SegmentationReport:
         pred_key: str = CommonKeys.PRED,
         window: Sequence[float] = (0.0, 1.0),
         transpose: bool = False,
+        tolerances: Sequence[float] | float | None = None,
+        match: str | None = None,
+        patient: Callable[[str], str] = str,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = tuple(class_names)
@@ -124,6 +136,9 @@ class SegmentationReport:
         self.pred_key = pred_key
         self.window = window
         self.transpose = transpose
+        self.tolerances = None if tolerances is None else ensure_tuple(tolerances)
+        self.match = match
+        self.patient = patient
         self._check_arguments()
         self.cases: list[CaseScores] = []
         self._scratch = ExitStack()
@@ -146,6 +161,16 @@ class SegmentationReport:
             )
         if len(self.window) != 2 or self.window[0] >= self.window[1]:
             raise ValueError(f"monai_ext: window: {self.window}, expected two numbers, the lower first.")
+        if self.tolerances is not None and len(self.tolerances) == 1:
+            self.tolerances *= len(self.class_names)
+        numbers = [t for t in self.tolerances or () if isinstance(t, (int, float)) and 0 < t < float("inf")]
+        if self.tolerances is not None and len(numbers) != len(self.class_names):
+            raise ValueError(
+                f"monai_ext: tolerances: {self.tolerances}, expected one positive number in mm, or "
+                f"{len(self.class_names)} of them, one for each of {', '.join(self.class_names):.200}."
+            )
+        if self.match is not None and self.match not in MATCHES:
+            raise ValueError(f"monai_ext: match: {self.match!r}, expected null or one of {', '.join(MATCHES)}.")
         for row in self.published:
             if "method" not in row:
                 raise ValueError(f"monai_ext: published: {dict(row)} has no 'method'.")
@@ -223,9 +248,16 @@ class SegmentationReport:
         spacing = [1.0] * truth.ndim if affine is None else affine_to_spacing(affine, r=truth.ndim).tolist()
         num_classes = len(self.class_names) + 1
         scores = {
-            c: label_metrics(prediction, truth, num_classes=num_classes, spacing=spacing, convention=c)
+            c: label_metrics(
+                prediction, truth, num_classes, spacing, c, tolerances=None if c == "transunet" else self.tolerances
+            )
             for c in self.conventions
         }
+        volumes = next(iter(scores.values())).get("volume_ml")
+        objects = lesion_metrics(prediction, truth, num_classes, self.match) if self.match else {}
+        owner = item.get("patient")
+        identity = hashlib.blake2b(truth.contiguous().numpy().tobytes(), digest_size=8)
+        identity.update(repr(tuple(truth.shape)).encode())
         self._save(choose_slices(image, truth, prediction, affine, spacing, self.window, self.transpose))
         self.cases.append(
             CaseScores(
@@ -234,8 +266,15 @@ class SegmentationReport:
                 spacing=tuple(spacing),
                 labelled=_present(truth, num_classes),
                 predicted=_present(prediction, num_classes),
-                dice={c: tuple(np.asarray(s["dice"], dtype=float).tolist()) for c, s in scores.items()},
-                hd95={c: tuple(np.asarray(s["hd95"], dtype=float).tolist()) for c, s in scores.items()},
+                scores={
+                    metric: {c: tuple(s[metric].tolist()) for c, s in scores.items() if metric in s}
+                    for metric in METRICS
+                    if any(metric in s for s in scores.values())
+                },
+                volumes=() if volumes is None else tuple(map(tuple, volumes[:2].tolist())),
+                objects={key: tuple(values.tolist()) for key, values in objects.items()},
+                patient=str(owner) if owner is not None else self.patient(str(item.get("case_id", name))) or name,
+                truth=identity.hexdigest(),
                 notice=getattr(item.get(self.image_key or ""), "meta", {}).get(NOTICE),
             )
         )
@@ -292,7 +331,7 @@ class SegmentationReport:
 
     def _ranked(self, cases: Sequence[CaseScores]) -> list[tuple[str, int]]:
         """Best, median and worst by mean Dice of the first convention, as far as there are as many cases."""
-        dice = np.array([case.mean_dice(self.conventions[0]) for case in cases])
+        dice = np.array([case.mean("dice", self.conventions[0]) for case in cases])
         order = [int(k) for k in np.argsort(-dice, kind="stable") if np.isfinite(dice[k])] or list(range(len(cases)))
         picks = {0: "best case", len(order) // 2: "median case", len(order) - 1: "worst case"}
         if len(order) < 3:
@@ -328,7 +367,11 @@ class SegmentationReport:
             "number_of_cases": len(cases),
             "class_names": list(self.class_names),
             "conventions": {c: summarise(cases, self.class_names, c) for c in self.conventions},
-            "definitions": _DEFINITIONS,
+            "metrics": [metric for metric in METRICS if metric in cases[0].scores],
+            **({"tolerances": list(self.tolerances)} if self.tolerances else {}),
+            **({"match": self.match} if self.match else {}),
+            "statistics": statistics_of(cases),
+            "definitions": self._definitions(cases),
             "notes": [*self.notes, *(f"Case {case.case}: {case.notice}." for case in cases if case.notice)],
             "checkpoint": self.checkpoint,
             "created": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -340,6 +383,25 @@ class SegmentationReport:
                 "python": platform.python_version(),
             },
         }
+
+    def _definitions(self, cases: Sequence[CaseScores]) -> dict[str, str]:
+        given = dict(_DEFINITIONS)
+        if self.tolerances:
+            within = ", ".join(f"{name} {mm:g}" for name, mm in zip(self.class_names, self.tolerances))
+            given["NSD"] = (
+                "Normalised surface distance: the share of both surfaces that lies within a tolerance of the other, "
+                f"0 where only one of them has the class. Tolerances in the unit of HD95: {within}."
+            )
+        given["ASSD"] = "Average symmetric surface distance: mean over both surfaces of the distance to the other one."
+        if cases[0].volumes:
+            given["Volume"] = "Predicted less true volume in mL, and in percent of the true one where there is one."
+        if self.match:
+            given["Objects"] = (
+                "What hangs together in a label map, over corners too, is an object. A true and a predicted one are "
+                f"the same if {MATCHES[self.match]}. F1 is the harmonic mean of the shares of true objects found and "
+                "of predicted objects that are not false, summed over all cases."
+            )
+        return given
 
     def _write_file(self, name: str, text: str) -> None:
         with replacing(self.output_dir / name) as temporary:

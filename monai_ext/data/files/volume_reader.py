@@ -28,7 +28,7 @@ from monai_ext.data.files.guards import check_promise, damaged, is_note, require
 from monai_ext.data.files.memory_order import c_ordered
 from monai_ext.data.files.text_headers import read_text_header
 
-__all__ = ["VolumeReader", "find_images", "is_volume", "read_geometry"]
+__all__ = ["VolumeReader", "find_images", "is_other_volume", "is_volume", "read_geometry"]
 
 logger = logging.getLogger(__name__)
 NIFTI = (".nii", ".nii.gz")
@@ -39,15 +39,17 @@ TRAILING = 1 << 24  # bytes behind the voxels that are read to reach the checksu
 GZIP = b"\x1f\x8b"
 MAGICS = {348: (344, b"n+1\0", nibabel.Nifti1Image), 540: (4, b"n+2\0", nibabel.Nifti2Image)}  # by the header's size
 UNITS = {1: "metres", 3: "micrometres"}  # xyzt_units of NIfTI that are not mm
+PAIR = (".hdr", ".img", ".img.gz")
+ARCHIVES = (".zip", ".tar", ".gz", ".bz2", ".xz", ".zst")
 # endings of other volumes, what they are, and how to make one of ours of them
 OTHERS = {
     (".mgz", ".mgh"): ("a volume of FreeSurfer", "Convert it with mri_convert FILE.mgz FILE.nii.gz."),
-    (".hdr", ".img", ".img.gz"): (
+    PAIR: (
         "one half of a NIfTI or Analyze pair",
         "Save the pair as one file, FILE.nii.gz (fslchfiletype NIFTI_GZ, ITK-SNAP and 3D Slicer do so).",
     ),
     (".mnc", ".mnc2"): ("a volume in MINC", "Convert it with mnc2nii FILE.mnc FILE.nii."),
-    (".zip", ".tar", ".gz", ".bz2", ".xz", ".zst"): ("an archive", "Unpack it first."),
+    ARCHIVES: ("an archive", "Unpack it first."),
 }
 
 
@@ -107,8 +109,24 @@ def is_volume(path: str | os.PathLike) -> bool:
     return str(path).lower().endswith(NIFTI + ITK) and not is_note(path)
 
 
+def is_other_volume(path: str | os.PathLike) -> bool:
+    """Whether a file name is that of a volume which has to be converted first; of a pair, the header's name is."""
+    name = str(path).lower()
+    if is_volume(path) or is_note(path) or name.endswith(".img"):
+        return False
+    if name.endswith(ARCHIVES):
+        return Path(name).stem.endswith(NIFTI + ITK)
+    return _other(name) is not None
+
+
+def _other(path: str) -> tuple[str, str] | None:
+    return next((told for endings, told in OTHERS.items() if path.lower().endswith(endings)), None)
+
+
 def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
     """One volume, or all below a folder: files, and folders with a DICOM series; labels of ours are passed over.
+
+    Volumes in formats that are not read are cases too: reading them ends with the way to convert them.
 
     Returns:
         cases with ``image``, the path, and ``case_id``, the name of its label: see ``data.files.finding.find_cases``.
@@ -117,7 +135,7 @@ def find_images(path: str | os.PathLike) -> list[dict[str, str]]:
         FileNotFoundError: if there is no such path, or no volume in it.
         ValueError: if two would have one name.
     """
-    if cases := find_cases(path, is_volume, holds_series):
+    if cases := find_cases(path, lambda name: is_volume(name) or is_other_volume(name), holds_series):
         return cases
     raise FileNotFoundError(
         f"monai_ext: {path}: no volume found. Expected files ending in {', '.join(NIFTI + ITK)}, or DICOM series."
@@ -149,9 +167,8 @@ def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
 def _itk_header(path: str) -> tuple[sitk.ImageFileReader, bool]:
     """A reader of an NRRD or MetaImage whose header was checked, and whether this gives an orientation."""
     if not path.lower().endswith(ITK):
-        for endings, (what, remedy) in OTHERS.items():
-            if path.lower().endswith(endings):
-                raise unusable(path, f"is {what}, expected {', '.join(NIFTI + ITK)}", remedy)
+        if other := _other(path):
+            raise unusable(path, f"is {other[0]}, expected {', '.join(NIFTI + ITK)}", other[1])
         raise ValueError(
             f"monai_ext: {path}: no volume by its name, expected {', '.join(NIFTI + ITK)}. For a DICOM series give its "
             "folder."
@@ -217,7 +234,7 @@ def _nifti_kind(path: str, start: bytes) -> type[Any]:
         if size in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")):
             if start[at : at + 4] == magic:
                 return kind
-            what, remedy = next(iter(entry for endings, entry in OTHERS.items() if ".hdr" in endings))
+            what, remedy = OTHERS[PAIR]
             if start[at : at + 4] in (magic.replace(b"+", b"i"), bytes(4)):
                 raise unusable(path, f"is {what}, its header", remedy)
     raise ValueError("it does not start with the header of a NIfTI file")
