@@ -51,7 +51,7 @@ class Origin:
         """The same, for the results of one label of one series: made again, they have the same UIDs."""
         about = [self.title, self.version, self.note, monai_ext.__version__, *(str(s.SOPInstanceUID) for s in sources)]
         digest = hashlib.sha256(json.dumps([about, label.shape]).encode())
-        digest.update(np.ascontiguousarray(label, dtype=np.uint8))
+        digest.update(np.asarray(label, dtype=np.uint8).tobytes())
         return replace(self, run=digest.hexdigest())
 
     def uid(self, kind: str) -> str:
