@@ -19,14 +19,16 @@ from monai_ext.data.files.picture_reader import check_picture_pair, is_picture
 from monai_ext.data.files.volume_reader import read_geometry
 from monai_ext.data.lists import PARTS, CaseList, read_list
 from monai_ext.data.splits import fold_parts, hold_out, random_parts
-from monai_ext.phantoms import PHANTOM_NOTE, read_marker
+from monai_ext.phantoms import PHANTOM_NOTE, read_marker, write_brain_phantom
 from monai_ext.phantoms.beside import write_beside
 from monai_ext.utils import flag, path_option, text_options, whole_option
 
-__all__ = ["check_pair", "is_phantom", "load_datalist", "phantom_dir", "phantom_image", "write_phantom"]
+__all__ = ["PHANTOMS", "check_pair", "is_phantom", "load_datalist", "phantom_dir", "phantom_image", "write_phantom"]
 
 logger = logging.getLogger(__name__)
 FOLDS = 5
+#: phantoms of no published dataset, in nnU-Net's layout
+PHANTOMS: dict[str, Callable[..., None]] = {"brain_mr": write_brain_phantom}
 
 
 def phantom_dir(name: str) -> str:
@@ -65,8 +67,12 @@ def phantom_image(name: str) -> str:
 def write_phantom(name: str, folder: str | os.PathLike, cases: int | None = None) -> None:
     """Write a dataset's phantom cohort to ``folder``, with ``cases`` cases (default: its ``phantom_cases``).
 
-    It is the publisher's whole tree, as it unpacks: with test parts, notes and what file managers leave in it.
+    It is the publisher's whole tree, as it unpacks: with test parts, notes and what file managers leave in it. Those of
+    ``PHANTOMS`` are of no published dataset: what one's own scans may be like.
     """
+    if name in PHANTOMS:
+        PHANTOMS[name](folder, **({} if cases is None else {"num_cases": whole_option(cases, "cases", 1)}))
+        return
     dataset = _dataset(name)
     dataset.write_phantom(Path(folder), dataset.phantom_cases if cases is None else whole_option(cases, "cases", 1))
     write_beside(Path(folder), next(iter(dataset.find(Path(folder)).cases.values())), dataset.beside)
@@ -178,7 +184,7 @@ def is_phantom(image: str) -> bool:
 
 def _dataset(name: str) -> DatasetInfo:
     if not isinstance(name, str) or name not in DATASETS:
-        near = difflib.get_close_matches(str(name), DATASETS, n=1)
+        near = difflib.get_close_matches(str(name), [*DATASETS, *PHANTOMS], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"monai_ext: unknown dataset {name!r}; known are {', '.join(DATASETS)}.{hint}")
     return DATASETS[name]
