@@ -6,9 +6,10 @@ from .inverting import InvertFromWorkerd
 from .saving import SaveImageByCased
 from .slice_orientation import OrientSlices, OrientSlicesd, slice_orientation
 from .slice_resize import ResizeSlicesd, resize_slices
-from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality, unlike_patient
+from .volumes import IGNORE, NOTICE, CheckVolumed, MapLabelsd, ScaleChannelsd, unlike_modality, unlike_patient
 
 __all__ = [
+    "IGNORE",
     "NOTICE",
     "CheckVolumed",
     "InvertFromWorkerd",
@@ -18,6 +19,7 @@ __all__ = [
     "RGBToYCrCbd",
     "ResizeSlicesd",
     "SaveImageByCased",
+    "ScaleChannelsd",
     "resize_slices",
     "slice_orientation",
     "unlike_modality",
