@@ -94,6 +94,7 @@ class SliceDataset(Dataset):
         )
         self.index = [(number, 0) for number in range(len(data))]
         self.foreground = np.ones(len(data), dtype=bool)
+        self.of_class: dict[int, list[int]] = {}
         if self.axis is not None:
             self._index_slices(data, self.axis, label_key)
 
@@ -117,6 +118,10 @@ class SliceDataset(Dataset):
             if label_key is not None:
                 slices = volume[label_key].movedim(axis, 0).reshape(depth, -1)
                 foreground.append((slices > 0).any(dim=1).numpy())
+                for value in range(1, int(slices.max()) + 1):
+                    having = (slices == value).any(dim=1).nonzero()[:, 0] + len(self.index) - depth
+                    if len(having):
+                        self.of_class.setdefault(value, []).extend(having.tolist())
         self.foreground = np.concatenate(foreground) if foreground else np.ones(len(self.index), dtype=bool)
 
     def __len__(self) -> int:
@@ -157,11 +162,13 @@ class SliceSampler(DistributedSampler):
         seed: seed of the run.
         foreground_weight: 0 takes every slice once an epoch; above 0 as many slices are drawn with replacement, a
             slice with foreground being ``1 + foreground_weight`` times as likely as one without.
+        foreground_share: part of the samples, drawn by chance, that are taken from slices which hold a class, each
+            class as often as any other: what is in few slices is seen, too. Pictures have none to choose from.
         num_replicas: number of processes, by default that of the initialised process group.
         rank: this process.
 
     Raises:
-        ValueError: if ``foreground_weight`` is negative.
+        ValueError: if ``foreground_weight`` is negative, or ``foreground_share`` not from 0 to 1.
     """
 
     def __init__(
@@ -171,13 +178,17 @@ class SliceSampler(DistributedSampler):
         foreground_weight: float = 0.0,
         num_replicas: int | None = None,
         rank: int | None = None,
+        foreground_share: float = 0.0,
     ) -> None:
         if foreground_weight < 0:
             raise ValueError(f"monai_ext: SliceSampler: foreground_weight must be at least 0, got {foreground_weight}.")
+        if not 0 <= foreground_share <= 1:
+            raise ValueError(f"monai_ext: SliceSampler: foreground_share must be from 0 to 1, got {foreground_share}.")
         if not torch.distributed.is_initialized():
             num_replicas, rank = num_replicas or 1, rank or 0
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
         self.foreground_weight = foreground_weight
+        self.foreground_share = foreground_share
         self.skip = 0
 
     def __iter__(self) -> Iterator[Any]:
@@ -188,6 +199,10 @@ class SliceSampler(DistributedSampler):
             order = rng.choice(count, size=count, p=weight / weight.sum())
         else:
             order = rng.permutation(count)
+        of_class = list(self.dataset.of_class.values())  # type: ignore[attr-defined]
+        if self.foreground_share > 0 and of_class:
+            for place in np.flatnonzero(rng.random(count) < self.foreground_share):
+                order[place] = rng.choice(of_class[rng.integers(len(of_class))])
         order = np.resize(order, self.total_size)  # every process gets as many: the first ones are taken twice
         seeds = rng.integers(2**32, size=self.total_size)
         samples = [(int(i), int(s)) for i, s in zip(order, seeds)][self.rank :: self.num_replicas]
