@@ -6,7 +6,7 @@ from .inverting import InvertFromWorkerd
 from .random_view import RandViewd
 from .saving import SaveImageByCased
 from .slice_orientation import OrientSlices, OrientSlicesd, slice_orientation
-from .slice_resize import ResizeSlicesd, resize_slices
+from .slice_resize import ResizeSlicesd, resize_slices, size_at_spacing
 from .tissue_contrast import RandTissueContrastd
 from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality, unlike_patient
 
@@ -23,6 +23,7 @@ __all__ = [
     "ResizeSlicesd",
     "SaveImageByCased",
     "resize_slices",
+    "size_at_spacing",
     "slice_orientation",
     "unlike_modality",
     "unlike_patient",

@@ -22,7 +22,7 @@ class RandViewd(RandomizableTransform, MapTransform):
 
     It is MONAI's random crop, pad and affine transform in one, in single precision and for a third of their time. The
     view lies anywhere within a larger picture, and in the middle, shifted at random, where the picture is smaller;
-    beyond its edges there are zeros.
+    beyond its edges there are its lowest value and, in entries of mode ``"nearest"``, zeros.
 
     Args:
         keys: entries ``(C, *spatial)`` of one size.
@@ -95,20 +95,23 @@ class RandViewd(RandomizableTransform, MapTransform):
         grid = None if matrix is None else self._grid(first.shape[1:], start, matrix)
         for key, mode in self.key_iterator(d, self.mode):
             value = torch.as_tensor(d[key]).as_subclass(torch.Tensor)
+            beyond = 0.0 if mode == "nearest" else float(value.min())
             if grid is None:
-                d[key] = self._cut(value, start.astype(int).tolist())
+                d[key] = self._cut(value, start.astype(int).tolist(), beyond)
             else:
-                seen = F.grid_sample(value[None].float(), grid, mode=mode, padding_mode="zeros", align_corners=False)
-                d[key] = seen[0].to(value.dtype)
+                seen = F.grid_sample(
+                    value[None].float() - beyond, grid, mode, padding_mode="zeros", align_corners=False
+                )
+                d[key] = (seen[0] + beyond).to(value.dtype)
         return d
 
-    def _cut(self, value: torch.Tensor, start: list[int]) -> torch.Tensor:
+    def _cut(self, value: torch.Tensor, start: list[int], beyond: float) -> torch.Tensor:
         if value.shape[1:] == self.size:
             return value
         # a negative padding cuts
         sides = zip(start, self.size, value.shape[1:], strict=True)
         padding = [part for first, side, length in sides for part in (first + side - length, -first)]
-        return F.pad(value, padding[::-1]).contiguous()
+        return F.pad(value, padding[::-1], value=beyond).contiguous()
 
     def _grid(self, shape: Sequence[int], start: np.ndarray, matrix: np.ndarray) -> torch.Tensor:
         """PyTorch's coordinates: the last axis first, from -1 to 1 between the outer edges."""

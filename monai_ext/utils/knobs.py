@@ -81,6 +81,16 @@ def _window(value: Any) -> list[Any]:
     return limits
 
 
+def _spacing(value: Any) -> list[Any] | None:
+    if _is_none(value):
+        return None
+    expected = "null, or one length above 0 in mm for each axis, such as [1.5,1.5]"
+    sides = _listed_numbers(value, expected)
+    if not 1 <= len(sides) <= 3 or any(side <= 0 for side in sides):
+        raise ValueError(expected)
+    return sides
+
+
 def _contrast(value: Any) -> list[Any]:
     expected = "two numbers above -1, the lower first, such as [-0.2,0.8]"
     factors = _listed_numbers(value, expected)
@@ -144,6 +154,7 @@ KNOBS: dict[str, Callable[[Any], Any]] = {
     "image_size": _sizes,
     "intensity_window": _window,
     "tissue_contrast": _contrast,
+    "spacing": _spacing,
     "mirror_axes": _axes,
     "device": _device,
     **dict.fromkeys(("dataset_dir", "datalist", "pretrained"), _text_or_none),

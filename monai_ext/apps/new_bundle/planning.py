@@ -10,9 +10,12 @@ import numpy as np
 
 from .survey import Survey
 
-__all__ = ["intensity_window", "mirror_axes", "tissue_contrast"]
+__all__ = ["SIDE", "check_spacings", "intensity_window", "mirror_axes", "slice_plan", "tissue_contrast"]
 
 SOFT_TISSUE = (-175.0, 275.0)  # HU, fat to organs with contrast medium
+SIDE = 32  # image sizes are multiples of it
+PIXELS_ACROSS = 3  # the thinnest class, at the least
+ODD_PIXEL, ODD_STEP = 5, 10  # times the median within a slice, and from slice to slice: no scanner's
 OFF_CENTRE = 0.05  # of a picture's length: closer to the middle is in it
 AXES = ("first (right to left in axial planes)", "second (front to back in axial planes)", "third")
 
@@ -96,6 +99,63 @@ def mirror_axes(
             mirrored.append(axis)
             reasons.append(f"along the {AXES[axis]}: no class has a side there")
     return mirrored, f"mirror_axes: {'; '.join(reasons)}."
+
+
+def check_spacings(found: Survey, images: Mapping[str, str]) -> None:
+    """Refuse a scan whose voxels are of another order of size than the others': its header is wrong.
+
+    Args:
+        found: of ``images``, in their order.
+        images: case -> file.
+
+    Raises:
+        ValueError: names the file.
+    """
+    if len(found.spacings) < 3:
+        return
+    spacings = np.array(found.spacings)
+    median = np.median(spacings, axis=0)
+    for (_case, path), spacing in zip(images.items(), spacings, strict=True):
+        ratio = np.maximum(spacing / median, median / spacing)
+        if (ratio > (ODD_PIXEL, ODD_PIXEL, ODD_STEP)).any():
+            voxel, others = ("x".join(f"{side:.3g}" for side in sides) for sides in (spacing, median))
+            raise ValueError(
+                f"monai_ext: {path}: voxels of {voxel} mm, the median of all scans is {others} mm. Correct its header, "
+                "or leave the case out of the list."
+            )
+
+
+def slice_plan(found: Survey, published: int) -> tuple[float, list[int], str]:
+    """The pixel in mm at which a 2D network sees slices, the size of its view, and why.
+
+    A pixel means the same in every scan, and both axes have the same: an organ has one size and one shape, whichever
+    field of view it was recorded with. Pixels are as fine as the scans' (median), but coarser where that lets the
+    network see a whole slice at the size of its recipe, as context decides what an organ is, as far as the thinnest
+    class stays 3 pixels across. Where slices are larger than the view then, training cuts views and inference averages
+    overlapping ones.
+
+    Args:
+        found: of volumes.
+        published: the side at which the recipe's network sees slices.
+    """
+    native = float(np.median([spacing[:2] for spacing in found.spacings]))
+    extents = np.array(
+        [[n * side for n, side in zip(shape[:2], spacing[:2])] for shape, spacing in zip(found.shapes, found.spacings)]
+    )
+    extent = np.median(extents, axis=0)
+    thinnest = min(float(np.median(widths)) for widths in found.widths.values())
+    whole = float(extent.max()) / published
+    pixel = max(native, min(whole, thinnest / PIXELS_ACROSS))
+    pixel = float(f"{pixel:.3g}")
+    needed = [SIDE * int(np.ceil(side / pixel / SIDE - 1e-6)) for side in extent]
+    view = [int(np.clip(side, 2 * SIDE, max(published, 2 * SIDE))) for side in needed]
+    seen = "whole slices" if view == needed or min(needed) < 2 * SIDE else "part of a slice at once"
+    reason = (
+        f"spacing: {pixel:g} mm a pixel in every scan (the scans' own {native:.3g}, median; the thinnest class is "
+        f"{thinnest:.3g} mm across); image_size: {view[0]}x{view[1]}, {seen} (median {extent[0]:.0f}x{extent[1]:.0f} "
+        "mm)."
+    )
+    return pixel, view, reason
 
 
 def _side(offsets: list[float]) -> float:

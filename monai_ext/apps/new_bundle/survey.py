@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +50,7 @@ class Survey:
         of_case: case id -> the values in its label.
         tissue: label value -> of each case that has it, what its voxels are like.
         centres: case id -> label value -> where its middle lies along each axis as a network sees it, 0 to 1.
+        widths: label value -> of each case that has it, how thick it is in a slice, in mm, or pixels of a picture.
         foreground: percentiles 0.5 and 99.5 of the image inside labels.
         everywhere: the same of whole images.
     """
@@ -62,6 +63,7 @@ class Survey:
     of_case: dict[str, set[int]] = field(default_factory=dict)
     tissue: dict[int, list[Tissue]] = field(default_factory=dict)
     centres: dict[str, dict[int, tuple[float, ...]]] = field(default_factory=dict)
+    widths: dict[int, list[float]] = field(default_factory=dict)
     foreground: tuple[float, float] = (0.0, 1.0)
     everywhere: tuple[float, float] = (0.0, 1.0)
 
@@ -109,6 +111,10 @@ def survey(cases: Mapping[str, Mapping[str, Any]], progress: bool = True, modali
             raise ValueError(f"monai_ext: {case['image']}: every value is {image.min():g}; there is no image.")
         found.of_case[name] = _values(case["label"], label)
         found.centres[name] = {}
+        inside_slice = turned[:, 0].argsort()[:2].tolist()
+        pixel = float(np.mean(found.spacings[-1][:2])) if found.spacings else 1.0
+        for value, width in _widths(label, inside_slice).items():
+            found.widths.setdefault(value, []).append(pixel * width)
         for value in sorted(found.of_case[name] - {0}):
             where = np.nonzero(label == value)
             found.centres[name][value] = _centre(where, label.shape, turned)
@@ -143,6 +149,21 @@ def _centre(where: tuple[np.ndarray, ...], shape: tuple[int, ...], turned: np.nd
         along = (places.mean() + 0.5) / length
         centre[int(axis)] = float(along if direction > 0 else 1 - along)
     return tuple(centre)
+
+
+def _widths(label: np.ndarray, axes: Sequence[int]) -> dict[int, float]:
+    """Label value -> pixels across it in a slice: twice its area over the length of its outline.
+
+    Of a line it is the width, of a disc two fifths of the diameter.
+    """
+    classes = int(label.max()) + 1
+    outline = np.zeros(classes, dtype=np.int64)
+    for axis in axes:
+        first, second = np.delete(label, -1, axis), np.delete(label, 0, axis)
+        edge = first != second
+        outline += np.bincount(first[edge], minlength=classes) + np.bincount(second[edge], minlength=classes)
+    areas = np.bincount(label.ravel(), minlength=classes)
+    return {v: 2 * float(areas[v]) / max(1, int(outline[v])) for v in range(1, classes) if areas[v]}
 
 
 def _tissue(values: np.ndarray) -> Tissue:

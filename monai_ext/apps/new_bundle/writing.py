@@ -20,7 +20,7 @@ from monai_ext.data.splits import hold_out, random_parts
 from monai_ext.utils import MODALITIES, VOLUME_MODALITIES, number_option, scratch_folder, text_options
 
 from .pairs import pair_files, short_ids
-from .planning import intensity_window, mirror_axes, tissue_contrast
+from .planning import SIDE, check_spacings, intensity_window, mirror_axes, slice_plan, tissue_contrast
 from .readme import readme
 from .survey import Survey, survey
 
@@ -30,7 +30,6 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 # MONAI Label takes bundles with these words in their names for other kinds of model
 LABEL_WORDS = ("deepedit", "deepgrow", "detection", "classification")
 RECIPES = ("strong", "paper")
-SIDE = 32  # image sizes are multiples of it
 SCALE = "ScaleIntensityRanged"
 PERCENTILES = {"lower": 0.5, "upper": 99.5}
 
@@ -121,7 +120,13 @@ def new_bundle(
         raise ValueError(
             f"monai_ext: {base}: {odd[0]!r} in a path is a reference to configs. Rename the folder or file."
         )
-    size, size_reason = _image_size(template.default("image_size"), found)
+    check_spacings(found, {case: cases[case]["image"] for case in cases})
+    published = template.default("image_size")
+    if found.pictures or recipe == "paper" or "strong" not in configs:
+        size, size_reason = _image_size(published, found)
+    else:
+        pixel, size, size_reason = slice_plan(found, published if isinstance(published, int) else max(published))
+        _use_spacing(configs, [pixel, pixel])
     names = {value: classes[target - 1] for value, target in mapping.items() if target}
     choices = [
         *_recipe(configs, recipe, template, found, names),
@@ -185,6 +190,18 @@ def _recipe(
         train["tissue_contrast"], reason = tissue_contrast(found)
         choices.append(reason)
     return choices
+
+
+def _use_spacing(configs: dict[str, Any], spacing: list[float]) -> None:
+    """A pixel of one size in every scan, in training, validation and inference; it travels with the weights."""
+    train, inference = configs["train"], configs["inference"]
+    for config in (train, inference):
+        # weights that note nothing of it were trained with slices squeezed to one size
+        _insert_after(
+            config, "image_size", "spacing", f"$@as_trained.get('spacing', None if @as_trained else {spacing})"
+        )
+    for part in (train["train"]["dataset"], train["validate"]["inferer"], inference["inferer"]):
+        part["spacing"] = "@spacing"
 
 
 def _parts(given: Mapping[str, list[str]], test_share: float | str, where: str) -> dict[str, list[str]]:
@@ -298,6 +315,8 @@ def _intensity(configs: dict[str, Any], found: Survey, listed: CaseList) -> list
             handler["trained_with"] = {"image_size": "@image_size"}
             if found.modality == "CT":
                 handler["trained_with"]["intensity_window"] = "@intensity_window"
+            if "spacing" in config:
+                handler["trained_with"]["spacing"] = "@spacing"
         if found.modality == "CT":
             _insert_after(config, "image_size", "intensity_window", _as_trained("intensity_window", window))
     if found.modality == "CT":

@@ -52,6 +52,8 @@ class SliceDataset(Dataset):
         cache_rate: part of ``data`` kept in memory; each slice of the rest costs reading its volume.
         num_workers: threads that fill the cache.
         progress: whether filling the cache shows a progress bar.
+        spacing: of a pixel in mm: every slice is resized to it instead of ``image_size``, so that it means the same in
+            every scan; ``slice_transform`` cuts views of one size. None for slices of ``image_size``.
 
     Raises:
         ValueError: if ``data`` is empty, or the arrays of a volume differ in size.
@@ -75,6 +77,7 @@ class SliceDataset(Dataset):
         cache_rate: float = 1.0,
         num_workers: int | None = 1,
         progress: bool = True,
+        spacing: Sequence[float] | float | None = None,
     ) -> None:
         if not data:
             raise ValueError("monai_ext: SliceDataset: no volume to draw slices from.")
@@ -83,10 +86,10 @@ class SliceDataset(Dataset):
         self.slice_transform = slice_transform
         self.names = [str(item.get("case_id", "")) for item in data]
         steps: list[Callable] = [Lambda(transform)]  # CacheDataset keeps nothing that a plain function made
-        if image_size is not None:
+        if image_size is not None or spacing is not None:
             modes = ["nearest" if key == label_key else "cubic" for key in self.keys]
-            resize = ResizeSlicesd(self.keys, image_size, modes, spatial_dim=-1 if spatial_dim is None else spatial_dim)
-            steps.append(resize)
+            axis = -1 if spatial_dim is None else spatial_dim
+            steps.append(ResizeSlicesd(self.keys, image_size or 1, modes, spatial_dim=axis, spacing=spacing))
         if self.axis is not None:
             steps.append(Lambda(self._together))
         self.volumes = CacheDataset(
