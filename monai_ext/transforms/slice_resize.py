@@ -13,8 +13,9 @@ from monai.transforms import MapTransform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple, ensure_tuple_rep
 from scipy import ndimage
 
-__all__ = ["ResizeSlicesd", "check_image_size", "resize_slices"]
+__all__ = ["ResizeSlicesd", "check_image_size", "resize_slices", "size_at_spacing"]
 
+LONGEST = 8192  # pixels of a slice after resizing: above it a spacing is wrong
 MODES = ("cubic", "bilinear", "nearest")
 BLOCK = 16  # output rows computed together; with more of them the products are mostly with zeros
 Band = tuple[int, int, torch.Tensor]
@@ -85,6 +86,44 @@ def check_image_size(size: Sequence[int] | int) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
+def size_at_spacing(volume: torch.Tensor, spacing: Sequence[float] | float, spatial_dim: int = -1) -> tuple[int, int]:
+    """The size at which a volume's slices have pixels of ``spacing``, so that a pixel means the same in every scan.
+
+    Args:
+        volume: a ``MetaTensor`` ``(C, H, W, D)``, or a batch of volumes on one grid, whose affine says how large it is.
+        spacing: of the slice's two axes in mm, or one number for both.
+        spatial_dim: the axis along which the slices lie.
+
+    Raises:
+        ValueError: if the volume has no affine, or its voxels have no size.
+
+    Examples::
+
+        >>> affine = torch.diag(torch.tensor([2.0, 1.0, 5.0, 1.0]))
+        >>> size_at_spacing(MetaTensor(torch.zeros(1, 101, 201, 30), affine=affine), 4)
+        (51, 51)
+    """
+    if not isinstance(volume, MetaTensor) or volume.dim() not in (4, 5):
+        raise ValueError("monai_ext: spacing: a volume with an affine is needed to know how large its voxels are.")
+    affine = volume.affine.reshape(-1, *volume.affine.shape[-2:])[0].double()  # a batch has one each
+    sides = affine[:3, :3].norm(dim=0)
+    inside = [axis for axis in range(3) if axis != spatial_dim % 3]
+    wanted = ensure_tuple_rep(spacing, 2)
+    size = []
+    for axis, target in zip(inside, wanted, strict=True):
+        length, side = volume.shape[axis - 3], float(sides[axis])
+        if not 0 < side < float("inf"):
+            raise ValueError(f"monai_ext: spacing: voxels of {side:g} mm, their size has to be known.")
+        size.append(round((length - 1) * side / target) + 1)  # the corners' centres stay
+    if max(size) > LONGEST:
+        raise ValueError(
+            f"monai_ext: slices of {'x'.join(str(volume.shape[a - 3]) for a in inside)} voxels of "
+            f"{'x'.join(f'{sides[a]:.3g}' for a in inside)} mm would be {size[0]}x{size[1]} pixels at the "
+            f"{wanted[0]:g}x{wanted[1]:g} mm that the network was trained with. Is the spacing of this scan right?"
+        )
+    return size[0], size[1]
+
+
 @lru_cache(maxsize=64)
 def _nearest_index(length: int, new_length: int, device: torch.device) -> torch.Tensor:
     index = ndimage.zoom(np.arange(length), new_length / length, order=0, mode="mirror")
@@ -135,10 +174,12 @@ class ResizeSlicesd(MapTransform):
 
     Args:
         keys: items to resize, each ``(C, H, W, D)``, or ``(C, H, W)`` for one slice.
-        image_size: size of the two axes other than ``spatial_dim``, in their order, or one number for both.
+        image_size: size of the two axes other than ``spatial_dim``, in their order, or one number for both; unused
+            where ``spacing`` is given.
         mode: mode of :func:`resize_slices`, one for all keys or one each.
         spatial_dim: the axis along which the slices lie, 0, 1 or 2, or counted from the end; unused for one slice.
         allow_missing_keys: skip keys that an item lacks.
+        spacing: of a pixel after resizing, in mm: each volume gets the size that :func:`size_at_spacing` says.
 
     Raises:
         ValueError: if an argument or the shape of an item is not as described.
@@ -160,9 +201,11 @@ class ResizeSlicesd(MapTransform):
         mode: Sequence[str] | str = "cubic",
         spatial_dim: int = -1,
         allow_missing_keys: bool = False,
+        spacing: Sequence[float] | float | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.image_size = check_image_size(image_size)
+        self.spacing = spacing
         self.mode = ensure_tuple_rep(mode, len(self.keys))
         for name in self.mode:
             if name not in MODES:
@@ -184,7 +227,8 @@ class ResizeSlicesd(MapTransform):
         if x.dim() not in (3, 4):
             raise ValueError(f"monai_ext: {key}: expected (C, H, W) or (C, H, W, D), got shape {list(x.shape)}.")
         axis = self.spatial_dim + 1
-        resized = resize_slices(x.movedim(axis, 0) if x.dim() == 4 else x[None], self.image_size, mode)
+        size = self.image_size if self.spacing is None else size_at_spacing(volume, self.spacing, self.spatial_dim)
+        resized = resize_slices(x.movedim(axis, 0) if x.dim() == 4 else x[None], size, mode)
         resized = resized.movedim(0, axis).contiguous() if x.dim() == 4 else resized[0]
         if not isinstance(volume, MetaTensor):
             return resized

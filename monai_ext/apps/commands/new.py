@@ -15,6 +15,7 @@ def new(
     class_names: str | Sequence[str] = (),
     test_share: float | str = 0.2,
     where: str = ".",
+    recipe: str = "strong",
 ) -> None:
     """Make a bundle for your own data: read it, choose window, classes and sizes, and write bundles/NAME.
 
@@ -27,6 +28,7 @@ def new(
         class_names: of the labels' values above 0, in rising order, with commas between.
         test_share: part of the cases to test on.
         where: the folder that has, or gets, bundles.
+        recipe: strong (carries to other patients and scanners) or paper (the bundle's own, as published).
     """
     from monai_ext.apps.new_bundle import new_bundle
     from monai_ext.utils import path_option
@@ -40,6 +42,7 @@ def new(
         class_names,
         test_share,
         path_option(where, "where") or ".",
+        recipe=str(recipe),
     )
     print(f"{made}\n" + "\n".join(f"  {choice}" for choice in choices))
     shown = made if where == "." else made.resolve()  # whichever folder the command is started from

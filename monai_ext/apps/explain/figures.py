@@ -17,7 +17,7 @@ from monai_ext.data import is_phantom
 from monai_ext.networks import load_weights
 from monai_ext.networks.blocks import CrossStageAttentionResidual, DifferentialCrossAttention
 from monai_ext.phantoms import PHANTOM_NOTE
-from monai_ext.transforms import resize_slices
+from monai_ext.transforms import resize_slices, size_at_spacing
 from monai_ext.utils import replacing
 
 from .maps import AttentionMaps, SourceWeights, attention_maps, source_weights
@@ -71,8 +71,10 @@ def explain(
             "differential attention; explain draws these two."
         )
     load_weights(network, weights if checkpoint is not None else found.require_weights())
-    image = parser.get_parsed_content("preprocessing")({"image": str(input)})["image"].as_tensor()
-    size = parser.get_parsed_content("image_size")
+    volume = parser.get_parsed_content("preprocessing")({"image": str(input)})["image"]
+    image = volume.as_tensor()
+    spacing = parser.get_parsed_content("spacing") if "spacing" in parser else None
+    size = size_at_spacing(volume, spacing) if spacing else parser.get_parsed_content("image_size")
     stack = image.movedim(-1, 0) if image.dim() == 4 else image[None]  # slices, or the one picture
     batches = [resize_slices(part, size, "cubic") if image.dim() == 4 else part for part in stack.split(8)]
     device = next(network.parameters()).device

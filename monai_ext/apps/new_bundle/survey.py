@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,9 +20,21 @@ from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.transforms import slice_orientation, unlike_modality
 from monai_ext.utils import VOLUME_MODALITIES, whole_numbers
 
-__all__ = ["Survey", "survey"]
+__all__ = ["Survey", "Tissue", "survey"]
 
 SAMPLES = 10_000  # voxels a case that percentiles are taken from
+
+
+class Tissue(NamedTuple):
+    """Intensities of one label value in one case: percentiles 0.5, 50 and 99.5, and a spread that outliers leave alone.
+
+    The spread is the median distance from the median, times 1.4826: of a normal distribution its standard deviation.
+    """
+
+    low: float
+    median: float
+    high: float
+    spread: float
 
 
 @dataclass
@@ -36,6 +48,9 @@ class Survey:
         spacings: of each volume, in mm, in the same order.
         values: of label files, sorted, with how many cases have each.
         of_case: case id -> the values in its label.
+        tissue: label value -> of each case that has it, what its voxels are like.
+        centres: case id -> label value -> where its middle lies along each axis as a network sees it, 0 to 1.
+        widths: label value -> of each case that has it, how thick it is in a slice, in mm, or pixels of a picture.
         foreground: percentiles 0.5 and 99.5 of the image inside labels.
         everywhere: the same of whole images.
     """
@@ -46,6 +61,9 @@ class Survey:
     spacings: list[tuple[float, ...]] = field(default_factory=list)
     values: dict[int, int] = field(default_factory=dict)
     of_case: dict[str, set[int]] = field(default_factory=dict)
+    tissue: dict[int, list[Tissue]] = field(default_factory=dict)
+    centres: dict[str, dict[int, tuple[float, ...]]] = field(default_factory=dict)
+    widths: dict[int, list[float]] = field(default_factory=dict)
     foreground: tuple[float, float] = (0.0, 1.0)
     everywhere: tuple[float, float] = (0.0, 1.0)
 
@@ -76,10 +94,12 @@ def survey(cases: Mapping[str, Mapping[str, Any]], progress: bool = True, modali
             label, _ = MaskReader("classes", coding).get_data(ensure_tuple(case["label"]))
             found.shapes.append(image.shape[:2])
             image = image.mean(axis=2)
+            turned = np.array([[0, 1], [1, 1]])
         else:
             image, meta = VolumeReader().get_data([case["image"]])
             label = whole_numbers(VolumeReader().get_data([case["label"]])[0], case["label"])
-            axes = slice_orientation(np.asarray(meta[MetaKeys.AFFINE]))[:, 0].argsort()  # the slices' own come first
+            turned = slice_orientation(np.asarray(meta[MetaKeys.AFFINE]))
+            axes = turned[:, 0].argsort()  # the slices' own come first
             found.shapes.append(tuple(np.array(image.shape)[axes].tolist()))
             found.spacings.append(tuple(affine_to_spacing(meta[MetaKeys.AFFINE])[axes].tolist()))
             values = torch.from_numpy(image.astype(np.float32))
@@ -90,6 +110,15 @@ def survey(cases: Mapping[str, Mapping[str, Any]], progress: bool = True, modali
         if image.min() == image.max():
             raise ValueError(f"monai_ext: {case['image']}: every value is {image.min():g}; there is no image.")
         found.of_case[name] = _values(case["label"], label)
+        found.centres[name] = {}
+        inside_slice = turned[:, 0].argsort()[:2].tolist()
+        pixel = float(np.mean(found.spacings[-1][:2])) if found.spacings else 1.0
+        for value, width in _widths(label, inside_slice).items():
+            found.widths.setdefault(value, []).append(pixel * width)
+        for value in sorted(found.of_case[name] - {0}):
+            where = np.nonzero(label == value)
+            found.centres[name][value] = _centre(where, label.shape, turned)
+            found.tissue.setdefault(value, []).append(_tissue(rng.choice(image[where], SAMPLES)))
         whole.append(rng.choice(image.ravel(), SAMPLES))
         if (labelled := label > 0).any():
             inside.append(rng.choice(image[labelled], SAMPLES))
@@ -111,6 +140,35 @@ def _values(path: Any, label: np.ndarray) -> set[int]:
     if values[0] < 0:
         raise ValueError(f"monai_ext: {path}: label value {values[0]}, expected whole numbers from 0 on.")
     return set(values.tolist())
+
+
+def _centre(where: tuple[np.ndarray, ...], shape: tuple[int, ...], turned: np.ndarray) -> tuple[float, ...]:
+    """The middle of voxels along each axis after turning, 0 to 1."""
+    centre = [0.0] * len(shape)
+    for places, length, (axis, direction) in zip(where, shape, turned, strict=True):
+        along = (places.mean() + 0.5) / length
+        centre[int(axis)] = float(along if direction > 0 else 1 - along)
+    return tuple(centre)
+
+
+def _widths(label: np.ndarray, axes: Sequence[int]) -> dict[int, float]:
+    """Label value -> pixels across it in a slice: twice its area over the length of its outline.
+
+    Of a line it is the width, of a disc two fifths of the diameter.
+    """
+    classes = int(label.max()) + 1
+    outline = np.zeros(classes, dtype=np.int64)
+    for axis in axes:
+        first, second = np.delete(label, -1, axis), np.delete(label, 0, axis)
+        edge = first != second
+        outline += np.bincount(first[edge], minlength=classes) + np.bincount(second[edge], minlength=classes)
+    areas = np.bincount(label.ravel(), minlength=classes)
+    return {v: 2 * float(areas[v]) / max(1, int(outline[v])) for v in range(1, classes) if areas[v]}
+
+
+def _tissue(values: np.ndarray) -> Tissue:
+    low, median, high = np.percentile(values, (0.5, 50, 99.5)).tolist()
+    return Tissue(low, median, high, 1.4826 * float(np.median(np.abs(values - median))))
 
 
 def _percentiles(parts: list[np.ndarray]) -> tuple[float, float]:

@@ -20,6 +20,7 @@ from monai_ext.data.splits import hold_out, random_parts
 from monai_ext.utils import MODALITIES, VOLUME_MODALITIES, number_option, scratch_folder, text_options
 
 from .pairs import pair_files, short_ids
+from .planning import SIDE, check_spacings, intensity_window, mirror_axes, slice_plan, tissue_contrast
 from .readme import readme
 from .survey import Survey, survey
 
@@ -28,7 +29,7 @@ __all__ = ["new_bundle"]
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 # MONAI Label takes bundles with these words in their names for other kinds of model
 LABEL_WORDS = ("deepedit", "deepgrow", "detection", "classification")
-SIDE = 32  # image sizes are multiples of it
+RECIPES = ("strong", "paper")
 SCALE = "ScaleIntensityRanged"
 PERCENTILES = {"lower": 0.5, "upper": 99.5}
 
@@ -43,6 +44,7 @@ def new_bundle(
     test_share: float | str = 0.2,
     where: str | os.PathLike = ".",
     progress: bool = True,
+    recipe: str = "strong",
 ) -> tuple[Path, list[str]]:
     """Look at a user's data and write ``bundles/NAME`` for it: datalist, split, configs, metadata and README.
 
@@ -58,6 +60,8 @@ def new_bundle(
         test_share: part of the cases to test on.
         where: the folder that has, or gets, ``bundles``.
         progress: show a progress bar.
+        recipe: ``"strong"``, augmentation that carries to other patients and scanners, or ``"paper"``, the bundle's
+            own as published.
 
     Returns:
         The bundle's folder, and its choices, a sentence each.
@@ -76,6 +80,8 @@ def new_bundle(
             f"monai_ext: name {name!r}: expected small letters, digits and underscores, and none of the words "
             f"{', '.join(LABEL_WORDS)}."
         )
+    if recipe not in RECIPES:
+        raise ValueError(f"monai_ext: --recipe {recipe}: expected one of {', '.join(RECIPES)}.")
     target = Path(where) / "bundles" / name
     if target.exists():
         raise FileExistsError(f"monai_ext: {target}: is there already. Choose another name, or remove it.")
@@ -114,8 +120,20 @@ def new_bundle(
         raise ValueError(
             f"monai_ext: {base}: {odd[0]!r} in a path is a reference to configs. Rename the folder or file."
         )
-    size, size_reason = _image_size(template.default("image_size"), found)
-    choices = [size_reason, *_intensity(configs, found, listed), *_what_else(parts, given, classes, mapping, found)]
+    check_spacings(found, {case: cases[case]["image"] for case in cases})
+    published = template.default("image_size")
+    if found.pictures or recipe == "paper" or "strong" not in configs:
+        size, size_reason = _image_size(published, found)
+    else:
+        pixel, size, size_reason = slice_plan(found, published if isinstance(published, int) else max(published))
+        _use_spacing(configs, [pixel, pixel])
+    names = {value: classes[target - 1] for value, target in mapping.items() if target}
+    choices = [
+        *_recipe(configs, recipe, template, found, names),
+        size_reason,
+        *_intensity(configs, found, listed),
+        *_what_else(parts, given, classes, mapping, found),
+    ]
     choices += [*told, *(note[0].upper() + note[1:] for note in listed.notes)]
     _fill_in(configs, name, template.name, base, classes, size, found)
     _point_to_data(configs, name, base, cases[parts["test"][0]]["image"])
@@ -143,6 +161,47 @@ def new_bundle(
         )
         made.rename(target)
     return target, choices
+
+
+def _recipe(
+    configs: dict[str, Any], recipe: str, template: Bundle, found: Survey, names: Mapping[int, str]
+) -> list[str]:
+    """Write the overlay of the strong recipe into ``train.json``, with what the data say about it."""
+    overlay = configs.pop("strong", None)
+    if recipe == "paper":
+        return [f"recipe: paper, as {template.name} has it; flips are those of its paper, whatever the classes."]
+    if overlay is None:
+        return [f"recipe: {template.name}'s own, which has no configs/strong.json."]
+    train = configs["train"]
+    for key, value in overlay.items():
+        *path, last = key.split("#")
+        part = train
+        for step in path:
+            part = part[step]
+        if last in part or isinstance(value, dict):
+            part[last] = value
+        else:
+            _insert_after(train, "rotation", last, value)
+    choices = ["recipe: strong, the overlay strong.json: other fields of view, contrasts and scanners are imagined."]
+    axes, reason = mirror_axes(found.centres, names=names)
+    train["mirror_axes"] = configs["ensemble_inference"]["mirror_axes"] = axes
+    choices.append(reason)
+    if "tissue_contrast" in overlay:
+        train["tissue_contrast"], reason = tissue_contrast(found)
+        choices.append(reason)
+    return choices
+
+
+def _use_spacing(configs: dict[str, Any], spacing: list[float]) -> None:
+    """A pixel of one size in every scan, in training, validation and inference; it travels with the weights."""
+    train, inference = configs["train"], configs["inference"]
+    for config in (train, inference):
+        # weights that note nothing of it were trained with slices squeezed to one size
+        _insert_after(
+            config, "image_size", "spacing", f"$@as_trained.get('spacing', None if @as_trained else {spacing})"
+        )
+    for part in (train["train"]["dataset"], train["validate"]["inferer"], inference["inferer"]):
+        part["spacing"] = "@spacing"
 
 
 def _parts(given: Mapping[str, list[str]], test_share: float | str, where: str) -> dict[str, list[str]]:
@@ -233,7 +292,7 @@ def _intensity(configs: dict[str, Any], found: Survey, listed: CaseList) -> list
     if listed.modality and listed.modality != found.modality:
         reason = "most volumes have other values" if listed.modality in VOLUME_MODALITIES else "which has no rule here"
         unlike = [f"modality: the list says {listed.modality} ({MODALITIES[listed.modality].title}), {reason}."]
-    window = _window(found.foreground)
+    window, window_reason = intensity_window(found) if found.modality == "CT" else ([], "")
     for config, steps in (
         (configs["train"], configs["train"]["train"]["preprocessing"]["transforms"]),
         (configs["inference"], configs["inference"]["preprocessing"]["transforms"]),
@@ -256,15 +315,12 @@ def _intensity(configs: dict[str, Any], found: Survey, listed: CaseList) -> list
             handler["trained_with"] = {"image_size": "@image_size"}
             if found.modality == "CT":
                 handler["trained_with"]["intensity_window"] = "@intensity_window"
+            if "spacing" in config:
+                handler["trained_with"]["spacing"] = "@spacing"
         if found.modality == "CT":
             _insert_after(config, "image_size", "intensity_window", _as_trained("intensity_window", window))
     if found.modality == "CT":
-        low, high = found.foreground
-        return [
-            f"intensity_window: {window[0]} to {window[1]} HU, around the labelled tissue's 0.5th and 99.5th "
-            f"percentiles ({low:.0f} and {high:.0f}).",
-            *unlike,
-        ]
+        return [window_reason, *unlike]
     low, high = found.everywhere
     what = "MR" if found.modality == "MR" else "neither CT in Hounsfield units nor MR"
     return [
@@ -272,13 +328,6 @@ def _intensity(configs: dict[str, Any], found: Survey, listed: CaseList) -> list
         "scaled to [0, 1] by its own percentiles 0.5 and 99.5.",
         *unlike,
     ]
-
-
-def _window(foreground: tuple[float, float]) -> list[int]:
-    """Fat and water stay apart around the organs: half as wide again as the labelled tissue, in steps of 5 HU."""
-    low, high = foreground
-    margin = max(50.0, (high - low) / 4)
-    return [int(5 * np.floor((low - margin) / 5)), int(5 * np.ceil((high + margin) / 5))]
 
 
 def _what_else(
