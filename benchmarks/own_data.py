@@ -44,7 +44,7 @@ def write_blocks(image: str, label: str, folder: Path) -> int:
     affine = volumes[0].affine
     hu, organs = (np.asarray(volume.dataobj).astype(np.float32) for volume in volumes)
     cases: list[dict[str, str]] = []
-    count = 0
+    count, last = 0, ""
     # the block nearest to the head validates
     for number, start in enumerate(range(0, hu.shape[2], BLOCK)):
         origin = affine @ np.block([[np.eye(3), np.array([[0], [0], [start]])], [0, 0, 0, 1]])
@@ -57,6 +57,7 @@ def write_blocks(image: str, label: str, folder: Path) -> int:
         if hu[..., test].shape[2] < 2 or not organs[..., test].any():
             continue
         lifted = contrast_medium(hu[..., test], organs[..., test], NAMES)
+        last = f"block{number}"
         for way, voxels in (("held out", hu[..., test]), ("contrast", lifted)):
             save(folder / way / "images", f"block{number}", voxels, origin)
             save(folder / way / "labels", f"block{number}", organs[..., test], origin)
@@ -72,7 +73,7 @@ def write_blocks(image: str, label: str, folder: Path) -> int:
         "labels": {str(i): name for i, name in enumerate(["background", *NAMES])},
         "training": cases[:-1],
         "validation": cases[-1:],
-        "test": cases[-1:],
+        "test": [{part: f"held out/{part}s/{last}.nii.gz" for part in ("image", "label")}],
     }
     (folder / "list.json").write_text(json.dumps(listed))
     return count
@@ -119,7 +120,7 @@ def main() -> None:
             epochs = round(args.steps / (slices // args.batch))
             command("monai.bundle", "run", "--config_file", made / "configs" / "train.json", "--epochs", epochs,
                     "--batch_size", args.batch, "--seed", seed, "--ckpt_dir", trained, "--output_dir", trained,
-                    "--resume", "true")  # fmt: skip
+                    "--resume", (trained / "last.pt").exists())  # fmt: skip
             for way in ("held out", "contrast", *SCANNERS):
                 found = trained / way
                 command("monai_ext", "segment", "--bundle", made, "--input", folder / way / "images", "--output", found,

@@ -196,7 +196,8 @@ class SliceBatchInferer(Inferer):
         **kwargs: Any,
     ) -> torch.Tensor:
         height, width = slices.shape[2:]
-        x = slices if size is None else resize_slices(slices, size, "cubic")
+        mode = "cubic" if self.spacing is None else "antialiased"
+        x = slices if size is None else resize_slices(slices, size, mode)
         if self.mirror:
             scores = torch.zeros(())
             for axes in ((), (2,), (3,), (2, 3)):

@@ -14,6 +14,7 @@ from monai.utils import ensure_tuple_rep
 
 __all__ = ["RandViewd"]
 
+POINTS = 4  # of the grid that bends, along an axis
 MODES = ("bilinear", "nearest")
 
 
@@ -32,7 +33,9 @@ class RandViewd(RandomizableTransform, MapTransform):
         scale: range of the size at which things appear, drawn for each axis by itself: 2 shows them twice as long.
         shear: largest shear of the first two axes.
         shift: largest shift of a picture's middle, as part of ``size``.
-        prob: probability of turning, scaling, shearing and shifting; what remains is the cut.
+        bend: how far things are pushed about, largest, as part of ``size``: smoothly, from a grid of 4 points an axis.
+            Organs get shapes and places that no patient of the training has. Below a sixth nothing folds.
+        prob: probability of turning, scaling, shearing, shifting and bending; what remains is the cut.
 
     Raises:
         ValueError: if ``scale`` is no range of positive numbers, or ``mode`` is another.
@@ -57,6 +60,7 @@ class RandViewd(RandomizableTransform, MapTransform):
         scale: Sequence[float] = (1.0, 1.0),
         shear: float = 0.0,
         shift: float = 0.0,
+        bend: float = 0.0,
         prob: float = 1.0,
     ) -> None:
         MapTransform.__init__(self, keys)
@@ -68,7 +72,7 @@ class RandViewd(RandomizableTransform, MapTransform):
         if any(name not in MODES for name in self.mode):
             raise ValueError(f"monai_ext: RandViewd: mode must be one of {', '.join(MODES)}, got {self.mode}.")
         self.size = tuple(int(side) for side in size)
-        self.rotation, self.scale, self.shear, self.shift = rotation, (low, high), shear, shift
+        self.rotation, self.scale, self.shear, self.shift, self.bend = rotation, (low, high), shear, shift, bend
 
     def randomize(self, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
         """The first voxel of the cut, and the matrix from the view's offsets to the picture's; None for a plain cut."""
@@ -120,4 +124,11 @@ class RandViewd(RandomizableTransform, MapTransform):
         theta = np.column_stack([matrix * size / sides[:, None], (2 * middle + 1) / sides - 1])
         order = np.arange(len(size))[::-1]
         theta = np.column_stack([theta[:, :-1][order][:, order], theta[order, -1]])
-        return F.affine_grid(torch.from_numpy(theta).float()[None], [1, 1, *self.size], align_corners=False)
+        grid = F.affine_grid(torch.from_numpy(theta).float()[None], [1, 1, *self.size], align_corners=False)
+        if self.bend:
+            pushed = self.R.uniform(-self.bend, self.bend, size=(1, len(size), *[POINTS] * len(size)))
+            pushed *= (2 * size / sides)[order].reshape(1, -1, *[1] * len(size))
+            mode = "bicubic" if len(size) == 2 else "trilinear"
+            smooth = F.interpolate(torch.from_numpy(pushed).float(), self.size, mode=mode, align_corners=True)
+            grid += smooth.movedim(1, -1)
+        return grid

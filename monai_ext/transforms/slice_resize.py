@@ -16,7 +16,7 @@ from scipy import ndimage
 __all__ = ["ResizeSlicesd", "check_image_size", "resize_slices", "size_at_spacing"]
 
 LONGEST = 8192  # pixels of a slice after resizing: above it a spacing is wrong
-MODES = ("cubic", "bilinear", "nearest")
+MODES = ("cubic", "antialiased", "bilinear", "nearest")
 BLOCK = 16  # output rows computed together; with more of them the products are mostly with zeros
 Band = tuple[int, int, torch.Tensor]
 
@@ -34,6 +34,10 @@ def resize_slices(x: torch.Tensor, size: Sequence[int] | int, mode: str = "cubic
         on a CPU. PyTorch's bicubic filter, half as fast again, is another kernel: on a noisy CT-like slice from 512 to
         256 pixels it differs from SciPy by 0.3 % of the range (RMS) with corners aligned, by 2.4 % without, and by 2.6
         to 3.9 % with antialiasing.
+    ``"antialiased"``
+        The same after a Gaussian whose standard deviation is half of what a pixel grows by, where it grows: what a
+        coarser scanner records is a mean over its pixel. Without it, a scan of 0.7 mm at 3 mm has the noise of the
+        fine one. The published recipes do without it.
     ``"bilinear"``
         ``torch.nn.functional.interpolate(align_corners=True)``, for logits and probabilities.
     ``"nearest"``
@@ -45,7 +49,7 @@ def resize_slices(x: torch.Tensor, size: Sequence[int] | int, mode: str = "cubic
     Args:
         x: slices ``(N, C, H, W)``.
         size: height and width of the result, or one number for both.
-        mode: ``"cubic"``, ``"bilinear"`` or ``"nearest"``.
+        mode: ``"cubic"``, ``"antialiased"``, ``"bilinear"`` or ``"nearest"``.
 
     Returns:
         Slices ``(N, C, *size)``. Unless ``mode`` is ``"nearest"``, integers become float32; half precision is kept, but
@@ -75,7 +79,8 @@ def resize_slices(x: torch.Tensor, size: Sequence[int] | int, mode: str = "cubic
     if mode == "bilinear":
         return F.interpolate(y, (height, width), mode="bilinear", align_corners=True).to(x.dtype)
     with torch.autocast(x.device.type, enabled=False):
-        return _multiply_rows(_multiply_columns(y, width), height).to(x.dtype)
+        smooth = mode == "antialiased"
+        return _multiply_rows(_multiply_columns(y, width, smooth), height, smooth).to(x.dtype)
 
 
 def check_image_size(size: Sequence[int] | int) -> tuple[int, int]:
@@ -132,9 +137,13 @@ def _nearest_index(length: int, new_length: int, device: torch.device) -> torch.
 
 
 @lru_cache(maxsize=64)
-def _spline_bands(length: int, new_length: int, dtype: torch.dtype, device: torch.device) -> list[Band]:
+def _spline_bands(length: int, new_length: int, smooth: bool, dtype: torch.dtype, device: torch.device) -> list[Band]:
     """Return the spline's matrix as blocks of rows: first row, first column, and what lies between the zeros."""
-    matrix = ndimage.zoom(np.eye(length), (new_length / length, 1), order=3, mode="mirror")
+    matrix = np.eye(length)
+    if smooth and 1 < new_length < length:
+        sigma = ((length - 1) / (new_length - 1) - 1) / 2
+        matrix = ndimage.gaussian_filter1d(matrix, sigma, axis=0, mode="mirror", truncate=3)
+    matrix = ndimage.zoom(matrix, (new_length / length, 1), order=3, mode="mirror")
     bands = []
     for row in range(0, new_length, BLOCK):
         block = matrix[row : row + BLOCK]
@@ -145,22 +154,22 @@ def _spline_bands(length: int, new_length: int, dtype: torch.dtype, device: torc
     return bands
 
 
-def _multiply_rows(x: torch.Tensor, new_height: int) -> torch.Tensor:
+def _multiply_rows(x: torch.Tensor, new_height: int, smooth: bool) -> torch.Tensor:
     if new_height == x.shape[2]:
         return x
-    bands = _spline_bands(x.shape[2], new_height, x.dtype, x.device)
+    bands = _spline_bands(x.shape[2], new_height, smooth, x.dtype, x.device)
     return torch.cat([band @ x[:, :, start : start + band.shape[1]] for _, start, band in bands], dim=2)
 
 
-def _multiply_columns(x: torch.Tensor, new_width: int) -> torch.Tensor:
+def _multiply_columns(x: torch.Tensor, new_width: int, smooth: bool) -> torch.Tensor:
     if new_width == x.shape[3]:
         return x
     if x.stride(0) != 1 or x.device.type != "cpu":
-        return _multiply_rows(x.mT, new_width).mT
+        return _multiply_rows(x.mT, new_width, smooth).mT
     # a volume's slices, voxel beside voxel along its last axis: only what is left of them has to be gathered
     beside = x.permute(1, 2, 3, 0)
     result = x.new_empty((*x.shape[:3], new_width))
-    for column, start, band in _spline_bands(x.shape[3], new_width, x.dtype, x.device):
+    for column, start, band in _spline_bands(x.shape[3], new_width, smooth, x.dtype, x.device):
         columns = band @ beside[:, :, start : start + band.shape[1]]
         result[..., column : column + len(band)] = columns.permute(3, 0, 1, 2)
     return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
@@ -25,7 +26,7 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
     Args:
         keys: images ``(C, *spatial)`` with intensities from 0 on.
         label_key: their label map ``(1, *spatial)``, whole numbers with 0 for background.
-        num_classes: number of classes, background included.
+        num_classes: number of classes, background included, at most 256.
         factors: the range of what is added to 1 at full strength.
         prob: probability of an image being changed.
 
@@ -55,26 +56,25 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
         self.label_key = label_key
         self.num_classes = num_classes
         self.factors = (low, high)
-        self.drawn = torch.zeros(num_classes)
+        self.drawn = np.zeros(
+            256, np.float32
+        )  # of every value that a label may have; above the classes nothing is done
 
     def randomize(self, data: object = None) -> None:
         super().randomize(None)
         if self._do_transform:
             strength = self.R.uniform(0, 1)
-            drawn = strength * self.R.uniform(*self.factors, size=self.num_classes)
-            drawn[0] = 0
-            self.drawn = torch.from_numpy(drawn).float()
+            self.drawn[1 : self.num_classes] = strength * self.R.uniform(*self.factors, size=self.num_classes - 1)
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         d = dict(data)
         self.randomize()
         if not self._do_transform:
             return d
-        label = torch.as_tensor(d[self.label_key]).as_subclass(torch.Tensor)
+        label = torch.as_tensor(d[self.label_key]).as_subclass(torch.Tensor).byte()
         pool = avg_pool2d if label.dim() == 3 else avg_pool3d
-        known = label.long().clamp_(0, self.num_classes)  # a number above the classes is nobody's: left as it is
-        change = torch.cat([self.drawn, torch.zeros(1)])[known]
-        change = 1 + pool(change, kernel_size=3, stride=1, padding=1)
+        # NumPy looks up bytes, PyTorch would make a number of 64 bits of each first
+        change = 1 + pool(torch.from_numpy(self.drawn[label.numpy()]), kernel_size=3, stride=1, padding=1)
         for key in self.key_iterator(d):
             d[key] = d[key] * change.to(d[key].dtype)
         return d

@@ -75,8 +75,9 @@ def explain(
     image = volume.as_tensor()
     spacing = parser.get_parsed_content("spacing") if "spacing" in parser else None
     size = size_at_spacing(volume, spacing) if spacing else parser.get_parsed_content("image_size")
+    mode = "antialiased" if spacing else "cubic"
     stack = image.movedim(-1, 0) if image.dim() == 4 else image[None]  # slices, or the one picture
-    batches = [resize_slices(part, size, "cubic") if image.dim() == 4 else part for part in stack.split(8)]
+    batches = [resize_slices(part, size, mode) if image.dim() == 4 else part for part in stack.split(8)]
     device = next(network.parameters()).device
     with torch.no_grad():
         labels = torch.cat([network(part.to(device)).argmax(dim=1).cpu() for part in batches])

@@ -88,7 +88,8 @@ class SliceDataset(Dataset):
         self.names = [str(item.get("case_id", "")) for item in data]
         steps: list[Callable] = [Lambda(transform)]  # CacheDataset keeps nothing that a plain function made
         if image_size is not None or spacing is not None:
-            modes = ["nearest" if key == label_key else "cubic" for key in self.keys]
+            smooth = "cubic" if spacing is None else "antialiased"
+            modes = ["nearest" if key == label_key else smooth for key in self.keys]
             axis = -1 if spatial_dim is None else spatial_dim
             steps.append(ResizeSlicesd(self.keys, image_size or 1, modes, spatial_dim=axis, spacing=spacing))
         if self.axis is not None:
