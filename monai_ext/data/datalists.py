@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,8 @@ def load_datalist(
         listed = read_list(list_file, folder)
         parts, notes = dict(listed.parts), list(listed.notes)
         names = class_names or (known.class_names if dataset_name is not None else None)
+        if not listed.channel_names and len(channel_names or ()) > 1:  # each file may hold them all: its header tells
+            listed = replace(listed, channel_names=tuple(channel_names or ()))
         channels = listed.channel_names
         expected = channel_names if channel_names is not None or dataset_name is None else ()
         _check_channels(listed, expected)
@@ -325,7 +328,7 @@ def _numbers_of_classes(listed: CaseList, names: Sequence[str] | None, notes: li
                     f"({', '.join(names)}), and {', '.join(others.values())} is none of them. Say which class each "
                     'value is: "label_mapping": {"0": 0, ...}.'
                 )
-            image = next((case["image"] for part in PARTS for case in listed.parts[part]), "")
+            image = next((ensure_tuple(case["image"])[0] for part in PARTS for case in listed.parts[part]), "")
             if is_picture(image):
                 raise ValueError(
                     f"monai_ext: datalist {listed.file}: its labels number the classes otherwise than the model does "

@@ -112,7 +112,7 @@ def read_list(file: str | os.PathLike, folder: str | os.PathLike | None = None) 
     else:
         parts, unlabelled = _listed_parts(where, content, listed, base)
     first = next((case for cases in parts.values() for case in cases), None)
-    pictures = first is not None and is_picture(first["image"])
+    pictures = first is not None and is_picture(ensure_tuple(first["image"])[0])
     if pictures and len(names) == 1:
         names = {1 if number in WHITE else number: name for number, name in names.items()}
     if pictures:

@@ -148,7 +148,7 @@ class SegmentationReport:
             )
         if self.regions is not None and len(self.regions) != len(self.class_names):
             raise ValueError(
-                f"monai_ext: regions: {len(self.regions)}, expected one for each of {len(self.class_names)} class names."
+                f"monai_ext: regions: {len(self.regions)}, expected one for each of {len(self.class_names)} classes."
             )
         unknown = [c for c in self.conventions if c not in CONVENTIONS]
         if unknown or not self.conventions or len(set(self.conventions)) < len(self.conventions):
@@ -258,9 +258,9 @@ class SegmentationReport:
         """Of each class, or of each region on its own."""
         if not self.regions:
             number = len(self.class_names) + 1
-            return dict(label_metrics(prediction, truth, num_classes=number, spacing=spacing, convention=convention))
-        masks = zip(*(region_masks(labels[None], self.regions) for labels in (prediction, truth)), strict=True)
-        found = [label_metrics(*pair, num_classes=2, spacing=spacing, convention=convention) for pair in masks]
+            return dict(label_metrics(prediction, truth, number, spacing, convention))
+        ours, theirs = (region_masks(labels[None], self.regions) for labels in (prediction, truth))
+        found = [label_metrics(a, b, 2, spacing, convention) for a, b in zip(ours, theirs, strict=True)]
         return {name: np.concatenate([scores[name] for scores in found]) for name in found[0]}
 
     def _present(self, labels: torch.Tensor) -> tuple[bool, ...]:
