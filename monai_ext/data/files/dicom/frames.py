@@ -69,7 +69,7 @@ def frames_of(headers: Iterable[Header]) -> list[Frame]:
             else:
                 frames.append(_frame(header, 0, ds, ds, ds, ds, values(ds.get("ImageType"))))
         except Exception as e:  # a damaged value may raise anything
-            raise e if str(e).startswith("monai_ext: ") else damaged(header.path, e) from e
+            raise e if str(e).startswith("monai_ext: ") else damaged(header.path, e, b"DICM") from e
     return frames
 
 

@@ -87,7 +87,7 @@ def read_header(path: str | os.PathLike) -> Header | None:
         except Exception as e:  # a damaged file may raise anything
             if not sure:
                 return None
-            raise e if str(e).startswith("monai_ext: ") else damaged(path, e) from e
+            raise e if str(e).startswith("monai_ext: ") else damaged(path, e, b"DICM") from e
 
 
 def data_set(path: str) -> Dataset:

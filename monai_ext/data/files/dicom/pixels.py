@@ -42,7 +42,7 @@ def read_frames(frames: Sequence[Frame]) -> np.ndarray:
                     pixels = (pixels << unused) >> unused
                 values[place] = apply_modality_lut(pixels, frames[place].rescale)
         except Exception as e:  # decoders raise anything
-            raise damaged(file, e) from e
+            raise damaged(file, e, b"DICM") from e
     return values
 
 
@@ -56,7 +56,7 @@ def _check_kind(frame: Frame) -> None:
     if "FloatPixelData" not in ds and "DoubleFloatPixelData" not in ds:
         require(file, ds, "PixelRepresentation")
     if "HighBit" in ds and int(ds.HighBit) != int(ds.BitsStored) - 1:
-        raise damaged(file, f"bits in an odd place (Bits Stored {ds.BitsStored}, High Bit {ds.HighBit})")
+        raise damaged(file, f"bits in an odd place (Bits Stored {ds.BitsStored}, High Bit {ds.HighBit})", b"DICM")
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
