@@ -26,6 +26,7 @@ STACK = 32 << 20  # bytes that Holoscan asks for
     series=str,
     stl=flag,
     overwrite=flag,
+    checkpoint=str,
     results=str,
     study=str,
     send=str,
@@ -38,6 +39,7 @@ def deploy(
     series: str | None = None,
     stl: bool = False,
     overwrite: bool = False,
+    checkpoint: str | None = None,
     results: str = "seg,rtstruct,sr",
     study: str | None = None,
     send: str | None = None,
@@ -54,6 +56,7 @@ def deploy(
         series: Series Instance UID, number or description, where several could be segmented.
         stl: write a surface of each organ, too (BUNDLE_ORGAN.stl, in mm, patient coordinates).
         overwrite: replace the results of this series, all of them; else a folder that is there is refused.
+        checkpoint: weights, or a file of the export command, instead of the bundle's models/model.pt.
         results: which of seg, rtstruct, sr (a report, which needs seg) and stl are written, with commas between.
         study: Study Instance UID, of an archive with several.
         send: store the results in an archive: an address of DICOMweb, or HOST:PORT of one with C-STORE. Results of this
@@ -73,7 +76,20 @@ def deploy(
     from monai_ext.apps.deploy.results_folder import ResultsExist
 
     found = Bundle.find(str(bundle))
-    found.require_weights()
+    given = None if checkpoint is None else Path(checkpoint).expanduser()
+    if given is None:
+        found.require_weights()
+    elif not given.is_file():
+        raise FileNotFoundError(f"monai_ext: {given}: no such model. Give another --checkpoint.")
+    elif found.exported:
+        raise ValueError(
+            f"monai_ext: {found.exported}: is a model already. Give the bundle's folder, or no --checkpoint."
+        )
+    if found.channel_names:
+        raise ValueError(
+            f"monai_ext: {found.name} takes {len(found.channel_names)} channels ({', '.join(found.channel_names)}), "
+            "and deploy reads one series. Use segment on the series as NIfTI files of one grid."
+        )
     to = None if send is None else destination(send, aet)
     if aet is not None and send is None:
         raise ValueError("monai_ext: --aet names the archive to which results are sent. Give --send HOST:PORT, too.")
@@ -88,7 +104,7 @@ def deploy(
             )
         else:
             folder = Path(input).expanduser()
-        app = SegmentationApp(found, folder, place, series, flag(stl), flag(overwrite), results)
+        app = SegmentationApp(found, folder, place, series, flag(stl), flag(overwrite), given, results)
         try:
             app.run()
             files = app.written
