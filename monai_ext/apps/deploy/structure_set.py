@@ -121,7 +121,9 @@ def _contoured(number: int, structure: Structure, mask: np.ndarray, frames: Sequ
     roi = Dataset()
     roi.ROIDisplayColor, roi.ReferencedROINumber = list(structure.colour), number
     contours = [
-        _contour(outline, frames[int(k)]) for k in np.flatnonzero(mask.any(axis=(1, 2))) for outline in outlines(mask[k])
+        _contour(outline, frames[int(k)])
+        for k in np.flatnonzero(mask.any(axis=(1, 2)))
+        for outline in outlines(mask[k])
     ]
     for i, contour in enumerate(contours, 1):
         contour.ContourNumber = i
