@@ -29,6 +29,7 @@ from monai_ext.data.files.fingerprint import hash_file
 from monai_ext.data.files.label_notes import LabelNote, note_label, noted_labels
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.files.volume_reader import is_volume
+from monai_ext.networks import is_export
 from monai_ext.utils import config_errors, ends_all, locked, read_json, scratch_folder, write_json
 
 __all__ = ["Segmented", "segment"]
@@ -138,6 +139,7 @@ def segment(
                 f"{found.config_file('train')}), put one there, or give --checkpoint FILE."
             )
     if tta or len(weights) > 1:
+        _check_ensemble(weights, knobs)
         names.append("ensemble_inference")
         knobs |= {"ckpt_paths": [str(path) for path in weights], "tta": tta}
     else:
@@ -191,6 +193,21 @@ def segment(
     lost = {image for image, _ in failed}
     labels = [case.target for case in cases if case.file not in lost]
     return Segmented(labels, keeper.written, failed, skipped)
+
+
+def _check_ensemble(weights: Sequence[Path], knobs: dict[str, Any]) -> None:
+    """What averages loads weights in turns into one network of PyTorch's."""
+    if exported := [path for path in weights if is_export(path)]:
+        raise ValueError(
+            f"monai_ext: {exported[0]}: is an exported network; averages, of several models or with --tta, take "
+            "weights such as model.pt."
+        )
+    for knob in ("backend", "precision"):
+        if knobs.get(knob, "auto") not in ("auto", "torch", "float32"):
+            raise ValueError(
+                f"monai_ext: --{knob} {knobs[knob]}: averages, of several models or with --tta, compute with torch in "
+                f"float32. Leave --{knob} out."
+            )
 
 
 class _Keeper:
@@ -292,9 +309,8 @@ def _images(path: Path, bundle: Bundle) -> tuple[list[dict[str, Any]], list[Path
     path = path.expanduser()
     wanted, other = (is_picture, is_volume) if bundle.pictures else (is_volume, is_picture)
     kind = "2D pictures" if bundle.pictures else "volumes"
-    if path.is_file() and not wanted(path):
-        hint = "" if other(path) or bundle.pictures else " For a DICOM series give its folder."
-        raise ValueError(f"monai_ext: {path}: {bundle.name} segments {kind}, this is none by its name.{hint}")
+    if path.is_file() and not wanted(path) and (other(path) or bundle.pictures):
+        raise ValueError(f"monai_ext: {path}: {bundle.name} segments {kind}, this is none by its name.")
     files = [file for _, files in walk(path) for file in files] if path.is_dir() else []
     strange = [file for file in files if other(file)]
     try:

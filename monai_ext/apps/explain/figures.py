@@ -65,7 +65,7 @@ def explain(
     weights = found.weights if checkpoint is None else checkpoint
     parser = found.parser("inference", ckpt_path=str(weights), **knobs)
     check_knobs(parser)
-    network = parser.get_parsed_content("network").eval()
+    network = parser.get_parsed_content("network_def").to(parser.get_parsed_content("device")).eval()
     kinds = {type(module) for module in network.modules()}
     if not kinds & {CrossStageAttentionResidual, DifferentialCrossAttention}:
         raise ValueError(

@@ -12,7 +12,7 @@ from typing import Any
 from monai.utils import ensure_tuple
 
 from monai_ext.data.files.picture_reader import is_picture
-from monai_ext.data.files.volume_reader import channel_of, is_volume
+from monai_ext.data.files.volume_reader import channel_of, is_other_volume, is_volume, read_geometry
 from monai_ext.data.lists import case_name, read_list
 
 __all__ = ["pair_files", "read_decathlon", "short_ids"]
@@ -97,7 +97,9 @@ def short_ids(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str
 def _files(folder: Path, kind: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"monai_ext: {kind} {folder}: no such folder.")
-    shown = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
+    shown = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    if others := [path for path in shown if is_other_volume(path)]:
+        read_geometry(str(others[0]))  # says how to convert it
     files = [path for path in shown if is_volume(path) or is_picture(path)]
     if not files:
         raise FileNotFoundError(f"monai_ext: {kind} {folder}: no NIfTI, NRRD or MetaImage file and no picture in it.")

@@ -435,6 +435,9 @@ def _fill_in(
     method = configs["train"]["network_def"]["_target_"].rpartition(".")[2]
     for report in _handlers(configs["evaluate"], "monai_ext.apps.SegmentationReport"):
         report |= {"class_names": "@class_names", "title": f"{method} on {name}", "published": [], "notes": []}
+        report["match"] = None
+        del report["patient"]
+    configs["evaluate"]["tolerances"] = None
     metadata = configs["metadata"]
     listed = ", ".join(f"{i} {text}" for i, text in enumerate(["background", *classes]))
     modality = "colour picture" if found.pictures else found.modality or "other"

@@ -34,6 +34,7 @@ __all__ = [
     "channel_of",
     "check_channels",
     "find_images",
+    "is_other_volume",
     "is_volume",
     "read_geometry",
 ]
@@ -50,15 +51,17 @@ CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")  # nnU-Net's names
 ONE_VALUE = "Save the one that is meant as a file of its own."
 TIME_SERIES = 2001  # intent code of NIfTI
 UNITS = {1: "metres", 3: "micrometres"}  # xyzt_units of NIfTI that are not mm
+PAIR = (".hdr", ".img", ".img.gz")
+ARCHIVES = (".zip", ".tar", ".gz", ".bz2", ".xz", ".zst")
 # endings of other volumes, what they are, and how to make one of ours of them
 OTHERS = {
     (".mgz", ".mgh"): ("a volume of FreeSurfer", "Convert it with mri_convert FILE.mgz FILE.nii.gz."),
-    (".hdr", ".img", ".img.gz"): (
+    PAIR: (
         "one half of a NIfTI or Analyze pair",
         "Save the pair as one file, FILE.nii.gz (fslchfiletype NIFTI_GZ, ITK-SNAP and 3D Slicer do so).",
     ),
     (".mnc", ".mnc2"): ("a volume in MINC", "Convert it with mnc2nii FILE.mnc FILE.nii."),
-    (".zip", ".tar", ".gz", ".bz2", ".xz", ".zst"): ("an archive", "Unpack it first."),
+    ARCHIVES: ("an archive", "Unpack it first."),
 }
 
 
@@ -232,11 +235,26 @@ def is_volume(path: str | os.PathLike) -> bool:
     return str(path).lower().endswith(NIFTI + ITK) and not is_note(path)
 
 
+def is_other_volume(path: str | os.PathLike) -> bool:
+    """Whether a file name is that of a volume which has to be converted first; of a pair, the header's name is."""
+    name = str(path).lower()
+    if is_volume(path) or is_note(path) or name.endswith(".img"):
+        return False
+    if name.endswith(ARCHIVES):
+        return Path(name).stem.endswith(NIFTI + ITK)
+    return _other(name) is not None
+
+
+def _other(path: str) -> tuple[str, str] | None:
+    return next((told for endings, told in OTHERS.items() if path.lower().endswith(endings)), None)
+
+
 def find_images(path: str | os.PathLike, channel_names: Sequence[str] = ()) -> list[dict[str, Any]]:
     """One volume, or all below a folder: files, and folders with a DICOM series; labels of ours are passed over.
 
     Of several channels, files that nnU-Net's naming puts together (``case_0000.nii.gz``, ``case_0001.nii.gz``, ...) are
-    one case; ``path`` may be one of them, or files with commas between.
+    one case; ``path`` may be one of them, or files with commas between. Volumes in formats that are not read are cases
+    too: reading them ends with the way to convert them.
 
     Args:
         path: a file or a folder.
@@ -257,7 +275,7 @@ def find_images(path: str | os.PathLike, channel_names: Sequence[str] = ()) -> l
     """
     if len(channel_names) > 1 and (given := _files_between_commas(path)):
         return [{"image": given, "case_id": channel_of(given[0])[0]}]
-    if cases := find_cases(path, is_volume, holds_series):
+    if cases := find_cases(path, lambda name: is_volume(name) or is_other_volume(name), holds_series):
         return _with_channels(path, cases) if len(channel_names) > 1 else cases
     raise FileNotFoundError(
         f"monai_ext: {path}: no volume found. Expected files ending in {', '.join(NIFTI + ITK)}, or DICOM series."
@@ -342,9 +360,8 @@ def _itk_shape(path: str, image: Any, channel_names: Sequence[str]) -> tuple[int
 def _itk_header(path: str, channel_names: Sequence[str] = ()) -> tuple[sitk.ImageFileReader, bool]:
     """A reader of an NRRD or MetaImage whose header was checked, and whether this gives an orientation."""
     if not path.lower().endswith(ITK):
-        for endings, (what, remedy) in OTHERS.items():
-            if path.lower().endswith(endings):
-                raise unusable(path, f"is {what}, expected {', '.join(NIFTI + ITK)}", remedy)
+        if other := _other(path):
+            raise unusable(path, f"is {other[0]}, expected {', '.join(NIFTI + ITK)}", other[1])
         raise ValueError(
             f"monai_ext: {path}: no volume by its name, expected {', '.join(NIFTI + ITK)}. For a DICOM series give its "
             "folder."
@@ -426,7 +443,7 @@ def _nifti_kind(path: str, start: bytes) -> type[Any]:
         if size in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")):
             if start[at : at + 4] == magic:
                 return kind
-            what, remedy = next(iter(entry for endings, entry in OTHERS.items() if ".hdr" in endings))
+            what, remedy = OTHERS[PAIR]
             if start[at : at + 4] in (magic.replace(b"+", b"i"), bytes(4)):
                 raise unusable(path, f"is {what}, its header", remedy)
     raise ValueError("it does not start with the header of a NIfTI file")
