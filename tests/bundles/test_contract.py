@@ -33,6 +33,8 @@ OWN_KNOBS = {
     "ckpt_paths",
     "patches_per_volume",
     "report_channel",
+    "foreground_share",
+    "tissue_contrast",
 }
 # what training and inference each have their own of
 NOT_SHARED = {"as_trained", "ckpt_dir", "dataset_dir", "network_def", "num_workers", "initialize", "run"}
@@ -169,6 +171,7 @@ def test_overlays_are_one_for_all(bundle):
         assert read(bundle, name) == read(BUNDLES[0], name)
     (first, *_) = (name for name in BUNDLES if Bundle.find(name).pictures == Bundle(config_folder(bundle)).pictures)
     assert read(bundle, "inference_trt") == read(first, "inference_trt")
+    assert read(bundle, "strong") == read(first, "strong")
 
 
 @pytest.mark.parametrize("bundle", THREE_D)
@@ -197,6 +200,7 @@ def test_overlays_change_what_is_there(bundle):
         (["inference"], ["inference_trt", "ensemble_inference"]),
         (["train", "evaluate"], ["ensemble_inference"]),
         (["train"], ["train_3d"] if bundle in THREE_D else []),
+        (["train"], ["strong"] if bundle in BUNDLES else []),
         (["inference"], ["inference_3d"] if bundle in THREE_D else []),
     ):
         for name in names:
