@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer, sliding_window_inference
 from tqdm import tqdm
 
-from monai_ext.inferers.outputs import arg_max, check_logits, device_of
+from monai_ext.inferers.outputs import check_logits, device_of, labels_of
 from monai_ext.inferers.upsampled_labels import upsampled_labels
 from monai_ext.transforms.slice_resize import check_image_size, resize_slices, size_at_spacing
 from monai_ext.utils import flag
@@ -54,6 +54,8 @@ class SliceBatchInferer(Inferer):
             means the same in every scan, and seen through windows of ``image_size``: one where the slice fits into it,
             else several that overlap by half, whose logits are averaged. The way back is the same. The input has to
             be a ``MetaTensor``, whose affine says how large its voxels are.
+        regions: of a network of regions that may overlap, the value that each is written as, a later one over those
+            before it; its channels are a sigmoid each, and its probabilities are those of regions.
 
     Raises:
         ValueError: if an argument is not as described; on a call, if the input is neither ``(B, C, H, W, D)`` nor
@@ -83,6 +85,7 @@ class SliceBatchInferer(Inferer):
         device: torch.device | str | None = None,
         progress: bool = False,
         spacing: Sequence[float] | float | None = None,
+        regions: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if spacing is not None and image_size is None:
@@ -109,6 +112,7 @@ class SliceBatchInferer(Inferer):
         self.device = device
         self.progress = progress
         self.spacing = spacing
+        self.regions = list(regions) if regions else None
 
     @torch.no_grad()
     def __call__(
@@ -175,7 +179,7 @@ class SliceBatchInferer(Inferer):
         """Logits of slices of any size, from windows of the size that the network was trained with."""
 
         def checked(windows: torch.Tensor) -> torch.Tensor:
-            return check_logits(network(windows, *args, **kwargs), windows, "slices")
+            return check_logits(network(windows, *args, **kwargs), windows, "slices", self.regions)
 
         # of a slice that is not larger than a window, MONAI's is one window, with zeros around it
         logits = sliding_window_inference(
@@ -197,17 +201,22 @@ class SliceBatchInferer(Inferer):
         if self.mirror:
             scores = torch.zeros(())
             for axes in ((), (2,), (3,), (2, 3)):
-                logits = check_logits(network(x.flip(axes), *args, **kwargs), x, "slices")
-                scores = scores.to(logits) + logits.softmax(dim=1).flip(axes) / 4
+                logits = check_logits(network(x.flip(axes), *args, **kwargs), x, "slices", self.regions)
+                scores = scores.to(logits) + self._probabilities(logits).flip(axes) / 4
         else:
-            scores = check_logits(network(x, *args, **kwargs), x, "slices")
+            scores = check_logits(network(x, *args, **kwargs), x, "slices", self.regions)
         if self.output == "probabilities":
-            probabilities = scores if self.mirror else scores.softmax(dim=1)
+            probabilities = scores if self.mirror else self._probabilities(scores)
             return resize_slices(probabilities, (height, width), self.upsample).float()
+        if self.mirror and self.regions:
+            scores = scores - 0.5  # above 0 is above one half
         if self.upsample == "nearest":
-            return resize_slices(arg_max(scores), (height, width), "nearest")
+            return resize_slices(labels_of(scores, regions=self.regions), (height, width), "nearest")
         parts = scores.split(max(1, CHUNK // (scores.shape[1] * height * width)))
-        return torch.cat([upsampled_labels(part, (height, width)) for part in parts])
+        return torch.cat([upsampled_labels(part, (height, width), self.regions) for part in parts])
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.sigmoid() if self.regions else logits.softmax(dim=1)
 
 
 def _gathered(slices: torch.Tensor) -> torch.Tensor:

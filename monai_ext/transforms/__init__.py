@@ -8,9 +8,10 @@ from .saving import SaveImageByCased
 from .slice_orientation import OrientSlices, OrientSlicesd, slice_orientation
 from .slice_resize import ResizeSlicesd, resize_slices, size_at_spacing
 from .tissue_contrast import RandTissueContrastd
-from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality, unlike_patient
+from .volumes import IGNORE, NOTICE, CheckVolumed, MapLabelsd, ScaleChannelsd, unlike_modality, unlike_patient
 
 __all__ = [
+    "IGNORE",
     "NOTICE",
     "CheckVolumed",
     "InvertFromWorkerd",
@@ -22,6 +23,7 @@ __all__ = [
     "RandViewd",
     "ResizeSlicesd",
     "SaveImageByCased",
+    "ScaleChannelsd",
     "resize_slices",
     "size_at_spacing",
     "slice_orientation",

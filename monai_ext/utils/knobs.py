@@ -9,7 +9,7 @@ from typing import Any
 
 from .switches import flag
 
-__all__ = ["KNOBS", "as_json", "knob_value"]
+__all__ = ["BACKENDS", "KNOBS", "PRECISIONS", "as_json", "knob_value"]
 
 
 def _whole(least: int, none: bool = False) -> Callable[[Any], Any]:
@@ -81,6 +81,16 @@ def _window(value: Any) -> list[Any]:
     return limits
 
 
+def _tolerances(value: Any) -> list[Any] | None:
+    if _is_none(value):
+        return None
+    expected = "numbers above 0 in mm, one or one for each class, such as [2,3]"
+    values = _listed_numbers(value, expected)
+    if not values or min(values) <= 0:
+        raise ValueError(expected)
+    return values
+
+
 def _spacing(value: Any) -> list[Any] | None:
     if _is_none(value):
         return None
@@ -129,6 +139,15 @@ def _texts(value: Any) -> str | list[str] | None:
     return [str(part) for part in value] if isinstance(value, (list, tuple)) else _text(value)
 
 
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def convert(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return str(value)
+
+    return convert
+
+
 def _device(value: Any) -> str:
     import torch
 
@@ -140,6 +159,9 @@ def _device(value: Any) -> str:
         raise ValueError(f"cpu, as PyTorch finds {torch.cuda.device_count()} GPUs here")
     return str(device)
 
+
+BACKENDS = ("auto", "torch", "compile", "openvino", "onnxruntime")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 # every knob of every bundle -> what makes a value of it of what a command line gives; ValueError says what is expected
 KNOBS: dict[str, Callable[[Any], Any]] = {
@@ -156,7 +178,10 @@ KNOBS: dict[str, Callable[[Any], Any]] = {
     "tissue_contrast": _contrast,
     "spacing": _spacing,
     "mirror_axes": _axes,
+    "tolerances": _tolerances,
     "device": _device,
+    "backend": _one_of(*BACKENDS),
+    "precision": _one_of(*PRECISIONS),
     **dict.fromkeys(("dataset_dir", "datalist", "pretrained"), _text_or_none),
     **dict.fromkeys(("dataset_name", "split", "output_dir", "ckpt_dir", "output_ext", "writer"), _text),
     **dict.fromkeys(("ckpt_path", "ckpt_paths", "convention"), _texts),

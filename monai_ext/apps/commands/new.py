@@ -16,6 +16,8 @@ def new(
     test_share: float | str = 0.2,
     where: str = ".",
     recipe: str = "strong",
+    nnunet: str | None = None,
+    channel_names: str | Sequence[str] = (),
 ) -> None:
     """Make a bundle for your own data: read it, choose window, classes and sizes, and write bundles/NAME.
 
@@ -29,6 +31,9 @@ def new(
         test_share: part of the cases to test on.
         where: the folder that has, or gets, bundles.
         recipe: strong (carries to other patients and scanners) or paper (the bundle's own, as published).
+        nnunet: instead of images and labels, a dataset's folder as nnU-Net has it, such as nnUNet_raw/Dataset004_X.
+        channel_names: what the channels of images in several files (a_0000, a_0001) or of four dimensions are, in
+            their order, with commas between.
     """
     from monai_ext.apps.new_bundle import new_bundle
     from monai_ext.utils import path_option
@@ -43,6 +48,8 @@ def new(
         test_share,
         path_option(where, "where") or ".",
         recipe=str(recipe),
+        nnunet=path_option(nnunet, "nnunet"),
+        channel_names=channel_names,
     )
     print(f"{made}\n" + "\n".join(f"  {choice}" for choice in choices))
     shown = made if where == "." else made.resolve()  # whichever folder the command is started from

@@ -19,7 +19,7 @@ from monai_ext.apps.anatomy import colour_of
 from monai_ext.apps.label.answers import write_label
 from monai_ext.apps.label.request_knobs import checked_knobs
 from monai_ext.bundle import Bundle, literal, mixed_precision
-from monai_ext.networks import load_weights
+from monai_ext.networks import ready_network
 from monai_ext.transforms import NOTICE
 
 __all__ = ["BundleInference"]
@@ -125,9 +125,10 @@ class BundleInference(BundleInferTask):
         stat = path.stat()
         key = (device, path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if self._ready is None or self._ready[0] != key:
-            network = copy.deepcopy(self.network)
-            load_weights(network, path)
-            self._ready = (key, network.to(device).eval())
+            knobs = {
+                knob: self.bundle_config.get_parsed_content(knob, default="auto") for knob in ("backend", "precision")
+            }
+            self._ready = (key, ready_network(copy.deepcopy(self.network), path, device, **knobs))
         return self._ready[1]
 
 

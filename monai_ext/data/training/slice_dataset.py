@@ -14,7 +14,7 @@ from monai.transforms import Compose, Lambda, Randomizable, apply_transform
 from monai.utils import ensure_tuple
 from torch.utils.data import Dataset, DistributedSampler
 
-from monai_ext.transforms import ResizeSlicesd
+from monai_ext.transforms import IGNORE, ResizeSlicesd
 
 __all__ = ["SliceDataset", "SliceSampler"]
 
@@ -39,7 +39,8 @@ class SliceDataset(Dataset):
 
     Random transforms draw from a generator seeded by what ``SliceSampler`` hands out with the index, so a sample
     depends on seed, epoch and index only: not on the number of workers, nor on where a training was resumed. A sample
-    of an item with a ``case_id`` carries it, with the number of its slice.
+    of an item with a ``case_id`` carries it, with the number of its slice. A slice whose whole label is to be ignored
+    (255) is none.
 
     Args:
         data: MONAI's datalist of volumes or pictures.
@@ -118,14 +119,21 @@ class SliceDataset(Dataset):
                 sizes = ", ".join(f"{key} {tuple(volume[key].shape[1:])}" for key in self.keys)
                 raise ValueError(f"monai_ext: {data[number]}: arrays of different size: {sizes}.")
             depth = first.shape[axis]
-            self.index += [(number, position) for position in range(depth)]
-            if label_key is not None:
-                slices = volume[label_key].movedim(axis, 0).reshape(depth, -1)
-                foreground.append((slices > 0).any(dim=1).numpy())
-                for value in range(1, int(slices.max()) + 1):
-                    having = (slices == value).any(dim=1).nonzero()[:, 0] + len(self.index) - depth
-                    if len(having):
-                        self.of_class.setdefault(value, []).extend(having.tolist())
+            if label_key is None:
+                self.index += [(number, position) for position in range(depth)]
+                continue
+            slices = volume[label_key].movedim(axis, 0).reshape(depth, -1)
+            # nothing can be learnt of a slice that nobody has looked at
+            seen = (slices != IGNORE).any(dim=1).nonzero()[:, 0]
+            slices, begin = slices[seen] % IGNORE, len(self.index)  # what is ignored is no class
+            self.index += [(number, int(position)) for position in seen]
+            foreground.append((slices > 0).any(dim=1).numpy())
+            for value in range(1, int(slices.max()) + 1 if len(slices) else 0):
+                having = (slices == value).any(dim=1).nonzero()[:, 0] + begin
+                if len(having):
+                    self.of_class.setdefault(value, []).extend(having.tolist())
+        if not self.index:
+            raise ValueError("monai_ext: SliceDataset: no slice to draw: every voxel of every label is to be ignored.")
         self.foreground = np.concatenate(foreground) if foreground else np.ones(len(self.index), dtype=bool)
 
     def __len__(self) -> int:
