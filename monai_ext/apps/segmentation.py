@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
+from monai.utils import ensure_tuple
 
 import monai_ext
 from monai_ext.bundle import Bundle, literal
@@ -73,10 +74,15 @@ class Segmented(list[Path]):
 
 
 class _Case(NamedTuple):
-    image: str
+    image: str | tuple[str, ...]  # of several channels a file each
     name: str
     target: Path
     hash: str | None  # of the image; None if it cannot be read
+
+    @property
+    def file(self) -> str:
+        """The image, or its first channel: what a case is called in the log."""
+        return ensure_tuple(self.image)[0]
 
 
 def segment(
@@ -98,7 +104,8 @@ def segment(
 
     Args:
         bundle: a bundle's name or folder.
-        input: a file or a folder.
+        input: a file or a folder. Of several channels a folder in nnU-Net's naming (``case_0000.nii.gz``, ...), one of
+            a case's files, its files with commas between, or one file with all of them.
         output: a folder, or for one image the file to write.
         checkpoints: weights instead of the bundle's own; the probabilities of several are averaged.
         tta: average the probabilities of mirrored views too.
@@ -177,14 +184,14 @@ def segment(
                     },
                 )
                 failed += keeper.run(workflow)
-    missing = {case.image for case in todo} - {image for image, _ in failed} - keeper.images
+    missing = {case.file for case in todo} - {image for image, _ in failed} - keeper.images
     if missing:
         raise ValueError(
             f"monai_ext: {found.config_file(names[-1])}: as a config it wrote no label for {len(missing)} of "
             f"{len(todo)} images ({sorted(missing)[0]})."
         )
     lost = {image for image, _ in failed}
-    labels = [case.target for case in cases if case.image not in lost]
+    labels = [case.target for case in cases if case.file not in lost]
     return Segmented(labels, keeper.written, failed, skipped)
 
 
@@ -208,7 +215,7 @@ class _Keeper:
 
     def __init__(self, folder: Path, parent: Path, suffix: str, cases: Sequence[_Case], run: str) -> None:
         self.folder, self.parent, self.suffix, self.cases, self.run_hash = folder, parent, suffix, cases, run
-        self.by_image = {case.image: case for case in cases}
+        self.by_image = {case.file: case for case in cases}
         self.written: list[Path] = []
         self.images: set[str] = set()
 
@@ -238,7 +245,7 @@ class _Keeper:
                 self.loader.fail_current(e)
             else:
                 self.written.append(case.target)
-                self.images.add(case.image)
+                self.images.add(case.file)
         for file in made:
             file.unlink(missing_ok=True)
 
@@ -270,9 +277,9 @@ def _planned(
         length = len(os.fsencode(case.target.name))
         if length > LONGEST:
             reason = f"the label's name would have {length} bytes, {LONGEST} is the most. Rename the image."
-            failed.append((case.image, f"monai_ext: {case.target}: {reason}"))
+            failed.append((case.file, f"monai_ext: {case.target}: {reason}"))
         elif case.target.is_dir():
-            failed.append((case.image, f"monai_ext: {case.target}: is a folder, expected the place of a label file."))
+            failed.append((case.file, f"monai_ext: {case.target}: is a folder, expected the place of a label file."))
         elif case.target.exists() and not overwrite:
             raise FileExistsError(
                 f"monai_ext: {case.target}: is there already. Give another output, or --overwrite true."
@@ -289,25 +296,25 @@ def _run_hash(configs: Sequence[Path], weights: Sequence[Path], knobs: dict[str,
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _hash_or_none(image: str) -> str | None:
+def _hash_or_none(image: str | tuple[str, ...]) -> str | None:
     try:
-        return hash_file(image)
+        hashes = [hash_file(file) for file in ensure_tuple(image)]
     except (OSError, ValueError):  # whoever reads it tells of it
         return None
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _images(path: Path, bundle: Bundle) -> tuple[list[dict[str, str]], list[Path]]:
+def _images(path: Path, bundle: Bundle) -> tuple[list[dict[str, Any]], list[Path]]:
     """What there is to segment, and what is passed over; a file of the wrong kind is told by its name."""
     path = path.expanduser()
     wanted, other = (is_picture, is_volume) if bundle.pictures else (is_volume, is_picture)
     kind = "2D pictures" if bundle.pictures else "volumes"
-    if path.is_file() and not wanted(path):
-        hint = "" if other(path) or bundle.pictures else " For a DICOM series give its folder."
-        raise ValueError(f"monai_ext: {path}: {bundle.name} segments {kind}, this is none by its name.{hint}")
+    if path.is_file() and not wanted(path) and (other(path) or bundle.pictures):
+        raise ValueError(f"monai_ext: {path}: {bundle.name} segments {kind}, this is none by its name.")
     files = [file for _, files in walk(path) for file in files] if path.is_dir() else []
     strange = [file for file in files if other(file)]
     try:
-        cases = (find_pictures if bundle.pictures else find_images)(path)
+        cases = find_pictures(path) if bundle.pictures else find_images(path, bundle.channel_names)
     except FileNotFoundError as e:
         if strange:
             name = strange[0].relative_to(path)
@@ -315,7 +322,7 @@ def _images(path: Path, bundle: Bundle) -> tuple[list[dict[str, str]], list[Path
         raise
     if strange:
         logger.warning("monai_ext: %s: passed over %d files that are no %s: %s", path, len(strange), kind, strange[0])
-    images = {case["image"] for case in cases}
+    images = {file for case in cases for file in ensure_tuple(case["image"])}
     return cases, [file for file in files if other(file) or (wanted(file) and str(file) not in images)]
 
 

@@ -172,6 +172,16 @@ class Bundle:
         return self._tensor("inputs", "image")["num_channels"]
 
     @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What the channels of its volumes are; empty for one, and for the colours of pictures."""
+        image = self._tensor("inputs", "image")
+        if self.pictures or image["num_channels"] < 2:
+            return ()
+        named = image.get("channel_def")
+        named = named if isinstance(named, dict) else {}
+        return tuple(str(named.get(str(i), f"channel {i}")) for i in range(image["num_channels"]))
+
+    @property
     def weights(self) -> Path:
         """Where its weights are, or will be: ``models/model.pt``, or the exported file itself."""
         return self.exported or Path(folder_for(self.folder, "models", reading=True), "model.pt")

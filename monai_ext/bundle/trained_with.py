@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 # knobs that preprocessing depends on: what weights were trained with is what they are used with
-PREPROCESSING = ("image_size", "intensity_window")
+PREPROCESSING = ("image_size", "intensity_window", "spacing")
 _STAMP = "monai_ext"  # key in a state_dict's metadata, which PyTorch keeps in the file and loading ignores
 
 

@@ -81,6 +81,34 @@ def _window(value: Any) -> list[Any]:
     return limits
 
 
+def _tolerances(value: Any) -> list[Any] | None:
+    if _is_none(value):
+        return None
+    expected = "numbers above 0 in mm, one or one for each class, such as [2,3]"
+    values = _listed_numbers(value, expected)
+    if not values or min(values) <= 0:
+        raise ValueError(expected)
+    return values
+
+
+def _spacing(value: Any) -> list[Any] | None:
+    if _is_none(value):
+        return None
+    expected = "null, or one length above 0 in mm for each axis, such as [1.5,1.5]"
+    sides = _listed_numbers(value, expected)
+    if not 1 <= len(sides) <= 3 or any(side <= 0 for side in sides):
+        raise ValueError(expected)
+    return sides
+
+
+def _contrast(value: Any) -> list[Any]:
+    expected = "two numbers above -1, the lower first, such as [-0.2,0.8]"
+    factors = _listed_numbers(value, expected)
+    if len(factors) != 2 or not -1 < factors[0] <= factors[1]:
+        raise ValueError(expected)
+    return factors
+
+
 def _axes(value: Any) -> list[int]:
     expected = "a list of axes, such as [0,1]"
     axes = _listed_numbers(value, expected) if not (isinstance(value, (list, tuple)) and not value) else []
@@ -143,11 +171,14 @@ KNOBS: dict[str, Callable[[Any], Any]] = {
     "num_classes": _whole(2),
     "learning_rate": _between(0, open_below=True),
     **dict.fromkeys(("weight_decay", "rotation", "foreground_weight"), _between(0)),
-    **dict.fromkeys(("flip_prob", "cache_rate"), _between(0, 1)),
+    **dict.fromkeys(("flip_prob", "cache_rate", "foreground_share"), _between(0, 1)),
     **dict.fromkeys(("amp", "mirror", "resume", "tta", "strict", "allow_overlap", "silent"), _switch),
     "image_size": _sizes,
     "intensity_window": _window,
+    "tissue_contrast": _contrast,
+    "spacing": _spacing,
     "mirror_axes": _axes,
+    "tolerances": _tolerances,
     "device": _device,
     "backend": _one_of(*BACKENDS),
     "precision": _one_of(*PRECISIONS),

@@ -59,6 +59,11 @@ def deploy(
         raise ValueError(
             f"monai_ext: {found.exported}: is a model already. Give the bundle's folder, or no --checkpoint."
         )
+    if found.channel_names:
+        raise ValueError(
+            f"monai_ext: {found.name} takes {len(found.channel_names)} channels ({', '.join(found.channel_names)}), "
+            "and deploy reads one series. Use segment on the series as NIfTI files of one grid."
+        )
     places = Path(input).expanduser(), Path(output).expanduser()
     app = SegmentationApp(found, *places, series, flag(stl), flag(overwrite), given)
     app.run()
