@@ -18,7 +18,7 @@ from monai.utils import ensure_tuple
 from monai_ext.inferers.outputs import check_logits
 from monai_ext.networks import load_weights
 
-__all__ = ["ProbabilityEnsemble", "find_checkpoints"]
+__all__ = ["ProbabilityEnsemble", "find_checkpoints", "with_weights"]
 
 WEIGHTS = "model.pt"  # as training leaves them in a folder
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
@@ -98,6 +98,30 @@ class ProbabilityEnsemble(nn.Module):
                 if isinstance(output, torch.Tensor) and output.shape[1:2] == (1,):
                     raise ValueError("monai_ext: an ensemble needs a channel for each class, background too; got one.")
                 yield check_logits(output, x, "an input").log_softmax(dim=1).flip(axes)
+
+
+def with_weights(network: nn.Module, checkpoints: Paths, refuse_zero: bool = True) -> nn.Module:
+    """The network with its weights, or where these are several, the :class:`ProbabilityEnsemble` of them.
+
+    Args:
+        network: whose weights they are.
+        checkpoints: one weights file, or a list of them.
+        refuse_zero: see :func:`~monai_ext.networks.load_weights`.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``load_weights`` and ``ProbabilityEnsemble`` do.
+
+    Examples::
+
+        >>> network = UNetDCA(spatial_dims=2, in_channels=1, out_channels=9)
+        >>> type(with_weights(network, ["fold0.pt", "fold1.pt"])).__name__
+        'ProbabilityEnsemble'
+    """
+    paths = [checkpoints] if isinstance(checkpoints, (str, os.PathLike)) else list(checkpoints)
+    if len(paths) != 1:
+        return ProbabilityEnsemble(network, paths)
+    load_weights(network, paths[0], refuse_zero=refuse_zero)
+    return network
 
 
 def find_checkpoints(paths: Paths) -> list[str]:

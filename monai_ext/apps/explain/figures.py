@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from monai_ext.bundle import Bundle, check_knobs
+from monai_ext.bundle import Bundle, check_knobs, fold_ensemble
 from monai_ext.data import is_phantom
 from monai_ext.networks import load_weights
 from monai_ext.networks.blocks import CrossStageAttentionResidual, DifferentialCrossAttention
@@ -60,10 +60,13 @@ def explain(
     found = Bundle.find(bundle)
     if Path(output).suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"monai_ext: {output}: expected a figure's name, ending in .png, .svg or .pdf.")
-    weights = found.weights if checkpoint is None else checkpoint
+    own = (
+        found.weights if found.weights.is_file() or not fold_ensemble(found.weights.parent) else found.require_weights()
+    )
+    weights = own if checkpoint is None else checkpoint
     parser = found.parser("inference", ckpt_path=str(weights), **knobs)
     check_knobs(parser)
-    network = parser.get_parsed_content("network").eval()
+    network = parser.get_parsed_content("network_def").to(parser.get_parsed_content("device")).eval()
     kinds = {type(module) for module in network.modules()}
     if not kinds & {CrossStageAttentionResidual, DifferentialCrossAttention}:
         raise ValueError(
