@@ -190,7 +190,7 @@ def segment(
         planned = _of_first_process(lambda: plan(stack))
         with _writable(planned.parent):
             folder = stack.enter_context(scratch_folder(planned.parent, "segment-"))
-        suffix, parent = planned.suffix, planned.parent
+        suffix = planned.suffix
         if suffix in ITK:
             knobs["writer"] = "monai_ext.data.AtomicItkWriter"
         if suffix != config.get("output_ext", suffix):

@@ -13,9 +13,9 @@ from monai_ext.utils.switches import flag
 from .bundle import Bundle, find_bundle, known_bundles
 from .ensembles import CROSSVAL, FoldEnsemble, fold_ensemble, largest_component, own_weights
 from .initialize import bundle_root, check_knobs
+from .launching import join_processes, process_device
 from .literals import literal, mixed_precision, use_device
 from .places import collection, folder_for
-from .processes import join_processes, process_device
 from .running import Running, running
 from .trained_with import note_trained_with, stamp, trained_with
 

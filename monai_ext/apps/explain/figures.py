@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from monai_ext.bundle import Bundle, check_knobs, fold_ensemble
+from monai_ext.bundle import Bundle, check_knobs
 from monai_ext.data import is_phantom
 from monai_ext.networks import load_weights
 from monai_ext.networks.blocks import CrossStageAttentionResidual, DifferentialCrossAttention
@@ -60,10 +60,7 @@ def explain(
     found = Bundle.find(bundle)
     if Path(output).suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"monai_ext: {output}: expected a figure's name, ending in .png, .svg or .pdf.")
-    own = (
-        found.weights if found.weights.is_file() or not fold_ensemble(found.weights.parent) else found.require_weights()
-    )
-    weights = own if checkpoint is None else checkpoint
+    weights = found.require_weights() if checkpoint is None else checkpoint
     parser = found.parser("inference", ckpt_path=str(weights), **knobs)
     check_knobs(parser)
     network = parser.get_parsed_content("network_def").to(parser.get_parsed_content("device")).eval()
@@ -73,7 +70,7 @@ def explain(
             f"monai_ext: {found.name}: {type(network).__name__} has neither XAttnRes reads nor DCAU-Net's "
             "differential attention; explain draws these two."
         )
-    load_weights(network, weights if checkpoint is not None else found.require_weights())
+    load_weights(network, weights)
     image = parser.get_parsed_content("preprocessing")({"image": str(input)})["image"].as_tensor()
     size = parser.get_parsed_content("image_size")
     stack = image.movedim(-1, 0) if image.dim() == 4 else image[None]  # slices, or the one picture
