@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -96,7 +96,7 @@ class _Plan(NamedTuple):
 
 def segment(
     bundle: str | os.PathLike,
-    input: str | os.PathLike,
+    input: str | os.PathLike | Sequence[Mapping[str, Any]],
     output: str | os.PathLike,
     checkpoints: Sequence[str | os.PathLike] = (),
     tta: bool = False,
@@ -118,7 +118,7 @@ def segment(
 
     Args:
         bundle: a bundle's name or folder.
-        input: a file or a folder.
+        input: a file or a folder; or cases, ``{"image": ..., "case_id": ...}`` each.
         output: a folder, or for one image the file to write.
         checkpoints: weights instead of the bundle's own; the probabilities of several are averaged.
         tta: average the probabilities of mirrored views too.
@@ -166,7 +166,11 @@ def segment(
     files = [found.config_file(name) for name in names]
 
     def plan(held: ExitStack) -> _Plan:
-        images, skipped = _images(Path(input), found)
+        images, skipped = (
+            _images(Path(input), found)
+            if isinstance(input, (str, os.PathLike))
+            else ([dict(case) for case in input], [])
+        )
         ids = [case["case_id"] for case in images]
         suffix, parent, targets = _targets(Path(output), ids, found.pictures, naming)
         cases = [
