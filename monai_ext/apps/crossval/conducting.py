@@ -319,7 +319,7 @@ def _check_data(plans: Sequence[_Plan]) -> None:
         seen += _other_cases(tested, fingerprint({"test": plan.cases}))
         if seen:
             raise ValueError(
-                f"monai_ext: fold {plan.job.number}: its data are not those of other folds: {'; '.join(seen[:LISTED])}. "
+                f"monai_ext: fold {plan.job.number}: its data are not the others': {'; '.join(seen[:LISTED])}. "
                 "Give them as they were, or --overwrite true to train such folds anew."
             )
 

@@ -21,6 +21,7 @@ from monai_ext.apps.deploy.sources import quoted_sources
 from monai_ext.bundle import Bundle, literal
 from monai_ext.data.files.dicom import Volume, find_series, read_volume, select_series
 from monai_ext.data.files.dicom.headers import text
+from monai_ext.inferers import with_weights
 
 __all__ = ["BundleOperator", "ResultsOperator", "SeriesOperator"]
 
@@ -110,12 +111,15 @@ class BundleOperator(MonaiBundleInferenceOperator):
         if found is not None and not isinstance(found.get("as_trained"), dict):
             found["bundle_root"] = literal(str(self.bundle.folder))
             found["as_trained"] = self.bundle.trained_with
+            found["largest_component"] = self.bundle.largest_component
         return found
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         if not self.bundle.exported:
-            network = self.bundle.network()
-            network.path = str(self.bundle.folder)  # type: ignore[assignment]  # where the SDK looks for the configs
+            network: Any = with_weights(
+                self.bundle.parser().get_parsed_content("network_def"), self.bundle.checkpoints()
+            ).eval()
+            network.path = str(self.bundle.folder)  # where the SDK looks for the configs
             self.app_context = SimpleNamespace(models={"": network})
         super().compute(op_input, op_output, context)
 
