@@ -101,7 +101,7 @@ def crossval(
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # what it says of its log is of no use here
     with locked(work, LOCK, "Wait until that cross-validation has ended."):
         plans = _plans(found, folds, work, knobs)
-        executor = _executor(found, work, slurm)
+        executor = executor_for(found, work, slurm)
         for plan in plans:
             _note(plan, overwrite)
         depends = [monai_ext.__version__, found.config("inference"), *(plan.notes for plan in plans)]
@@ -231,7 +231,7 @@ def _short(value: Any) -> str:
     return f"{text[:60]}..." if len(text) > 60 else text
 
 
-def _executor(found: Bundle, work: Path, slurm: str | None) -> submitit.Executor:
+def executor_for(found: Bundle, work: Path, slurm: str | None) -> submitit.Executor:
     """For jobs here, or on a cluster."""
     if slurm is None:
         executor: submitit.Executor = submitit.LocalExecutor(work / "jobs")
