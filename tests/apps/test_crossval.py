@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folds, the model that has not seen a case, what is decided on its labels, and what a stop, a fault or a change costs."""
+"""Folds, the model that has not seen a case, what is decided on labels, and what a stop, a fault or a change costs."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ def noted(bundle: Path) -> dict:
 def test_each_case_is_predicted_by_the_model_that_has_not_seen_it(done, tmp_path):
     scans = done.parents[1] / "scans"
     tested = noted(done)["cases"]
-    assert sorted(case for cases in tested.values() for case in cases) == [f"img{k:02d}" for k in range(6)]
+    assert sorted(case for cases in tested.values() for case in cases) == [f"{k:02d}" for k in range(6)]
     others = {"fold0.pt": "fold1.pt", "fold1.pt": "fold0.pt"}
     differ = 0
     for name, cases in tested.items():
         seen = json.loads((done / "models" / f"{name[:-3]}.cases.json").read_text())["cases"]
         for case in cases:
-            image = scans / f"{case}.nii.gz"
+            image = scans / f"img{case}.nii.gz"
             assert hash_file(image) not in {entry["image"] for entry in seen}
             made = voxels(done / "eval/crossval" / name[:-3] / "labels" / f"{case}_seg.nii.gz")
             own, other = (
@@ -105,7 +105,7 @@ def test_one_report_has_every_case_once_with_its_score(done):
     for name, cases in noted(done)["cases"].items():
         for case in cases:
             assert case in lines
-            truth = voxels(root / "organs" / f"{case.replace('img', 'label')}.nii.gz")
+            truth = voxels(root / "organs" / f"label{case}.nii.gz")
             made = voxels(done / "eval/crossval" / name[:-3] / "labels" / f"{case}_seg.nii.gz")
             expected.append(
                 [
@@ -132,7 +132,7 @@ def test_a_second_start_does_nothing_and_a_change_is_told_in_one_line(done, caps
     content = image.read_bytes()
     try:
         save(image, voxels(image) + 1, nibabel.load(image).affine)
-        with pytest.raises(ValueError, match=r"^monai_ext: fold 0: .*the image of case img02 changed"):
+        with pytest.raises(ValueError, match=r"^monai_ext: fold 0: .*the image of case 02 changed"):
             crossval(done, folds=2, **KNOBS)
     finally:
         image.write_bytes(content)
@@ -178,13 +178,8 @@ def test_a_result_that_is_none(tmp_path):
     for name in good["checkpoints"]:
         (tmp_path / name).write_bytes(b"")
     file = tmp_path / "crossval.json"
-    for odd in (
-        {},
-        [],
-        {**good, "checkpoints": ["../fold0.pt"]},
-        {**good, "largest_component": ["$1"]},
-        {**good, "model": 1},
-    ):
+    odds = ({"checkpoints": ["../fold0.pt"]}, {"checkpoints": []}, {"largest_component": ["$1"]}, {"model": 1})
+    for odd in ({}, [], *({**good, **odd} for odd in odds)):
         file.write_text(json.dumps(odd))
         with pytest.raises(ValueError, match=r"^monai_ext: .*crossval\.json: expected the checkpoints"):
             fold_ensemble(tmp_path)
@@ -240,7 +235,7 @@ def test_a_kill_costs_what_was_not_finished(tmp_path):
 
 @pytest.mark.slow
 def test_a_fold_that_fails_leaves_the_others(tmp_path):
-    """The label of one case has a value too many: the fold that trains on it fails, the one that tests on it does not."""
+    """The label of one case has a value too many: the fold that trains on it fails, the other does not."""
     write_scans(tmp_path)
     made, _ = new_bundle("mine", None, tmp_path / "scans", tmp_path / "organs", where=tmp_path, progress=False)
     bad = tmp_path / "organs/label00.nii.gz"
@@ -254,7 +249,7 @@ def test_a_fold_that_fails_leaves_the_others(tmp_path):
     assert not (made / "models").exists() or not list((made / "models").iterdir())
     bad.write_bytes(good)
     # the fold that was trained without the bad label has it in its notes all the same
-    with pytest.raises(ValueError, match="the label of case img00 changed"):
+    with pytest.raises(ValueError, match="the label of case 00 changed"):
         crossval(made, folds=2, **KNOBS)
     left = crossval(made, folds=2, overwrite=True, **KNOBS)
     assert len(fold_ensemble(left.models).checkpoints) == 2
