@@ -15,7 +15,7 @@ __all__ = ["crossval"]
 def crossval(
     bundle: str,
     folds: int | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     slurm: str | None = None,
     overwrite: bool = False,
     **knobs: Any,

@@ -61,7 +61,7 @@ class Crossval(NamedTuple):
 def crossval(
     bundle: str | os.PathLike,
     folds: int | str | None = None,
-    jobs: int | str = 1,
+    jobs: int | str | None = None,
     slurm: str | None = None,
     overwrite: bool = False,
     **knobs: Any,
@@ -76,7 +76,7 @@ def crossval(
     Args:
         bundle: a bundle's name or folder.
         folds: their number; by default 5, or those that the list of cases has.
-        jobs: how many folds at once; on this machine one, if not given, on a cluster all.
+        jobs: how many folds at once; by default one on this machine, all on a cluster.
         slurm: options of jobs on a Slurm cluster, such as ``"partition=gpu,time=600"``; by default jobs run here.
         overwrite: train folds anew whose data or knobs were others.
         knobs: values for the bundle's ``train.json``.
@@ -97,7 +97,7 @@ def crossval(
         raise ValueError(f"monai_ext: --{reserved[0]}: is crossval's own. Leave it out.")
     work = Path(folder_for(found.folder, "eval"), "crossval")
     models = Path(folder_for(found.folder, "models"))
-    limit = None if slurm is not None and jobs == 1 else whole_option(jobs, "jobs", 1)
+    limit = whole_option(jobs, "jobs", 1) if jobs is not None else None if slurm else 1
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # what it says of its log is of no use here
     with locked(work, LOCK, "Wait until that cross-validation has ended."):
         plans = _plans(found, folds, work, knobs)
@@ -215,7 +215,7 @@ def _differences(before: Any, now: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _other_cases(before: Any, now: Any) -> Iterator[str]:
-    old, new = ({str(case.get("case")): case for case in cases} for cases in (before, now))
+    old, new = ({_plain(str(case.get("case"))): case for case in cases} for cases in (before, now))
     for case in dict.fromkeys([*old, *new]):
         if case not in new or case not in old:
             yield f"case {case} is {'new' if case not in old else 'gone'}"
@@ -356,6 +356,7 @@ def _publish(found: Bundle, work: Path, plans: Sequence[_Plan], state: str) -> N
     for stale in models.glob("fold*.pt"):
         if stale.name not in names:
             stale.unlink()
+            cases_file(stale).unlink(missing_ok=True)
     for name, plan in zip(names, plans):
         for source, target in (
             (plan.job.weights, models / name),
