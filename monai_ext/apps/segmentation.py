@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
+from monai.utils import ensure_tuple
 
 import monai_ext
 from monai_ext.bundle import Bundle, join_processes, largest_component, literal
@@ -32,6 +33,7 @@ from monai_ext.data.files.label_notes import LabelNote, note_label, noted_labels
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.files.volume_reader import is_volume
 from monai_ext.data.lists import CHANNEL
+from monai_ext.networks import is_export
 from monai_ext.utils import config_errors, ends_all, locked, read_json, scratch_folder, write_json
 
 __all__ = ["Segmented", "segment"]
@@ -78,10 +80,15 @@ class Segmented(list[Path]):
 
 
 class _Case(NamedTuple):
-    image: str
+    image: str | tuple[str, ...]  # of several channels a file each
     name: str
     target: Path
     hash: str | None  # of the image; None if it cannot be read
+
+    @property
+    def file(self) -> str:
+        """The image, or its first channel: what a case is called in the log."""
+        return ensure_tuple(self.image)[0]
 
 
 class _Plan(NamedTuple):
@@ -118,7 +125,9 @@ def segment(
 
     Args:
         bundle: a bundle's name or folder.
-        input: a file or a folder; or cases, ``{"image": ..., "case_id": ...}`` each.
+        input: a file or a folder. Of several channels a folder in nnU-Net's naming (``case_0000.nii.gz``, ...), one of
+            a case's files, its files with commas between, or one file with all of them. Or cases, each
+            ``{"image": ..., "case_id": ...}``.
         output: a folder, or for one image the file to write.
         checkpoints: weights instead of the bundle's own; the probabilities of several are averaged.
         tta: average the probabilities of mirrored views too.
@@ -158,6 +167,7 @@ def segment(
                 f"{found.config_file('train')}), put one there, or give --checkpoint FILE."
             )
     if tta or len(weights) > 1:
+        _check_ensemble(weights, knobs)
         names.append("ensemble_inference")
         knobs |= {"ckpt_paths": [str(path) for path in weights], "tta": tta}
     else:
@@ -169,7 +179,7 @@ def segment(
         images, skipped = (
             _images(Path(input), found)
             if isinstance(input, (str, os.PathLike))
-            else ([dict(case) for case in input], [])
+            else ([_as_listed(case) for case in input], [])
         )
         ids = [case["case_id"] for case in images]
         suffix, parent, targets = _targets(Path(output), ids, found.pictures, naming)
@@ -222,14 +232,14 @@ def segment(
             keeper.keep_record()
     made = {image for share in shares for image in share[1]}
     lost = [*planned.failed, *(case for share in shares for case in share[2])]
-    missing = {case.image for case in planned.todo} - {image for image, _ in lost} - made
+    missing = {case.file for case in planned.todo} - {image for image, _ in lost} - made
     if missing:
         raise ValueError(
             f"monai_ext: {files[-1]}: as a config it wrote no label for {len(missing)} of {len(planned.todo)} images "
             f"({sorted(missing)[0]})."
         )
     without = {image for image, _ in lost}
-    labels = [case.target for case in planned.cases if case.image not in without]
+    labels = [case.target for case in planned.cases if case.file not in without]
     return Segmented(labels, written, lost, planned.skipped)
 
 
@@ -247,6 +257,12 @@ def _of_first_process(work: Callable[[], T]) -> T:
     if isinstance(result[0], Exception):
         raise result[0]
     return result[0]
+
+
+def _as_listed(case: Mapping[str, Any]) -> dict[str, Any]:
+    """A case as finding has it: of several files a tuple."""
+    files = ensure_tuple(case["image"])
+    return {**case, "image": files if len(files) > 1 else files[0]}
 
 
 def _leave_group() -> None:
@@ -267,12 +283,24 @@ def _writable(parent: Path) -> Iterator[None]:
 
 def _keep_images(cases: Sequence[_Case]) -> None:
     """Refuse a label in the place of an image, which names without ``_seg`` make possible."""
-    images = {os.path.realpath(case.image): case.image for case in cases}
+    images = {os.path.realpath(file) for case in cases for file in ensure_tuple(case.image)}
     for case in cases:
-        if (place := os.path.realpath(case.target)) in images:
+        if os.path.realpath(case.target) in images:
+            raise ValueError(f"monai_ext: {case.target}: this label would replace an image. Give another output.")
+
+
+def _check_ensemble(weights: Sequence[Path], knobs: dict[str, Any]) -> None:
+    """What averages loads weights in turns into one network of PyTorch's."""
+    if exported := [path for path in weights if is_export(path)]:
+        raise ValueError(
+            f"monai_ext: {exported[0]}: is an exported network; averages, of several models or with --tta, take "
+            "weights such as model.pt."
+        )
+    for knob in ("backend", "precision"):
+        if knobs.get(knob, "auto") not in ("auto", "torch", "float32"):
             raise ValueError(
-                f"monai_ext: {case.target}: the label of {case.image} would replace {images[place]}. Give another "
-                "output."
+                f"monai_ext: --{knob} {knobs[knob]}: averages, of several models or with --tta, compute with torch in "
+                f"float32. Leave --{knob} out, or give one model (--ensemble false, or --checkpoint FILE)."
             )
 
 
@@ -280,15 +308,9 @@ class _Keeper:
     """Takes each label from where the bundle writes it to its place, as soon as it is whole."""
 
     def __init__(self, folder: Path, plan: _Plan, process: int) -> None:
-        self.folder, self.parent, self.suffix, self.cases, self.run_hash = (
-            folder,
-            plan.parent,
-            plan.suffix,
-            plan.cases,
-            plan.run,
-        )
-        self.process = process
-        self.by_image = {case.image: case for case in plan.cases}
+        self.folder, self.parent, self.suffix, self.process = folder, plan.parent, plan.suffix, process
+        self.cases, self.run_hash = plan.cases, plan.run
+        self.by_image = {case.file: case for case in plan.cases}
         self.written: list[Path] = []
         self.images: set[str] = set()
 
@@ -321,7 +343,7 @@ class _Keeper:
                 self.loader.fail_current(e)
             else:
                 self.written.append(case.target)
-                self.images.add(case.image)
+                self.images.add(case.file)
         for file in made:
             file.unlink(missing_ok=True)
 
@@ -376,9 +398,9 @@ def _planned(
         length = len(os.fsencode(case.target.name))
         if length > LONGEST:
             reason = f"the label's name would have {length} bytes, {LONGEST} is the most. Rename the image."
-            failed.append((case.image, f"monai_ext: {case.target}: {reason}"))
+            failed.append((case.file, f"monai_ext: {case.target}: {reason}"))
         elif case.target.is_dir():
-            failed.append((case.image, f"monai_ext: {case.target}: is a folder, expected the place of a label file."))
+            failed.append((case.file, f"monai_ext: {case.target}: is a folder, expected the place of a label file."))
         elif case.target.exists() and not overwrite:
             raise FileExistsError(
                 f"monai_ext: {case.target}: is there already. Give another output, or --overwrite true."
@@ -396,25 +418,25 @@ def _run_hash(configs: Sequence[Path], weights: Sequence[Path], knobs: dict[str,
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _hash_or_none(image: str) -> str | None:
+def _hash_or_none(image: str | tuple[str, ...]) -> str | None:
     try:
-        return hash_file(image)
+        hashes = [hash_file(file) for file in ensure_tuple(image)]
     except (OSError, ValueError):  # whoever reads it tells of it
         return None
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _images(path: Path, bundle: Bundle) -> tuple[list[dict[str, str]], list[Path]]:
+def _images(path: Path, bundle: Bundle) -> tuple[list[dict[str, Any]], list[Path]]:
     """What there is to segment, and what is passed over; a file of the wrong kind is told by its name."""
     path = path.expanduser()
     wanted, other = (is_picture, is_volume) if bundle.pictures else (is_volume, is_picture)
     kind = "2D pictures" if bundle.pictures else "volumes"
-    if path.is_file() and not wanted(path):
-        hint = "" if other(path) or bundle.pictures else " For a DICOM series give its folder."
-        raise ValueError(f"monai_ext: {path}: {bundle.name} segments {kind}, this is none by its name.{hint}")
+    if path.is_file() and not wanted(path) and (other(path) or bundle.pictures):
+        raise ValueError(f"monai_ext: {path}: {bundle.name} segments {kind}, this is none by its name.")
     files = [file for _, files in walk(path) for file in files] if path.is_dir() else []
     strange = [file for file in files if other(file)]
     try:
-        cases = (find_pictures if bundle.pictures else find_images)(path)
+        cases = find_pictures(path) if bundle.pictures else find_images(path, bundle.channel_names)
     except FileNotFoundError as e:
         if strange:
             name = strange[0].relative_to(path)
@@ -422,7 +444,7 @@ def _images(path: Path, bundle: Bundle) -> tuple[list[dict[str, str]], list[Path
         raise
     if strange:
         logger.warning("monai_ext: %s: passed over %d files that are no %s: %s", path, len(strange), kind, strange[0])
-    images = {case["image"] for case in cases}
+    images = {file for case in cases for file in ensure_tuple(case["image"])}
     return cases, [file for file in files if other(file) or (wanted(file) and str(file) not in images)]
 
 

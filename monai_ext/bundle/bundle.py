@@ -173,6 +173,16 @@ class Bundle:
         return self._tensor("inputs", "image")["num_channels"]
 
     @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What the channels of its volumes are; empty for one, and for the colours of pictures."""
+        image = self._tensor("inputs", "image")
+        if self.pictures or image["num_channels"] < 2:
+            return ()
+        named = image.get("channel_def")
+        named = named if isinstance(named, dict) else {}
+        return tuple(str(named.get(str(i), f"channel {i}")) for i in range(image["num_channels"]))
+
+    @property
     def weights(self) -> Path:
         """Where its one model is, or will be: ``models/model.pt``, or the exported file itself."""
         return self.exported or Path(folder_for(self.folder, "models", reading=True), "model.pt")
@@ -242,27 +252,42 @@ class Bundle:
                 f"monai_ext: {self.exported}: holds no {name}.json. Export it with MONAI's ckpt_export command."
             ) from e
 
-    def network(self, checkpoint: str | os.PathLike | None = None) -> torch.nn.Module:
-        """The network with its weights, loaded strictly, in evaluation mode, on the CPU.
+    def network(
+        self,
+        checkpoint: str | os.PathLike | None = None,
+        device: str | torch.device | None = "cpu",
+        backend: str | None = "torch",
+        precision: str | None = "float32",
+    ) -> torch.nn.Module:
+        """The network with its weights, loaded strictly, in evaluation mode.
 
         Args:
-            checkpoint: weights instead of the bundle's own.
+            checkpoint: weights instead of the bundle's own, or an export of its network.
+            device: where it is to compute; None for where the config says.
+            backend: what is to run it, see :func:`~monai_ext.networks.ready_network`; None for what the config says.
+            precision: likewise.
 
         Raises:
             FileNotFoundError: if there are no weights.
             ValueError: if they are of another network.
         """
-        import torch
+        from monai_ext.networks import is_export, ready_network
 
         if self.exported and checkpoint is None:
-            return torch.jit.load(str(self.exported), map_location="cpu").eval()
-        from monai_ext.networks import load_weights
+            import torch
 
-        network = self.parser(**({} if checkpoint is None else {"ckpt_path": str(checkpoint)})).get_parsed_content(
-            "network_def"
-        )
-        load_weights(network, self.require_weights() if checkpoint is None else checkpoint)
-        return network.eval()
+            return torch.jit.load(str(self.exported), map_location=device or "cpu").eval()
+        path = self.require_weights() if checkpoint is None else checkpoint
+        parser = self.parser(**({} if checkpoint is None else {"ckpt_path": str(checkpoint)}))
+        network = parser.get_parsed_content("network_def")
+        device = parser.get_parsed_content("device") if device is None else device
+        if is_export(path):
+            return ready_network(network, path, device)
+        chosen = [
+            parser.get_parsed_content(knob, default="auto") if value is None else value
+            for knob, value in (("backend", backend), ("precision", precision))
+        ]
+        return ready_network(network, path, device, *chosen)
 
     def parser(self, name: str = "inference", **knobs: Any) -> ConfigParser:
         """MONAI's parser of a config, with this bundle's folder as its ``bundle_root`` and its metadata.

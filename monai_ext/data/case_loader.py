@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, list_data_collate
+from monai.utils import ensure_tuple
 from torch.utils.data import Dataset
 
 from monai_ext.utils import plain_cause
@@ -187,7 +188,8 @@ class _Guarded(Dataset):
     def __getitem__(self, index: int) -> tuple[str, Any, str | None]:
         cases = getattr(self.dataset, "data", None)
         case = cases[index] if cases is not None else {}
-        name = str(case.get("image", f"case {index}") if isinstance(case, dict) else case)
+        # of several channels the first one's file
+        name = str(ensure_tuple(case.get("image", f"case {index}") if isinstance(case, dict) else case)[0])
         try:
             return name, self.dataset[index], None
         except Exception as e:  # a damaged file may raise anything

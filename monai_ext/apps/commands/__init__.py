@@ -10,6 +10,7 @@ from monai_ext.apps.commands.convert import convert
 from monai_ext.apps.commands.crossval import crossval
 from monai_ext.apps.commands.datasets import datasets
 from monai_ext.apps.commands.explain import explain
+from monai_ext.apps.commands.export import export
 from monai_ext.apps.commands.new import new
 from monai_ext.apps.commands.phantom import phantom
 from monai_ext.apps.commands.report import report
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
         crossval,
         explain,
         convert,
+        export,
         label,
         deploy,
     )

@@ -34,7 +34,8 @@ def segment(
 
     Args:
         bundle: a bundle's name, or its folder.
-        input: a file or a folder; labels of this command in it are passed over.
+        input: a file or a folder; labels of this command in it are passed over. Of several channels a folder with
+            case_0000.nii.gz, case_0001.nii.gz, ..., a case's files with commas between, or one file with all of them.
         output: a folder, made if needed, for <name>_seg.nii.gz (pictures: .png), <folder>_<name>_seg.nii.gz for images
             in folders below the input; or, for one image, the file to write, ending in .nii.gz, .nii, .nrrd, .mha or
             .png.

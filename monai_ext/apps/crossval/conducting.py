@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,10 +111,9 @@ def crossval(
         else:
             _run_all(plans, executor, limit)
             _check_data(plans)
-            with config_errors(found.config_file("evaluate"), "evaluation"):
+            with _plain_errors(found.config_file("evaluate"), "evaluation"):
                 _publish(found, work, plans, state)
-    kept = found.largest_component
-    return Crossval(models, work, tuple(found.class_names[label - 1] for label in kept))
+    return Crossval(models, work, tuple(found.channel_def[label] for label in found.largest_component))
 
 
 class _Plan(NamedTuple):
@@ -124,11 +123,21 @@ class _Plan(NamedTuple):
     parser: ConfigParser
 
 
+@contextmanager
+def _plain_errors(file: Path, command: str) -> Iterator[None]:
+    """What MONAI wraps once for each level of a config, as the one error that it is."""
+    try:
+        with config_errors(file, command):
+            yield
+    except RuntimeError as e:
+        raise ValueError(plain_cause(e, command) or str(e)) from e
+
+
 def _plans(found: Bundle, folds: int | str | None, work: Path, knobs: Mapping[str, Any]) -> list[_Plan]:
     """Each fold's job; the knobs are checked, and the cases shared out."""
     found.parser("train", **knobs)  # tells of one that training has not
     own: dict[str, Any] = {} if folds is None else {"num_folds": whole_option(folds, "folds", 2)}
-    with config_errors(found.config_file("train"), "training"):
+    with _plain_errors(found.config_file("train"), "training"):
         numbers = range(own["num_folds"]) if own else _numbers(_parser(found, {**knobs, "output_dir": str(work)}))
         return [_plan(found, number, work / f"fold{number}", knobs, own) for number in numbers]
 
@@ -334,7 +343,8 @@ def _publish(found: Bundle, work: Path, plans: Sequence[_Plan], state: str) -> N
         ]
     )
     parser = plans[0].parser
-    decided = decide(cases, parser.get_parsed_content("num_classes"), progress=True)
+    regions, written = (parser.get_parsed_content(knob, default=None) for knob in ("regions", "region_order"))
+    decided = decide(cases, parser.get_parsed_content("num_classes"), regions, written, progress=True)
     names = [f"fold{plan.job.number}.pt" for plan in plans]
     classes = write_report(parser, cases, work, decided, [str(models / name) for name in names])
     models.mkdir(parents=True, exist_ok=True)
@@ -345,7 +355,9 @@ def _publish(found: Bundle, work: Path, plans: Sequence[_Plan], state: str) -> N
         "criterion": CRITERION,
         "classes": [
             {"label": k, "name": name, "dice": _number(before), "dice_of_largest_component": _number(after)}
-            for k, (name, before, after) in enumerate(zip(classes, decided.before, decided.after), start=1)
+            for k, name, before, after in zip(
+                written or range(1, len(classes) + 1), classes, decided.before, decided.after
+            )
         ],
         "cases": {name: [case["case_id"] for case in plan.cases] for name, plan in zip(names, plans)},
         "phantom": parser.get_parsed_content("cases")["phantom"],

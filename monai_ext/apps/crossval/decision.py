@@ -25,8 +25,8 @@ from tqdm.auto import tqdm
 
 from monai_ext.bundle import literal
 from monai_ext.data import MaskReader, VolumeReader
-from monai_ext.metrics import label_metrics
-from monai_ext.transforms import OrientSlicesd
+from monai_ext.metrics import label_metrics, region_masks, without_ignored
+from monai_ext.transforms import IGNORE, OrientSlicesd
 
 __all__ = ["CRITERION", "Decision", "decide", "predicted_cases", "write_report"]
 
@@ -52,12 +52,20 @@ class Decision:
     after: tuple[float, ...]
 
 
-def decide(cases: Sequence[Mapping[str, Any]], num_classes: int, progress: bool = False) -> Decision:
+def decide(
+    cases: Sequence[Mapping[str, Any]],
+    num_classes: int,
+    regions: Sequence[Sequence[int]] | None = None,
+    written: Sequence[int] | None = None,
+    progress: bool = False,
+) -> Decision:
     """Try for each class whether keeping its largest component alone helps, see ``CRITERION``.
 
     Args:
         cases: ``{"pred": ..., "label": ...}`` each, label maps ``(1, *spatial)`` on one grid; read one at a time.
-        num_classes: background included.
+        num_classes: of label values, background included.
+        regions: label values of each class, where classes are regions that may overlap.
+        written: label value that each class is written as; by default 1, 2, ...
         progress: show a progress bar.
 
     Examples::
@@ -65,31 +73,30 @@ def decide(cases: Sequence[Mapping[str, Any]], num_classes: int, progress: bool 
         >>> decide([{"pred": torch.tensor([[[1, 0, 1, 1]]]), "label": torch.tensor([[[0, 0, 1, 1]]])}], 2)
         Decision(labels=(1,), before=(0.8,), after=(1.0,))
     """
-    keep: dict[int, Any] = {
-        label: KeepLargestConnectedComponent([label], is_onehot=False) for label in range(1, num_classes)
-    }
+    values = list(written or range(1, num_classes))
+    keep: Any = {value: KeepLargestConnectedComponent([value], is_onehot=False) for value in values}
     plain, kept = [], []  # Dice of a case: of each class; of each class when one of them is cleaned
     for k in tqdm(range(len(cases)), desc="largest components", unit="case", disable=not progress):
-        case = cases[k]
-        pred, truth = (convert_to_tensor(case[key], track_meta=False) for key in ("pred", "label"))
-        dice = _dice(pred, truth, num_classes)
-        tried = [dice] * (num_classes - 1)
-        for label in np.unique(pred.numpy()).astype(int).tolist():
-            if label and not torch.equal(cleaned := keep[label](pred.clone()), pred):
-                tried[label - 1] = _dice(cleaned, truth, num_classes)
+        pred, truth = (convert_to_tensor(cases[k][key], track_meta=False) for key in ("pred", "label"))
+        dice = _dice(pred, truth, num_classes, regions)
+        tried = [dice] * len(values)
+        there = set(np.unique(pred.numpy()).astype(int).tolist())
+        for place, value in enumerate(values):
+            if value in there and not torch.equal(cleaned := keep[value](pred.clone()), pred):
+                tried[place] = _dice(cleaned, truth, num_classes, regions)
         plain.append(dice)
         kept.append(tried)
     before, after = _means(plain), _means(kept)  # (classes,), (cleaned class, classes)
-    labels = tuple(
-        label
-        for label in range(1, num_classes)
-        if after[label - 1, label - 1] > before[label - 1] and not (after[label - 1] < before).any()
-    )
-    return Decision(labels, tuple(before.tolist()), tuple(after.diagonal().tolist()))
+    helps = [k for k in range(len(values)) if after[k, k] > before[k] and not (after[k] < before).any()]
+    return Decision(tuple(values[k] for k in helps), tuple(before.tolist()), tuple(after.diagonal().tolist()))
 
 
-def _dice(pred: Any, truth: Any, num_classes: int) -> np.ndarray:
-    return np.asarray(label_metrics(pred[0].byte(), truth[0].byte(), num_classes, metrics="dice")["dice"])
+def _dice(pred: Any, truth: Any, num_classes: int, regions: Sequence[Sequence[int]] | None) -> np.ndarray:
+    maps = without_ignored(pred[0].byte(), truth[0].byte(), IGNORE)
+    if not regions:
+        return np.asarray(label_metrics(*maps, num_classes, metrics="dice")["dice"])
+    masks = (region_masks(labels[None], regions) for labels in maps)
+    return np.array([label_metrics(*pair, 2, metrics="dice")["dice"][0] for pair in zip(*masks)])
 
 
 def _means(values: Sequence[Any]) -> np.ndarray:
@@ -125,7 +132,8 @@ def write_report(
     handlers = parser["validate#handlers"]
     (place,) = (k for k, handler in enumerate(handlers) if handler.get("_target_") == REPORT)
     names = parser.get_parsed_content(f"validate#handlers#{place}#class_names")
-    kept = [names[label - 1] for label in decided.labels]
+    written = list(parser.get_parsed_content("region_order", default=None) or range(1, len(names) + 1))
+    kept = [names[written.index(label)] for label in decided.labels]
     told = f"Only the largest component is kept of: {', '.join(kept)}." if kept else "No component was removed."
     given = {
         **handlers[place],

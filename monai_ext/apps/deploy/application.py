@@ -28,6 +28,7 @@ class SegmentationApp(Application):
         series: Series Instance UID, number or description, where several could be segmented.
         stl: write surfaces, too.
         overwrite: replace the folder of this series, as a whole, where there is one; else that is refused.
+        checkpoint: weights, or an export of the bundle's network, instead of the bundle's own.
 
     Examples::
 
@@ -46,7 +47,9 @@ class SegmentationApp(Application):
         series: str | None = None,
         stl: bool = False,
         overwrite: bool = False,
+        checkpoint: Path | None = None,
     ) -> None:
+        self.checkpoint = checkpoint
         self.bundle = model if isinstance(model, Bundle) else Bundle.find(model)
         self.input_folder, self.output_folder = input, output
         self.series, self.stl, self.overwrite = series, stl, overwrite
@@ -72,7 +75,7 @@ class SegmentationApp(Application):
             self._held,
             name="series",
         )
-        model = BundleOperator(self, self.bundle, name="bundle")
+        model = BundleOperator(self, self.bundle, self.checkpoint, name="bundle")
         results = ResultsOperator(self, name, metadata, self.stl, self.written, name="results")
         self.add_flow(reader, model, {("image", "image")})
         self.add_flow(model, results, {("pred", "label")})

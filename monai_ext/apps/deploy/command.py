@@ -18,9 +18,15 @@ STACK = 32 << 20  # bytes that Holoscan asks for
 
 
 # what people type as it is: a series or a folder may be called 3, and --stl no is no
-@SetParseFns(bundle=str, input=str, output=str, series=str, stl=flag, overwrite=flag)
+@SetParseFns(bundle=str, input=str, output=str, series=str, stl=flag, overwrite=flag, checkpoint=str)
 def deploy(
-    bundle: str, input: str, output: str, series: str | None = None, stl: bool = False, overwrite: bool = False
+    bundle: str,
+    input: str,
+    output: str,
+    series: str | None = None,
+    stl: bool = False,
+    overwrite: bool = False,
+    checkpoint: str | None = None,
 ) -> None:
     """Segment a DICOM series with MONAI Deploy: DICOM SEG, and a JSON with the volume of each organ in mL.
 
@@ -32,6 +38,7 @@ def deploy(
         series: Series Instance UID, number or description, where several could be segmented.
         stl: write a surface of each organ, too (BUNDLE_ORGAN.stl, in mm, patient coordinates).
         overwrite: replace the results of this series, all of them; else a folder that is there is refused.
+        checkpoint: weights, or a file of the export command, instead of the bundle's models/model.pt.
     """
     if importlib.util.find_spec("holoscan") is None:
         raise ValueError(
@@ -43,9 +50,22 @@ def deploy(
     from monai_ext.apps.deploy.application import SegmentationApp
 
     found = Bundle.find(str(bundle))
-    found.require_weights()
+    given = None if checkpoint is None else Path(checkpoint).expanduser()
+    if given is None:
+        found.require_weights()
+    elif not given.is_file():
+        raise FileNotFoundError(f"monai_ext: {given}: no such model. Give another --checkpoint.")
+    elif found.exported:
+        raise ValueError(
+            f"monai_ext: {found.exported}: is a model already. Give the bundle's folder, or no --checkpoint."
+        )
+    if found.channel_names:
+        raise ValueError(
+            f"monai_ext: {found.name} takes {len(found.channel_names)} channels ({', '.join(found.channel_names)}), "
+            "and deploy reads one series. Use segment on the series as NIfTI files of one grid."
+        )
     places = Path(input).expanduser(), Path(output).expanduser()
-    app = SegmentationApp(found, *places, series, flag(stl), flag(overwrite))
+    app = SegmentationApp(found, *places, series, flag(stl), flag(overwrite), given)
     app.run()
     for file in app.written:
         print(file)

@@ -138,8 +138,11 @@ class BundleInference(BundleInferTask):
         stats = [path.stat() for path in paths]
         key = (device, *((p, s.st_mtime_ns, s.st_size, s.st_ino) for p, s in zip(paths, stats)))
         if self._ready is None or self._ready[0] != key:
-            network = with_weights(copy.deepcopy(self.network), paths)
-            self._ready = (key, network.to(device).eval())
+            knobs = {
+                knob: self.bundle_config.get_parsed_content(knob, default="auto") for knob in ("backend", "precision")
+            }
+            knobs["regions"] = self.bundle_config.get_parsed_content("region_order", default=None)
+            self._ready = (key, with_weights(copy.deepcopy(self.network), paths, device, **knobs))
         return self._ready[1]
 
 
