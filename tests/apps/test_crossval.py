@@ -60,6 +60,23 @@ def test_the_largest_component_is_kept_where_it_helps_on_the_mean():
     assert decide([{"pred": truth.clamp(max=1), "label": truth.clamp(max=1)}], 2).labels == ()
 
 
+def test_regions_are_scored_as_regions_and_what_nobody_looked_at_is_left_out():
+    """The whole (1 and 2) is written as 1, its core (2) as 2; 255 is no part of any score."""
+    truth = row(1, 2, 1, 0, 255, 0, 0, 0)
+    case = {"pred": row(1, 2, 1, 0, 2, 0, 0, 1), "label": truth}
+    # whole: 2*3/(4+3), with its largest part alone (a part of value 1 is one voxel: the first) 2*2/(2+3);
+    # core: 1, for the voxel at 255 counts nowhere; cleaned, the first of two equal parts stays or goes
+    found = decide([case], 3, regions=[[1, 2], [2]], written=[1, 2])
+    np.testing.assert_allclose(found.before, [6 / 7, 1])
+    assert found.labels == ()
+    # a stray core is lost by both: the whole rises with it
+    case = {"pred": row(1, 2, 2, 0, 0, 2, 0, 0), "label": row(1, 2, 2, 0, 0, 0, 0, 0)}
+    found = decide([case], 3, regions=[[1, 2], [2]], written=[1, 2])
+    np.testing.assert_allclose(found.before, [6 / 7, 4 / 5])
+    assert found.labels == (2,)
+    np.testing.assert_allclose(found.after, [6 / 7, 1])
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """A bundle of one's own after two folds: its folder."""

@@ -94,9 +94,9 @@ def decide(
 def _dice(pred: Any, truth: Any, num_classes: int, regions: Sequence[Sequence[int]] | None) -> np.ndarray:
     maps = without_ignored(pred[0].byte(), truth[0].byte(), IGNORE)
     if not regions:
-        return np.asarray(label_metrics(*maps, num_classes, metrics="dice")["dice"])
-    masks = (region_masks(labels[None], regions) for labels in maps)
-    return np.array([label_metrics(*pair, 2, metrics="dice")["dice"][0] for pair in zip(*masks)])
+        return np.asarray(label_metrics(maps[0], maps[1], num_classes, metrics="dice")["dice"])
+    ours, theirs = (region_masks(labels[None], regions) for labels in maps)
+    return np.array([label_metrics(a, b, 2, metrics="dice")["dice"][0] for a, b in zip(ours, theirs)])
 
 
 def _means(values: Sequence[Any]) -> np.ndarray:
