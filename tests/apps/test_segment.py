@@ -363,3 +363,28 @@ def test_paths_that_are_expressions_to_a_config(weights, tmp_path, monkeypatch, 
             labels = segment("dcaunet_synapse", "scan0.nii.gz", name, [weights / "0.pt"], **SMALL)
             assert labels == [Path(name, "scan0_seg.nii.gz")]
         assert labels[0].is_file()
+
+
+def test_names_as_nnunet_has_them(weights, tmp_path):
+    """So its own evaluation finds each label by the name of the true one; an image is never replaced."""
+    source = tmp_path / "imagesTs"
+    for name in ("liver_001_0000.nii.gz", "liver_002_0000.nii.gz", "spleen.nii.gz"):
+        save(source / name, volume(len(name))[0])
+    labels = run(source, tmp_path / "out", weights, naming="nnunet")
+    expected = ["liver_001.nii.gz", "liver_002.nii.gz", "spleen.nii.gz"]
+    assert names(tmp_path / "out") == expected == [path.name for path in labels]
+    plain = run(source, tmp_path / "plain", weights)
+    for own, other in zip(labels, plain):
+        np.testing.assert_array_equal(voxels(own), voxels(other))
+    assert run(source, tmp_path / "out", weights, naming="nnunet").written == []
+    # known as labels by their notes, not by their names
+    assert [Path(case["image"]).name for case in find_images(tmp_path / "out" / "..") if "out" in case["image"]] == []
+    before = (source / "spleen.nii.gz").read_bytes()
+    with pytest.raises(ValueError, match=r"^monai_ext: .*spleen\.nii\.gz: this label would replace an image"):
+        run(source, source, weights, naming="nnunet", overwrite=True)
+    assert (source / "spleen.nii.gz").read_bytes() == before
+    save(source / "liver_001.nii.gz", volume(0)[0])
+    with pytest.raises(ValueError, match=r"^monai_ext: .*several images would have the label liver_001\.nii\.gz"):
+        run(source, tmp_path / "twice", weights, naming="nnunet")
+    with pytest.raises(ValueError, match=r"^monai_ext: --naming 'nnUNet': expected seg or nnunet"):
+        run(source, tmp_path / "odd", weights, naming="nnUNet")
