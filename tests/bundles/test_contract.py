@@ -37,7 +37,8 @@ OWN_KNOBS = {
     "tissue_contrast",
 }
 # what training and inference each have their own of
-NOT_SHARED = {"as_trained", "ckpt_dir", "dataset_dir", "network_def", "num_workers", "initialize", "run"}
+NOT_SHARED = {"as_trained", "ckpt_dir", "dataset_dir", "network_def", "network", "num_workers", "initialize", "run"}
+NOT_SHARED |= {"device"}  # in inference each process has its own
 every = pytest.mark.parametrize("bundle", BUNDLES)
 
 
