@@ -107,7 +107,10 @@ def test_values_that_are_no_hounsfield_units(change, found):
     assert found is None or found in reason
     image = MetaTensor(volume, affine=torch.diag(torch.tensor([2.0, 2, 4, 1])), meta={"filename_or_obj": "a.nii"})
     if found:
-        with pytest.raises(ValueError, match=r"a\.nii: does not look like CT: .* Give --force true if it is"):
+        with pytest.raises(
+            ValueError,
+            match=r"a\.nii: does not look like CT: .* If it is, give segment --force true, a bundle --strict false",
+        ):
             CheckVolumed("image", "CT", strict=True)({"image": image})
         assert found in CheckVolumed("image", "CT")({"image": image})["image"].meta[NOTICE]
     else:
@@ -131,7 +134,9 @@ def test_grids_that_are_no_patients(spacing, shape, found):
 
 def test_a_spacing_of_no_scanner_is_refused_like_odd_values():
     image = MetaTensor(ct(), affine=torch.diag(torch.tensor([1e-3, 1e-3, 4e-3, 1])), meta={"filename_or_obj": "a.nii"})
-    with pytest.raises(ValueError, match=r"a\.nii: does not look like CT: voxels of 0\.001.* Give --force true"):
+    with pytest.raises(
+        ValueError, match=r"a\.nii: does not look like CT: voxels of 0\.001.* give segment --force true"
+    ):
         CheckVolumed("image", "CT", strict=True)({"image": image})
 
 
