@@ -40,7 +40,9 @@ class BundleInference(BundleInferTask):
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         # the bundle inverts its own preprocessing, so nothing is left for Label to restore
         super().__init__(path, conf, load_strict=True, add_post_restore=False)
-        self.volumes = not Bundle(path).pictures
+        bundle = Bundle(path)
+        self.volumes, self.modality = not bundle.pictures, bundle.modality
+        self.notice: str | None = None
         self.dimension = 3 if self.volumes else 2  # of what it segments; the networks work on slices
         self.colours = {name: colour_of(name) for name in self.labels}
         self.busy = threading.RLock()
@@ -69,7 +71,7 @@ class BundleInference(BundleInferTask):
         asked = {"image": request["image"], "description": self.description, **self.checked(request)}
         with self.busy:
             self._take_weights(asked)
-            self.notice: str | None = None
+            self.notice = None
             file, answer = super().__call__(asked, callbacks)
             if self.notice:
                 answer["warning"] = self.notice

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MONAI Label's own server on a real archive: query, segment, save, read back, train, next sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import highdicom as hd
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import requests
+
+from monai_ext.apps.anatomy import STRUCTURES
+from monai_ext.data import DATASETS
+from monai_ext.phantoms import mr_phantom_case
+from tests.apps.series import edit, make_mr
+from tests.dicom import write_compressed, write_ct_series
+from tests_apps.bundles import run_bundle, write_bundle
+from tests_apps.dicom_seg import check_with_dciodvfy, segments_of
+from tests_apps.orthanc import Orthanc, needs_orthanc
+from tests_apps.server import Server
+from tests_apps.studies import ct, oblique, save
+
+pytestmark = needs_orthanc
+BUNDLES = {"CT": "dcaunet_synapse", "MR": "dcaunet_acdc"}
+CLASSES = {"CT": DATASETS["synapse"].class_names, "MR": DATASETS["acdc"].class_names}
+
+
+@dataclass
+class Scan:
+    """A series as it was sent to the archive, and what a person would draw on it."""
+
+    uid: str
+    study: str
+    folder: Path
+    label: np.ndarray
+    affine: np.ndarray
+
+
+def write_scan(folder: Path, modality: str, compressed: bool) -> Scan:
+    if modality == "CT":
+        image, label, affine = ct(7 if compressed else 5)
+    else:
+        case = mr_phantom_case(2 if compressed else 1, in_plane=48, slices=6)
+        image, label, affine = case.images["ED"], case.labels["ED"], oblique(case.affine, 5)
+    write_ct_series(folder, np.asarray(image), affine)
+    if modality == "MR":
+        make_mr(folder)
+    patient = f"{modality}{int(compressed)}/../x"  # a name that would be a path
+
+    def of_patient(ds: pydicom.Dataset) -> None:
+        ds.PatientID, ds.PatientName, ds.PatientBirthDate, ds.PatientSex = patient, "Phantom", "", ""
+        ds.StudyDate, ds.StudyTime, ds.AccessionNumber, ds.StudyID = "20200102", "101500", "", "1"
+        ds.ReferringPhysicianName = ""
+
+    edit(folder, of_patient)
+    for path in sorted(folder.glob("*.dcm")) if compressed else ():
+        write_compressed(path, "JPEG2000")
+    first = pydicom.dcmread(next(iter(sorted(folder.glob("*.dcm")))))
+    return Scan(first.SeriesInstanceUID, first.StudyInstanceUID, folder, np.asarray(label, np.uint8), affine)
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bundles")
+    return {modality: write_bundle(folder, name, size=32) for modality, name in BUNDLES.items()}
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory) -> dict[tuple[str, bool], Scan]:
+    folder = tmp_path_factory.mktemp("scans")
+    return {(m, c): write_scan(folder / f"{m}{c}", m, c) for m in BUNDLES for c in (False, True)}
+
+
+@pytest.fixture(scope="module")
+def orthanc(scans, tmp_path_factory) -> Iterator[Orthanc]:
+    with Orthanc(tmp_path_factory.mktemp("orthanc")) as archive:
+        archive.upload(*(scan.folder for scan in scans.values()))
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def served(orthanc, bundles, tmp_path_factory) -> Iterator[Server]:
+    with Server(orthanc.dicomweb, bundles.values(), app=str(tmp_path_factory.mktemp("label") / "app")) as server:
+        yield server
+
+
+def voxels(answer: requests.Response, file: Path) -> nibabel.Nifti1Image:
+    assert answer.status_code == 200, answer.text
+    file.write_bytes(answer.content)
+    return nibabel.load(file)
+
+
+def submit(server: Server, scan: Scan, modality: str, tmp_path: Path) -> np.ndarray:
+    """Save a label as 3D Slicer does: segments numbered in the order of its list, which is another; as it was drawn."""
+    names = list(reversed(CLASSES[modality]))
+    drawn = np.zeros_like(scan.label)
+    for number, name in enumerate(names, start=1):
+        drawn[scan.label == CLASSES[modality].index(name) + 1] = number
+    file = save(tmp_path / "drawn.nii.gz", drawn, scan.affine)
+    answer = server.save_label(scan.uid, file, label_info=[{"name": n, "idx": i} for i, n in enumerate(names, 1)])
+    assert answer.status_code == 200, answer.text
+    return drawn
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "JPEG2000"])
+@pytest.mark.parametrize("modality", BUNDLES)
+def test_segment_save_and_read_back(orthanc, served, bundles, scans, modality, compressed, tmp_path):
+    scan = scans[modality, compressed]
+    bundle = BUNDLES[modality]
+    total = served.ask("/info/").json()["datastore"]["total"]
+    assert total == len(scans)
+
+    # the image is the series, and the label is that of the bundle
+    image = voxels(served.ask("/datastore/image", image=scan.uid), tmp_path / "image.nii.gz")
+    np.testing.assert_allclose(image.affine, scan.affine, atol=1e-4)
+    found = voxels(served.infer(bundle, scan.uid), tmp_path / "label.nii.gz")
+    expected = nibabel.load(run_bundle(bundles[modality], scan.folder, tmp_path / "bundle"))
+    np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(expected.dataobj))
+    assert len(np.unique(np.asarray(found.dataobj))) > 1
+
+    # as DICOM SEG, too, with the bundle's names, whatever the voxels hold
+    seg = tmp_path / "infer.dcm"
+    seg.write_bytes(served.infer(bundle, scan.uid, output="dicom_seg").content)
+    check_with_dciodvfy(seg)
+    masks = segments_of(seg, scan.affine, scan.label.shape)
+    assert tuple(masks) == CLASSES[modality]
+    for value, name in enumerate(CLASSES[modality], start=1):
+        np.testing.assert_array_equal(masks[name], np.asarray(found.dataobj) == value)
+    assert {s.SegmentAlgorithmType for s in hd.seg.segread(seg).SegmentSequence} == {"AUTOMATIC"}
+    assert served.ask("/info/").json()["datastore"]["completed"] == len(orthanc.series(Modality="SEG"))
+
+    # what the annotator drew is in the archive under the right names, codes and colours
+    before = {one["ID"] for one in orthanc.series(Modality="SEG")}
+    drawn = submit(served, scan, modality, tmp_path)
+    (stored,) = [one for one in orthanc.series(Modality="SEG") if one["ID"] not in before]
+    assert stored["StudyInstanceUID"] == scan.study
+    (content,) = orthanc.files(stored["ID"])
+    file = tmp_path / "stored.dcm"
+    file.write_bytes(content)
+    check_with_dciodvfy(file)
+    masks = segments_of(file, scan.affine, scan.label.shape)
+    for segment in hd.seg.segread(file).SegmentSequence:
+        name = str(segment.SegmentLabel)
+        np.testing.assert_array_equal(masks[name], scan.label == CLASSES[modality].index(name) + 1)
+        assert segment.SegmentedPropertyTypeCodeSequence[0].CodeValue == STRUCTURES[name].code
+        assert segment.SegmentAlgorithmType == "SEMIAUTOMATIC"
+
+    # and comes back as it was drawn, at once and after the copies are removed
+    back = voxels(served.ask("/datastore/label", label=scan.uid, tag="final"), tmp_path / "back.nii.gz")
+    np.testing.assert_array_equal(np.asarray(back.dataobj), drawn)
+    assert requests.delete(f"{served.url}/datastore/image", params={"id": scan.uid}, timeout=60).status_code == 200
+    assert not [path for path in served.app.rglob(f"*{scan.uid}*") if path.is_file()]
+    back = voxels(served.ask("/datastore/label", label=scan.uid, tag="final"), tmp_path / "again.nii.gz")
+    np.testing.assert_array_equal(np.asarray(back.dataobj), drawn)
+    info = served.ask("/datastore/label/info", label=scan.uid, tag="final").json()
+    assert [segment["name"] for segment in info["label_info"]] == list(reversed(CLASSES[modality]))
+
