@@ -3,20 +3,10 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import highdicom as hd
 import numpy as np
-
-
-def check_with_dciodvfy(file: Path) -> None:
-    """Nothing of the standard is violated; where ``dciodvfy`` is not installed, this is not looked at."""
-    if (program := shutil.which("dciodvfy")) is None:
-        return
-    said = subprocess.run([program, str(file)], capture_output=True, text=True)
-    assert [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")] == []
 
 
 def segments_of(file: Path, affine: np.ndarray, shape: tuple[int, ...]) -> dict[str, np.ndarray]:

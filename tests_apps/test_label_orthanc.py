@@ -18,9 +18,10 @@ from monai_ext.apps.anatomy import STRUCTURES
 from monai_ext.data import DATASETS
 from monai_ext.phantoms import mr_phantom_case
 from tests.apps.series import edit, make_mr
+from tests.dciodvfy import faults_of
 from tests.dicom import write_compressed, write_ct_series
 from tests_apps.bundles import run_bundle, write_bundle
-from tests_apps.dicom_seg import check_with_dciodvfy, segments_of
+from tests_apps.dicom_seg import segments_of
 from tests_apps.orthanc import Orthanc, needs_orthanc
 from tests_apps.server import Server
 from tests_apps.studies import ct, oblique, save
@@ -41,6 +42,12 @@ class Scan:
     affine: np.ndarray
 
 
+def without_rescaling(ds: pydicom.Dataset) -> None:
+    """MR has none, as a rule."""
+    ds.PixelData = (ds.pixel_array + int(ds.RescaleIntercept)).astype("<i2").tobytes()
+    del ds.RescaleSlope, ds.RescaleIntercept
+
+
 def write_scan(folder: Path, modality: str, compressed: bool) -> Scan:
     if modality == "CT":
         image, label, affine = ct(7 if compressed else 5)
@@ -50,6 +57,7 @@ def write_scan(folder: Path, modality: str, compressed: bool) -> Scan:
     write_ct_series(folder, np.asarray(image), affine)
     if modality == "MR":
         make_mr(folder)
+        edit(folder, without_rescaling)
     patient = f"{modality}{int(compressed)}/../x"  # a name that would be a path
 
     def of_patient(ds: pydicom.Dataset) -> None:
@@ -125,8 +133,10 @@ def test_segment_save_and_read_back(orthanc, served, bundles, scans, modality, c
 
     # as DICOM SEG, too, with the bundle's names, whatever the voxels hold
     seg = tmp_path / "infer.dcm"
-    seg.write_bytes(served.infer(bundle, scan.uid, output="dicom_seg").content)
-    check_with_dciodvfy(seg)
+    answer = served.infer(bundle, scan.uid, output="dicom_seg")
+    assert answer.status_code == 200, answer.text
+    seg.write_bytes(answer.content)
+    assert faults_of(seg) == []
     masks = segments_of(seg, scan.affine, scan.label.shape)
     assert tuple(masks) == CLASSES[modality]
     for value, name in enumerate(CLASSES[modality], start=1):
@@ -142,7 +152,7 @@ def test_segment_save_and_read_back(orthanc, served, bundles, scans, modality, c
     (content,) = orthanc.files(stored["ID"])
     file = tmp_path / "stored.dcm"
     file.write_bytes(content)
-    check_with_dciodvfy(file)
+    assert faults_of(file) == []
     masks = segments_of(file, scan.affine, scan.label.shape)
     for segment in hd.seg.segread(file).SegmentSequence:
         name = str(segment.SegmentLabel)
@@ -160,3 +170,31 @@ def test_segment_save_and_read_back(orthanc, served, bundles, scans, modality, c
     info = served.ask("/datastore/label/info", label=scan.uid, tag="final").json()
     assert [segment["name"] for segment in info["label_info"]] == list(reversed(CLASSES[modality]))
 
+    file.write_bytes(served.ask("/datastore/label", label=scan.uid, tag="final", output="dicom_seg").content)
+    assert file.read_bytes() == content  # the archive's own
+
+
+def test_next_sample_and_training(orthanc, served, bundles, scans, tmp_path):
+    """A labelled study is not offered again, at once; each model learns from the series of its kind."""
+    for modality, bundle in BUNDLES.items():
+        uids = {scan.uid for (kind, _), scan in scans.items() if kind == modality}
+        for (kind, compressed), scan in scans.items():
+            if kind == modality and not compressed:
+                submit(served, scan, modality, tmp_path)
+        labelled = {scans[modality, False].uid} | {
+            scan.uid for scan in scans.values()
+            if served.ask("/datastore/label", label=scan.uid, tag="final").ok
+        }  # fmt: skip
+        chosen = served.next_sample("uncertainty", model=bundle)
+        assert chosen.status_code == 200, chosen.text
+        if uids - labelled:
+            assert chosen.json()["id"] in uids - labelled
+            assert 0 < chosen.json()["uncertainty"] <= 1
+            assert Path(chosen.json()["path"]).is_relative_to(served.app)
+        else:
+            assert chosen.json() == {}
+        first = served.weights(bundle).read_bytes()
+        served.train(bundle, max_epochs=1, val_split=0)
+        task = served.wait_for_training()
+        assert task["status"] == "DONE", task["details"]
+        assert served.weights(bundle).read_bytes() != first
