@@ -115,6 +115,28 @@ def submit(server: Server, scan: Scan, modality: str, tmp_path: Path) -> np.ndar
     return drawn
 
 
+def test_next_sample_and_training(orthanc, served, scans, tmp_path):
+    """A labelled study is not offered again, at once; each model is given, and learns from, the series of its kind."""
+    for modality, bundle in BUNDLES.items():
+        labelled, other = scans[modality, False].uid, scans[modality, True].uid
+        submit(served, scans[modality, False], modality, tmp_path)
+        for _ in range(2):
+            chosen = served.next_sample("uncertainty", model=bundle)
+            assert chosen.status_code == 200, chosen.text
+            assert chosen.json()["id"] == other
+            assert 0 < chosen.json()["uncertainty"] <= 1
+            assert Path(chosen.json()["path"]).is_relative_to(served.app / "archive")
+        for strategy in ("random", "first"):
+            assert served.next_sample(strategy).json()["id"] != labelled
+        first = served.weights(bundle).read_bytes()
+        served.train(bundle, max_epochs=1, val_split=0)
+        task = served.wait_for_training()
+        assert task["status"] == "DONE", task["details"]
+        assert served.weights(bundle).read_bytes() != first
+        assert f"fine-tuning {bundle} on 1 studies" in "".join(task["details"])
+        served.weights(bundle).write_bytes(first)
+
+
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "JPEG2000"])
 @pytest.mark.parametrize("modality", BUNDLES)
 def test_segment_save_and_read_back(orthanc, served, bundles, scans, modality, compressed, tmp_path):
@@ -142,8 +164,6 @@ def test_segment_save_and_read_back(orthanc, served, bundles, scans, modality, c
     for value, name in enumerate(CLASSES[modality], start=1):
         np.testing.assert_array_equal(masks[name], np.asarray(found.dataobj) == value)
     assert {s.SegmentAlgorithmType for s in hd.seg.segread(seg).SegmentSequence} == {"AUTOMATIC"}
-    assert served.ask("/info/").json()["datastore"]["completed"] == len(orthanc.series(Modality="SEG"))
-
     # what the annotator drew is in the archive under the right names, codes and colours
     before = {one["ID"] for one in orthanc.series(Modality="SEG")}
     drawn = submit(served, scan, modality, tmp_path)
@@ -170,31 +190,96 @@ def test_segment_save_and_read_back(orthanc, served, bundles, scans, modality, c
     info = served.ask("/datastore/label/info", label=scan.uid, tag="final").json()
     assert [segment["name"] for segment in info["label_info"]] == list(reversed(CLASSES[modality]))
 
+    file = tmp_path / "again.dcm"
     file.write_bytes(served.ask("/datastore/label", label=scan.uid, tag="final", output="dicom_seg").content)
-    assert file.read_bytes() == content  # the archive's own
+    assert pydicom.dcmread(file) == pydicom.dcmread(tmp_path / "stored.dcm")  # the archive's own
 
 
-def test_next_sample_and_training(orthanc, served, bundles, scans, tmp_path):
-    """A labelled study is not offered again, at once; each model learns from the series of its kind."""
-    for modality, bundle in BUNDLES.items():
-        uids = {scan.uid for (kind, _), scan in scans.items() if kind == modality}
-        for (kind, compressed), scan in scans.items():
-            if kind == modality and not compressed:
-                submit(served, scan, modality, tmp_path)
-        labelled = {scans[modality, False].uid} | {
-            scan.uid for scan in scans.values()
-            if served.ask("/datastore/label", label=scan.uid, tag="final").ok
-        }  # fmt: skip
-        chosen = served.next_sample("uncertainty", model=bundle)
+def test_what_is_not_there_is_404(served, scans):
+    for uid in ("1.2.3.4", "ct", "patient_series"):
+        for path in ("/datastore/image", "/datastore/image/info"):
+            assert served.ask(path, image=uid).status_code == 404, path
+        assert served.ask("/datastore/label", label=uid, tag="final").status_code == 404
+        assert served.ask("/datastore/label/info", label=uid, tag="final").status_code == 404
+        assert served.infer(BUNDLES["CT"], uid).status_code == 404
+        assert requests.delete(f"{served.url}/datastore/image", params={"id": uid}, timeout=60).status_code == 404
+    assert served.ask("/datastore/label", label=scans["CT", True].uid, tag="other").status_code == 404
+
+
+def test_an_archive_that_goes_away_is_said_and_comes_back(orthanc, served, scans, tmp_path):
+    scan = scans["CT", False]
+    requests.delete(f"{served.url}/datastore/image", params={"id": scan.uid}, timeout=60)
+    stored = len(orthanc.series(Modality="SEG"))
+    orthanc.kill()
+    try:
+        label = save(tmp_path / "label.nii.gz", scan.label, scan.affine)
+        for answer in (
+            served.ask("/info/"),
+            served.ask("/datastore/image", image=scan.uid),
+            served.infer(BUNDLES["CT"], scan.uid),
+            served.next_sample("first"),
+            served.save_label(scan.uid, label, model=BUNDLES["CT"]),
+        ):
+            assert answer.status_code == 503, answer.text
+            assert answer.json()["detail"].startswith(f"monai_ext: {orthanc.dicomweb}: the archive cannot be reached")
+    finally:
+        orthanc.start()
+    assert served.infer(BUNDLES["CT"], scan.uid).status_code == 200
+    assert len(orthanc.series(Modality="SEG")) == stored
+
+
+def test_series_that_are_refused_stop_nothing(orthanc, served, scans, tmp_path):
+    """A slice is missing, and its name comes first."""
+    folder = tmp_path / "gap"
+    image, _, affine = ct(6)
+    write_ct_series(folder, image, affine)
+    (folder / "slice004.dcm").unlink()
+    uid = "1.2.3.0"
+
+    def first_by_name(ds: pydicom.Dataset) -> None:
+        ds.SeriesInstanceUID = uid
+
+    edit(folder, first_by_name)
+    orthanc.upload(folder)
+    answer = served.infer(BUNDLES["CT"], uid)
+    assert answer.status_code == 500
+    assert "1 slice(s) missing" in answer.json()["detail"]
+    for strategy in ("first", "uncertainty", "random"):
+        chosen = served.next_sample(strategy)
         assert chosen.status_code == 200, chosen.text
-        if uids - labelled:
-            assert chosen.json()["id"] in uids - labelled
-            assert 0 < chosen.json()["uncertainty"] <= 1
-            assert Path(chosen.json()["path"]).is_relative_to(served.app)
-        else:
-            assert chosen.json() == {}
-        first = served.weights(bundle).read_bytes()
-        served.train(bundle, max_epochs=1, val_split=0)
-        task = served.wait_for_training()
-        assert task["status"] == "DONE", task["details"]
-        assert served.weights(bundle).read_bytes() != first
+        assert chosen.json().get("id") != uid
+    (study,) = [
+        one["ParentStudy"]
+        for one in [
+            requests.get(f"{orthanc.url}/series/{orthanc.series(SeriesInstanceUID=uid)[0]['ID']}", timeout=60).json()
+        ]
+    ]
+    requests.delete(f"{orthanc.url}/studies/{study}", timeout=60)
+    assert served.infer(BUNDLES["CT"], uid).status_code == 404
+
+
+def test_a_segmentation_by_a_program_is_no_label(orthanc, served, scans, tmp_path):
+    scan = scans["MR", True]
+    before = served.ask("/datastore/label/info", label=scan.uid, tag="final")
+    answer = served.infer(BUNDLES["MR"], scan.uid, output="dicom_seg")
+    (tmp_path / "seg.dcm").write_bytes(answer.content)
+    orthanc.upload(tmp_path / "seg.dcm")
+    after = served.ask("/datastore/label/info", label=scan.uid, tag="final")
+    assert (before.status_code, before.json()) == (after.status_code, after.json())
+
+
+def test_labels_that_do_not_fit_are_refused(orthanc, served, scans, tmp_path):
+    scan = scans["CT", True]
+    stored = len(orthanc.series(Modality="SEG"))
+    fits = save(tmp_path / "fits.nii.gz", scan.label, scan.affine)
+    other = save(tmp_path / "other.nii.gz", scan.label[:, :, 1:], scan.affine)
+    for file, params, reason in (
+        (fits, {}, "does not say what its values mean"),
+        (other, {"model": BUNDLES["CT"]}, "another grid than its series"),
+        (fits, {"label_info": [{"name": "liver"}]}, "without a segment of that number"),
+        (fits, {"label_info": [{"name": f"heart {i}"} for i in range(9)]}, "has no coded term"),
+    ):
+        answer = served.save_label(scan.uid, file, **params)
+        assert answer.status_code == 400, answer.text
+        assert reason in answer.json()["detail"]
+    assert len(orthanc.series(Modality="SEG")) == stored

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -153,6 +154,8 @@ class BundleApp(MONAILabelApp):
 
     def _label_as_seg(self, study: str, tag: str) -> str:
         there: Any = self._datastore
+        if isinstance(there, ArchivedStudies) and tag == DefaultLabelTag.FINAL.value:
+            return shutil.copyfile(there.final_seg(study), _temporary_seg())
         info = there.get_label_info(study, tag)
         classes = self._label_classes(info)
         model = info.get("model") if tag != DefaultLabelTag.FINAL.value else None
@@ -168,8 +171,7 @@ class BundleApp(MONAILabelApp):
         return Path(source)
 
     def _seg(self, label: Path, source: Path, classes: Mapping[str, int], model: str | None) -> str:
-        handle, file = tempfile.mkstemp(suffix=".dcm")
-        os.close(handle)
+        file = _temporary_seg()
         try:
             version = str(self.bundles[model].metadata["version"]) if model in self.bundles else ""
             write_seg(Path(file), label, classes, source, model, version)
@@ -183,6 +185,12 @@ class BundleApp(MONAILabelApp):
             return self.infer(request, datastore)
         except HTTPException as e:
             return {"error": e.detail}
+
+
+def _temporary_seg() -> str:
+    handle, file = tempfile.mkstemp(suffix=".dcm")
+    os.close(handle)
+    return file
 
 
 def _with_password(address: str) -> str:

@@ -224,10 +224,12 @@ class ArchivedStudies(Datastore):
             raise LabelNotFoundException(f"Label: {label_id} Tag: {label_tag} not found")
         self._note(series, lambda notes: notes["labels"][label_tag].update(info))
 
-    def final_seg(self, study: str) -> Path | None:
+    def final_seg(self, study: str) -> Path:
         """The final label as the archive has it: the file of the newest DICOM SEG that a person drew or corrected."""
         label = self._final(self._series(study))
-        return label.file if label else None
+        if label is None:
+            raise LabelNotFoundException(f"no final label of study {study!r}")
+        return label.file
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         series = self._series(image_id)
