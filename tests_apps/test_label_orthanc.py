@@ -51,6 +51,7 @@ def without_rescaling(ds: pydicom.Dataset) -> None:
 def write_scan(folder: Path, modality: str, compressed: bool) -> Scan:
     if modality == "CT":
         image, label, affine = ct(7 if compressed else 5)
+        label = label % 9  # the phantom has more organs than the bundle
     else:
         case = mr_phantom_case(2 if compressed else 1, in_plane=48, slices=6)
         image, label, affine = case.images["ED"], case.labels["ED"], oblique(case.affine, 5)
@@ -133,7 +134,7 @@ def test_next_sample_and_training(orthanc, served, scans, tmp_path):
         task = served.wait_for_training()
         assert task["status"] == "DONE", task["details"]
         assert served.weights(bundle).read_bytes() != first
-        assert f"fine-tuning {bundle} on 1 studies" in "".join(task["details"])
+        assert '"studies": 1' in task["details"][-1]
         served.weights(bundle).write_bytes(first)
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.inferers import Inferer
+from monai.utils import MetaKeys
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.utils.others.generic import name_to_device
 
 from monai_ext.apps.anatomy import colour_of
-from monai_ext.apps.label.answers import write_label
-from monai_ext.apps.label.request_knobs import checked_knobs
+from monai_ext.apps.label.answers import sheared_nrrd, write_label
+from monai_ext.apps.label.request_knobs import RequestError, checked_knobs
 from monai_ext.bundle import Bundle, literal, mixed_precision
 from monai_ext.networks import load_weights
 from monai_ext.transforms import NOTICE
@@ -80,7 +81,11 @@ class BundleInference(BundleInferTask):
 
     def run_pre_transforms(self, data: dict[str, Any], transforms: Any) -> dict[str, Any]:
         data = super().run_pre_transforms(data, transforms)
-        self.notice = getattr(data[self.input_key], "meta", {}).get(NOTICE)
+        meta = getattr(data[self.input_key], "meta", {})
+        self.notice = meta.get(NOTICE)
+        affine = meta.get(MetaKeys.ORIGINAL_AFFINE) if self.volumes else None
+        if affine is not None and (reason := sheared_nrrd(data.get("result_extension"), affine)):
+            raise RequestError(422, f"monai_ext: {Path(data['image_path']).name}: {reason}")
         return data
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
