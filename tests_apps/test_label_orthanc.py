@@ -20,6 +20,7 @@ from monai_ext.phantoms import mr_phantom_case
 from tests.apps.series import edit, make_mr
 from tests.dciodvfy import faults_of
 from tests.dicom import write_compressed, write_ct_series
+from tests_apps.browser import LABELMAP, Browser, needs_browser, segment_in_ohif
 from tests_apps.bundles import run_bundle, write_bundle
 from tests_apps.dicom_seg import segments_of
 from tests_apps.orthanc import Orthanc, needs_orthanc
@@ -284,3 +285,27 @@ def test_labels_that_do_not_fit_are_refused(orthanc, served, scans, tmp_path):
         assert answer.status_code == 400, answer.text
         assert reason in answer.json()["detail"]
     assert len(orthanc.series(Modality="SEG")) == stored
+
+
+@needs_browser
+def test_a_click_in_ohif_shows_the_label_where_it_is(served, bundles, scans, tmp_path):
+    """The page that MONAI Label brings along, in a real browser: study list, image, segmentation."""
+    scan = scans["CT", True]
+    with Browser(tmp_path) as browser:
+        segment_in_ohif(browser, served.url, "CT1/../x", BUNDLES["CT"])
+        shown = browser.run(f"return {LABELMAP}")
+        browser.picture(tmp_path / "ohif.png")
+    expected = nibabel.load(run_bundle(bundles["CT"], scan.folder, tmp_path / "bundle"))
+    label = np.asarray(expected.dataobj)
+    # the page numbers the classes of all models in the order of their names
+    names = sorted({*CLASSES["CT"], *CLASSES["MR"]})
+    number = {value: names.index(name) + 1 for value, name in enumerate(CLASSES["CT"], start=1)}
+    values = np.array(shown["values"]).reshape(shown["shape"][::-1]).T
+    lps = np.eye(4)
+    lps[:3, :3] = np.array(shown["direction"]).reshape(3, 3).T * np.array(shown["spacing"])
+    lps[:3, 3] = shown["origin"]
+    to_label = np.linalg.inv(expected.affine) @ np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps
+    places = to_label[:3, :3] @ np.indices(values.shape).reshape(3, -1) + to_label[:3, 3:]
+    np.testing.assert_allclose(places, np.round(places), atol=0.01)
+    i, j, k = np.round(places).astype(int)
+    np.testing.assert_array_equal(values.ravel(), np.vectorize({0: 0, **number}.get)(label[i, j, k]))

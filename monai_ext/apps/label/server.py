@@ -29,7 +29,6 @@ from monailabel.endpoints import (
     info,
     logs,
     model,
-    ohif,
     scoring,
     session,
     train,
@@ -43,6 +42,7 @@ from monai_ext.apps.label.archive_routes import archive_routes
 from monai_ext.apps.label.archived_studies import status_of
 from monai_ext.apps.label.endpoints import download_label, replace
 from monai_ext.apps.label.entrance import Entrance, Rules
+from monai_ext.apps.label.ohif_page import ohif_page
 from monai_ext.apps.label.request_knobs import RequestError
 
 __all__ = ["application", "serve"]
@@ -50,7 +50,7 @@ __all__ = ["application", "serve"]
 logger = logging.getLogger(__name__)
 
 # what viewers use; not whole-slide inference, other people's log-in, or the start-again of the server
-ROUTERS = (info, model, infer, batch_infer, train, activelearning, scoring, datastore, logs, ohif, session)
+ROUTERS = (info, model, infer, batch_infer, train, activelearning, scoring, datastore, logs, session)
 # of these not: training of everything at once, the output of a program, and weights from anywhere
 LEFT_OUT = {
     ("/train/", "POST"),
@@ -89,6 +89,7 @@ def _add_routes(app: FastAPI, remote: bool) -> None:
                     include_in_schema=route.include_in_schema,
                 )
     app.add_api_route("/datastore/label", download_label, tags=["Datastore"], summary="Download Label")
+    app.add_api_route("/ohif/{path:path}", ohif_page, include_in_schema=False)
     if remote:  # OHIF reaches the archive through it
         app.include_router(archive_routes(settings.MONAI_LABEL_STUDIES))
     app.mount("/static", StaticFiles(directory=upstream.static_dir))
