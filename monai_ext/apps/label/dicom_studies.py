@@ -46,7 +46,9 @@ class SeriesFolders:
 
     def __init__(self, studies: Path) -> None:
         self.studies = studies
-        self._seen: dict[Path, tuple[float, int]] = {}  # as it was when it was last converted or refused -> file written
+        self._seen: dict[
+            Path, tuple[float, int]
+        ] = {}  # as it was when it was last converted or refused -> file written
 
     def named(self) -> Iterator[tuple[Path, Path]]:
         """Each folder with the NIfTI file that stands for it; of two with one name, the first."""
