@@ -3,7 +3,7 @@
 
 from .ensemble import ProbabilityEnsemble, find_checkpoints
 from .slice_inferer import SliceBatchInferer
-from .whole_image_inferer import WholeImageInferer
+from .whole_image_inferer import WholeImageInferer, WindowImageInferer
 from .window_inferer import SlidingWindowLabelInferer
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "SliceBatchInferer",
     "SlidingWindowLabelInferer",
     "WholeImageInferer",
+    "WindowImageInferer",
     "find_checkpoints",
 ]
