@@ -505,7 +505,7 @@ def _point_to_data(configs: dict[str, Any], name: str, base: Path, test_image: s
     )
     train["cases"] = (
         "$monai_ext.data.load_datalist(dataset_dir=@dataset_dir, datalist=@datalist, split=@split, exclude=@exclude, "
-        "fold=@fold, class_names=@class_names)"
+        "fold=@fold, num_folds=@num_folds, class_names=@class_names)"
     )
     inference["dataset_dir"] = test_image
 

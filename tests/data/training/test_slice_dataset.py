@@ -119,6 +119,21 @@ def test_no_volume_and_uneven_arrays():
         SliceDataset([{}], lambda _: {"image": torch.ones(1, 8, 6, 4), "label": torch.ones(1, 8, 6, 3)}, progress=False)
 
 
+def test_slices_that_nobody_has_looked_at_are_not_drawn():
+    label = torch.zeros(1, 4, 4, 5, dtype=torch.uint8)
+    label[..., 1] = label[..., 4] = 255
+    label[0, 0, :, 2] = 255
+    label[0, 1, 0, 3] = 2
+    item = {"image": torch.arange(5.0).expand(1, 4, 4, 5).contiguous(), "label": label}
+    slices = SliceDataset([item], dict, num_workers=0, progress=False)
+    assert [float(slices[k]["image"].mean()) for k in range(len(slices))] == [0, 2, 3]
+    assert slices.foreground.tolist() == [False, False, True]  # what is ignored is no class
+    assert slices.of_class == {2: [2]}
+    assert slices[1]["label"].max() == 255
+    with pytest.raises(ValueError, match="no slice to draw: every voxel of every label is to be ignored"):
+        SliceDataset([{**item, "label": torch.full_like(label, 255)}], dict, num_workers=0, progress=False)
+
+
 def test_a_share_is_drawn_from_slices_with_a_class_each_as_often():
     def rare(item):
         volume = make_volume(item)
