@@ -174,7 +174,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 # every knob of every bundle -> what makes a value of it of what a command line gives; ValueError says what is expected
 KNOBS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("epochs", "val_interval", "batch_size", "patches_per_volume"), _whole(1)),
-    **dict.fromkeys(("num_workers", "warm_up"), _whole(0)),
+    **dict.fromkeys(("num_workers", "warm_up", "report_channel"), _whole(0)),
     **dict.fromkeys(("seed", "fold"), _whole(0, none=True)),
     "num_classes": _whole(2),
     "num_folds": _whole(2, none=True),

@@ -18,7 +18,7 @@ STACK = 32 << 20  # bytes that Holoscan asks for
 
 
 # what people type as it is: a series or a folder may be called 3, and --stl no is no
-@SetParseFns(bundle=str, input=str, output=str, series=str, stl=flag, overwrite=flag, checkpoint=str)
+@SetParseFns(bundle=str, input=str, output=str, series=str, stl=flag, overwrite=flag, checkpoint=str, results=str)
 def deploy(
     bundle: str,
     input: str,
@@ -27,18 +27,20 @@ def deploy(
     stl: bool = False,
     overwrite: bool = False,
     checkpoint: str | None = None,
+    results: str = "seg,rtstruct,sr",
 ) -> None:
-    """Segment a DICOM series with MONAI Deploy: DICOM SEG, and a JSON with the volume of each organ in mL.
+    """Segment a DICOM series with MONAI Deploy: DICOM SEG, RT Structure Set, a report with each organ's volume in mL.
 
     Args:
         bundle: a bundle's name or folder with weights (models/model.pt), or an exported model.ts.
         input: folder with the DICOM files of a study.
-        output: folder for BUNDLE_seg.dcm and BUNDLE_volumes.json, in folders of their study and series below it:
-            OUTPUT/STUDY_UID/SERIES_UID; all of a series or none.
+        output: folder for BUNDLE_seg.dcm, BUNDLE_rtstruct.dcm, BUNDLE_sr.dcm and BUNDLE_volumes.json, in folders of
+            their study and series below it: OUTPUT/STUDY_UID/SERIES_UID; all of a series or none.
         series: Series Instance UID, number or description, where several could be segmented.
         stl: write a surface of each organ, too (BUNDLE_ORGAN.stl, in mm, patient coordinates).
         overwrite: replace the results of this series, all of them; else a folder that is there is refused.
         checkpoint: weights, or a file of the export command, instead of the bundle's models/model.pt.
+        results: which of seg, rtstruct, sr (a report, which needs seg) and stl are written, with commas between.
     """
     if importlib.util.find_spec("holoscan") is None:
         raise ValueError(
@@ -65,7 +67,7 @@ def deploy(
             "and deploy reads one series. Use segment on the series as NIfTI files of one grid."
         )
     places = Path(input).expanduser(), Path(output).expanduser()
-    app = SegmentationApp(found, *places, series, flag(stl), flag(overwrite), given)
+    app = SegmentationApp(found, *places, series, flag(stl), flag(overwrite), given, results)
     app.run()
     for file in app.written:
         print(file)
