@@ -237,9 +237,10 @@ def test_tables_of_earlier_versions(report, runs, tmp_path):
     assert "95 % interval" not in report(tmp_path / runs[0].name)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium here to lay the pages out")
 def test_tables_fit_the_page(report, tmp_path):
-    """Eight organs with published rows, sixteen organs, and comparisons, in windows of two widths: nothing to scroll."""
+    """Eight organs with published rows, sixteen organs, and comparisons, in windows of two widths: no scrolling."""
     names = {
         8: [*"abcd", "gallbladder", "left kidney", "right kidney", "pancreas"],
         16: [f"vertebra T{k}" for k in range(16)],
@@ -253,13 +254,14 @@ def test_tables_fit_the_page(report, tmp_path):
             {"method": "A network of others, ImageNet weights", "mean_dice": 83.29, "mean_hd95": 15.14,
              "dice": dict.fromkeys(organs, 87.91), "source": "arXiv:2603.09530v1, Table III, from scratch"}
         ]  # fmt: skip
-        for name, shift in (("one", 1), ("two", 2)):
+        for name, shift in (("one", 1), ("two", 2))[: 1 if number == 8 else 2]:
             cases = [[item(f"img{k:04d}.nii.gz", label, np.roll(label, shift, axis=0))] for k in range(3)]
             options = {"published": published, "phantom": True, "tolerances": 1.0, "match": "touch"}
-            both = ["monai", "transunet"]
-            run(SegmentationReport(tmp_path / f"{name}{number}", organs, convention=both, **options), *cases)
-        report(tmp_path / f"one{number}", tmp_path / f"two{number}", "--output_dir", tmp_path / f"both{number}")
-        pages += [tmp_path / f"one{number}" / "report.html", tmp_path / f"both{number}" / "comparison.html"]
+            convention = ["monai", "transunet"] if number == 8 else "monai"
+            run(SegmentationReport(tmp_path / f"{name}{number}", organs, convention=convention, **options), *cases)
+        pages.append(tmp_path / f"one{number}" / "report.html")
+    report(tmp_path / "one16", tmp_path / "two16", "--output_dir", tmp_path / "both")
+    pages.append(tmp_path / "both" / "comparison.html")
     frames = [
         f'<iframe title="{page.parent.name} {width}" width="{width}" height="900" srcdoc="{escape(page.read_text())}">'
         "</iframe>"
@@ -277,6 +279,6 @@ def test_tables_fit_the_page(report, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     found = re.search(r'data-beyond="([^"]+)"', done.stdout)
     assert found, done.stderr
-    beyond = {name: widths for name, widths in (part.split(":") for part in found[1].split(";"))}
-    assert len(beyond) == 8
+    beyond = dict(part.split(":") for part in found[1].split(";"))
+    assert len(beyond) == 6
     assert all(len(widths.split(",")) > 3 and set(widths.split(",")) == {"0"} for widths in beyond.values()), beyond

@@ -30,7 +30,7 @@ class TestMeanInterval:
         """Twenty slices of each patient, all alike, say no more than one of each."""
         values = scores(1, 12)[0]
         slices, owners = np.repeat(values, 20), np.repeat([f"p{k:02d}" for k in range(12)], 20)
-        assert mean_interval(slices, owners.tolist()) == pytest.approx(mean_interval(values))
+        assert mean_interval(slices, owners.tolist()) == pytest.approx(mean_interval(values), rel=1e-3)
         alone = mean_interval(slices)
         assert np.ptp(alone) < 0.4 * np.ptp(mean_interval(values))
 
