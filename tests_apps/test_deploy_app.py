@@ -417,8 +417,7 @@ def test_the_report_has_the_voxels_times_their_volume(form, tmp_path):
         assert measured.value == pytest.approx(voxel * (label == value).sum(), abs=1e-4)
         assert measured.value == amounts[names[value - 1]]
         assert measured.unit == Code("mL", "UCUM", "milliliter")
-        reference = group.reference
-        assert isinstance(reference, hd.sr.ReferencedSegment)
+        reference = group.referenced_segment
         assert reference.referenced_sop_instance_uid == segmentation.SOPInstanceUID
         assert reference.referenced_segment_numbers == [value]
         described = segmentation.get_segment_description(value)
@@ -426,7 +425,7 @@ def test_the_report_has_the_voxels_times_their_volume(form, tmp_path):
         assert group.finding_type == described.segmented_property_type
     assert [name for name, amount in amounts.items() if amount] == ["left kidney", "liver"]
     assert groups[2].finding_sites[0].laterality == codes.SCT.Left
-    written = str(report)
+    written = report.to_json()
     for words in ("Research only; not for diagnosis or treatment.", "Algorithm Name", "Artificial Intelligence"):
         assert words in written
 
@@ -475,5 +474,5 @@ def test_results_of_weights_of_a_phantom_say_so(bundles, tmp_path):
     note = "Research only; not for diagnosis or treatment. Trained on phantom data, no clinical meaning."
     folder = results(tmp_path / "out")
     assert json.loads((folder / f"{BUNDLE}_volumes.json").read_text())["note"] == note
-    assert note in str(hd.sr.srread(folder / f"{BUNDLE}_sr.dcm"))
+    assert note in hd.sr.srread(folder / f"{BUNDLE}_sr.dcm").to_json()
     assert note in pydicom.dcmread(folder / f"{BUNDLE}_rtstruct.dcm").StructureSetDescription

@@ -52,6 +52,11 @@ class ArchiveError(OSError):
         super().__init__(message)
         self.status = status
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same may succeed a while later."""
+        return self.status is None or self.status >= 500 or self.status in (408, 429)
+
 
 @dataclass(frozen=True)
 class ArchivedSeries:
@@ -254,7 +259,8 @@ class Archive:
             uid = text(rest[0], "SOPInstanceUID")
             raise ArchiveError(
                 f"monai_ext: {self}: {len(rest)} of {len(objects)} objects are not stored, the first of them {uid} "
-                f"({reasons.get(uid, 'the archive confirms nothing')})."
+                f"({reasons.get(uid, 'the archive confirms nothing')}).",
+                409 if uid in reasons else None,
             )
         return [str(found.SOPInstanceUID) for found in missing]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inferers beside MONAI's: 2D networks on volumes, windows of volumes as labels, and ensembles."""
 
-from .ensemble import ProbabilityEnsemble, find_checkpoints
+from .ensemble import ProbabilityEnsemble, find_checkpoints, with_weights
 from .slice_inferer import SliceBatchInferer
 from .whole_image_inferer import WholeImageInferer
 from .window_inferer import SlidingWindowLabelInferer
@@ -12,4 +12,5 @@ __all__ = [
     "SlidingWindowLabelInferer",
     "WholeImageInferer",
     "find_checkpoints",
+    "with_weights",
 ]

@@ -9,15 +9,23 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import surface_distance
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medpy.metric import binary
 from monai.data import MetaTensor
-from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance, compute_iou
+from monai.metrics import (
+    compute_average_surface_distance,
+    compute_dice,
+    compute_hausdorff_distance,
+    compute_iou,
+    compute_surface_dice,
+)
 from monai.networks.utils import one_hot
+from scipy.spatial import cKDTree
 
-from monai_ext.metrics import label_maps, label_metrics
+from monai_ext.metrics import label_metrics, surfaces
 
 ALL = ("dice", "hd95", "iou", "assd")
 
@@ -106,6 +114,151 @@ class TestEqualToMonai:
         assert_equal(found, monai_metrics(pred, label, 3, (0.8, 0.8, 3.0)))
 
 
+def monai_surface_dice(pred, label, num_classes, spacing, tolerances, use_subvoxels) -> np.ndarray:
+    y_pred, y = (one_hot(torch.from_numpy(m.astype(np.int64))[None, None], num_classes) for m in (pred, label))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of empty masks
+        return compute_surface_dice(y_pred, y, list(tolerances), spacing=list(spacing), use_subvoxels=use_subvoxels)[
+            0
+        ].numpy()
+
+
+TOLERANCES = st.lists(st.floats(0.2, 12), min_size=3, max_size=3)
+
+
+class TestNormalisedSurfaceDistance:
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    @given(two_maps(), st.lists(st.floats(0.3, 5), min_size=3, max_size=3), TOLERANCES)
+    def test_monai(self, maps, spacing, tolerances):
+        pred, label, num_classes = maps
+        voxel, within = tuple(spacing[: label.ndim]), tolerances[: num_classes - 1]
+        found = label_metrics(pred, label, num_classes, voxel, tolerances=within)["nsd"]
+        expected = monai_surface_dice(pred, label, num_classes, voxel, within, False)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+    @settings(max_examples=100, deadline=None, derandomize=True)
+    @given(two_maps(), st.lists(st.floats(0.3, 5), min_size=3, max_size=3), TOLERANCES)
+    def test_monai_between_voxels(self, maps, spacing, tolerances):
+        pred, label, num_classes = maps
+        voxel, within = tuple(spacing[: label.ndim]), tolerances[: num_classes - 1]
+        found = label_metrics(pred, label, num_classes, voxel, "deepmind", tolerances=within)["nsd"]
+        expected = monai_surface_dice(pred, label, num_classes, voxel, within, True)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+    @settings(max_examples=150, deadline=None, derandomize=True)
+    @given(two_maps(), st.lists(st.floats(0.3, 5), min_size=3, max_size=3), TOLERANCES)
+    def test_surface_distance(self, maps, spacing, tolerances):
+        pred, label, num_classes = maps
+        voxel, within = tuple(spacing[: label.ndim]), tolerances[: num_classes - 1]
+        found = label_metrics(pred, label, num_classes, voxel, "deepmind", ("nsd", "hd95", "assd"), within)
+        for index in range(1, num_classes):
+            masks = label == index, pred == index
+            if not all(mask.any() for mask in masks):
+                continue  # the package has no name for infinity in NumPy 2
+            distances = surface_distance.compute_surface_distances(*masks, voxel)
+            areas = [distances[f"surfel_areas_{side}"].sum() for side in ("gt", "pred")]
+            means = surface_distance.compute_average_surface_distance(distances)
+            expected = {
+                "nsd": surface_distance.compute_surface_dice_at_tolerance(distances, within[index - 1]),
+                "hd95": surface_distance.compute_robust_hausdorff(distances, 95),
+                "assd": np.average(means, weights=areas),
+            }
+            for name, value in expected.items():
+                np.testing.assert_allclose(found[name][index - 1], value, rtol=1e-6, atol=1e-6, err_msg=name)
+
+    @pytest.mark.parametrize("layout", [np.asfortranarray, lambda m: np.moveaxis(np.moveaxis(m, 2, 0).copy(), 0, 2)])
+    @pytest.mark.parametrize("convention", ["monai", "deepmind"])
+    def test_memory_layouts(self, layout, convention):
+        """The table of areas is not the same for all axes: it must not see the order in memory."""
+        rng = np.random.default_rng(5)
+        pred, label = rng.integers(0, 3, size=(2, 7, 6, 5), dtype=np.uint8)
+        given = (3, (0.7, 1.9, 4.1), convention)
+        expected = label_metrics(pred, label, *given, tolerances=1.0)
+        assert_equal(label_metrics(layout(pred), layout(label), *given, tolerances=1.0), expected, 1e-12)
+
+    @pytest.mark.parametrize("voxels", [1, 40, 200])
+    def test_slabs_do_not_show(self, voxels, monkeypatch):
+        rng = np.random.default_rng(6)
+        pred, label = rng.integers(0, 3, size=(2, 7, 6, 5), dtype=np.uint8)
+        expected = label_metrics(pred, label, 3, (0.7, 1.9, 4.1), "deepmind", tolerances=1.0)
+        monkeypatch.setattr(surfaces, "SLAB_VOXELS", voxels)
+        assert_equal(label_metrics(pred, label, 3, (0.7, 1.9, 4.1), "deepmind", tolerances=1.0), expected, 0)
+
+    @pytest.mark.parametrize("convention", ["monai", "deepmind"])
+    def test_by_hand(self, convention):
+        label = np.zeros((40, 20), dtype=np.uint8)
+        label[5:15, 5:15] = 1
+        pred = np.roll(label, 2, axis=1)
+        # ties count: two pixels of 0.8 are within 1.6, whatever rounding says
+        assert label_metrics(pred, label, 2, (1.0, 0.8), convention, "nsd", tolerances=1.6)["nsd"] == 1
+        assert label_metrics(pred, label, 2, (1.0, 0.8), convention, "nsd", tolerances=1.5)["nsd"] < 1
+        assert label_metrics(pred * 0, label, 2, convention=convention, tolerances=9)["nsd"] == 0
+        assert label_metrics(pred, label * 0, 2, convention=convention, tolerances=9)["nsd"] == 0
+        assert np.isnan(label_metrics(pred * 0, label * 0, 2, convention=convention, tolerances=9)["nsd"])
+
+    def test_each_class_has_its_own(self):
+        label = np.zeros((30, 30), dtype=np.uint8)
+        label[3:10, 3:10], label[16:25, 16:25] = 1, 2
+        pred = np.roll(label, 3, axis=0)
+        both = label_metrics(pred, label, 3, tolerances=(2.0, 4.0))["nsd"]
+        assert both[0] == label_metrics(pred, label, 3, tolerances=2.0)["nsd"][0] < 1
+        assert both[1] == 1
+
+
+class TestDistances:
+    """Near places look up their neighbours, far ones ask a tree: one distance, whoever answers."""
+
+    @pytest.mark.parametrize("voxel", [(1.0, 1.0, 1.0), (0.8, 0.8, 3.0), (5.0, 0.4, 0.4), (0.5, 40.0, 1.0), (1.0, 0.3)])
+    @pytest.mark.parametrize("shift", [0, 1, 9])
+    def test_equal_to_a_tree(self, voxel, shift):
+        rng = np.random.default_rng(shift)
+        shape = (31, 30, 29)[: len(voxel)]
+        one = np.flatnonzero(rng.random(shape) < 0.05)
+        other = np.flatnonzero(np.roll(rng.random(shape) < (0.2, 0.05, 0.002)[shift % 7], shift, axis=0))
+        points = [np.stack(np.unravel_index(index, shape), axis=1) * voxel for index in (one, other)]
+        found = surfaces.Distances(shape, np.array(voxel)).between(one, other)
+        for distances, (source, target) in zip(found, (points, points[::-1])):
+            np.testing.assert_allclose(distances, cKDTree(target).query(source)[0], rtol=1e-12, atol=1e-12)
+
+    def test_both_ways_are_taken(self, monkeypatch):
+        """A good prediction with one stray voxel: most are near, one is far."""
+        asked = []
+        tree = surfaces.cKDTree
+
+        def count(points, **options):
+            asked.append(len(points))
+            return tree(points, **options)
+
+        monkeypatch.setattr(surfaces, "cKDTree", count)
+        label = np.zeros((60, 60, 60), dtype=np.uint8)
+        label[10:40, 10:40, 10:40] = 1
+        near = np.roll(label, 1, axis=0)
+        label_metrics(near, label, 2)
+        assert asked == []
+        far = near.copy()
+        far[-1, -1, -1] = 1
+        hd95, largest = (label_metrics(p, label, 2, metrics=("hd95", "assd")) for p in (near, far))
+        assert len(asked) == 1 and largest["assd"] > hd95["assd"]
+        label_metrics(np.roll(label, 15, axis=2), label, 2)
+        assert len(asked) == 3
+
+
+class TestVolume:
+    def test_millilitres_and_percent(self):
+        label = np.zeros((20, 20, 20), dtype=np.uint8)
+        label[:10, :10, :10], label[15:, 15:, 15:] = 1, 2
+        pred = label.copy()
+        pred[:10, :10, 9], pred[pred == 2], pred[0, 0, 19] = 0, 0, 3
+        for convention in ("monai", "transunet", "deepmind"):
+            found = label_metrics(pred, label, 5, (0.5, 2.0, 3.0), convention)["volume_ml"]
+            expected = [[2.7, 0, 0.003, 0], [3, 0.375, 0, 0], [-0.3, -0.375, 0.003, 0], [-10, -100, np.inf, np.nan]]
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+    def test_slices_have_none(self):
+        with pytest.raises(ValueError, match=r"^monai_ext: metrics: 'volume_ml' needs maps \(H, W, D\)"):
+            label_metrics(MAP[0], MAP[0], 2, metrics="volume_ml")
+
+
 class TestEqualToMedpy:
     @settings(max_examples=1500, deadline=None, derandomize=True)
     @given(two_maps())
@@ -169,7 +322,9 @@ class TestByHand:
 
     def test_order_and_choice_of_metrics(self):
         label = np.eye(5, dtype=np.uint8)
-        assert list(label_metrics(label, label, 2)) == ["dice", "hd95"]
+        assert list(label_metrics(label, label, 2)) == ["dice", "hd95", "assd"]
+        assert list(label_metrics(label, label, 2, tolerances=1)) == ["dice", "hd95", "nsd", "assd"]
+        assert list(label_metrics(label[..., None], label[..., None], 2)) == ["dice", "hd95", "assd", "volume_ml"]
         assert list(label_metrics(label, label, 2, metrics=["assd", "dice"])) == ["assd", "dice"]
         assert list(label_metrics(label, label, 2, metrics="iou")) == ["iou"]
 
@@ -218,7 +373,7 @@ class TestInputs:
 
     @pytest.mark.parametrize("voxels", [1, 40, 200])
     def test_slabs_do_not_show(self, maps, expected, voxels, monkeypatch):
-        monkeypatch.setattr(label_maps, "SLAB_VOXELS", voxels)
+        monkeypatch.setattr(surfaces, "SLAB_VOXELS", voxels)
         assert_equal(label_metrics(*maps, 4, (1.0, 2.0, 3.0), metrics=ALL), expected, tolerance=0)
 
     def test_inputs_stay_as_they_are(self, maps):
@@ -262,6 +417,23 @@ MAP = np.zeros((4, 5, 6), dtype=np.uint8)
         ({"spacing": -2.0}, "positive"),
         ({"convention": "medpy"}, "'monai', 'transunet'; got 'medpy'"),
         ({"metrics": ("dice", "hd")}, "'iou', 'assd'; got 'hd'"),
+        ({"metrics": "nsd"}, "'nsd' needs tolerances"),
+        *(
+            ({"tolerances": t}, r"tolerances must be one positive number in mm, or 2 of them, .*; got")
+            for t in (
+                0,
+                -1.0,
+                float("nan"),
+                float("inf"),
+                (2.0, 0.0),
+                (1.0, 2.0, 3.0),
+                (),
+                "wide",
+                (1.0, "x"),
+                [[1.0, 2.0]],
+            )
+        ),
+        ({"tolerances": 2.0, "convention": "transunet"}, "'transunet' has no NSD"),
     ],
 )
 def test_errors_say_what_was_found(change, message):

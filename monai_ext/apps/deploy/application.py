@@ -35,6 +35,7 @@ class SegmentationApp(Application):
         series: Series Instance UID, number or description, where several could be segmented.
         stl: write surfaces, too.
         overwrite: replace the folder of this series, as a whole, where there is one; else that is refused.
+        checkpoint: weights, or an export of the bundle's network, instead of the bundle's own.
         results: which, of ``seg``, ``rtstruct``, ``sr`` and ``stl``, with commas between.
 
     Raises:
@@ -59,8 +60,10 @@ class SegmentationApp(Application):
         series: str | None = None,
         stl: bool = False,
         overwrite: bool = False,
+        checkpoint: Path | None = None,
         results: str | Collection[str] = USUAL,
     ) -> None:
+        self.checkpoint = checkpoint
         self.bundle = model if isinstance(model, Bundle) else Bundle.find(model)
         self.input_folder, self.output_folder = input, output
         self.series, self.overwrite = series, overwrite
@@ -89,17 +92,16 @@ class SegmentationApp(Application):
             self._held,
             name="series",
         )
-        model = BundleOperator(self, self.bundle, name="bundle")
-        results = ResultsOperator(
-            self, name, metadata, False, self.written, self.kinds, _note(self.bundle), name="results"
-        )
+        model = BundleOperator(self, self.bundle, self.checkpoint, name="bundle")
+        note = _note(self.checkpoint or self.bundle.weights)
+        results = ResultsOperator(self, name, metadata, False, self.written, self.kinds, note, name="results")
         self.add_flow(reader, model, {("image", "image")})
         self.add_flow(model, results, {("pred", "label")})
         self.add_flow(reader, results, {("volume", "volume"), ("folder", "folder")})
 
 
-def _note(bundle: Bundle) -> str:
-    """What its results tell of themselves."""
-    file = cases_file(bundle.weights)
-    noted = read_json(file, "note of cases") if bundle.exported is None and file.is_file() else {}
+def _note(weights: Path) -> str:
+    """What results of these weights tell of themselves."""
+    file = cases_file(weights)
+    noted = read_json(file, "note of cases") if file.is_file() else {}
     return f"{NOTE} Trained on {PHANTOM_NOTE}." if isinstance(noted, dict) and noted.get("phantom") else NOTE

@@ -117,8 +117,8 @@ def fill_results(
 
     ``note`` is what each result tells of itself.
     """
-    kinds, origin = chosen_results(results, stl), Origin.of(title, metadata, note)
-    sources = quoted_sources(volume)
+    kinds, sources = chosen_results(results, stl), quoted_sources(volume)
+    origin = Origin.of(title, metadata, note).of_result(label, sources)
     amounts = {name: round(ml, 4) for name, ml in volumes_ml(label, volume.affine, origin.classes).items()}
     summary: dict[str, Any] = {
         "bundle": origin.title,
@@ -193,12 +193,11 @@ def segmentation(
         pixel_array=ordered,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
-            _described(name, origin.classes[name], structure, algorithm, kind)
-            for name, structure in origin.structures.items()
+            _described(name, origin, structure, algorithm, kind) for name, structure in origin.structures.items()
         ],
-        series_instance_uid=hd.UID(),
+        series_instance_uid=origin.uid("seg series"),
         series_number=series_number(sources[0], 0),
-        sop_instance_uid=hd.UID(),
+        sop_instance_uid=origin.uid("seg"),
         instance_number=1,
         manufacturer="monai_ext",
         manufacturer_model_name=origin.title,
@@ -212,20 +211,20 @@ def segmentation(
 
 def _described(
     name: str,
-    value: int,
+    origin: Origin,
     structure: Structure,
     algorithm: hd.AlgorithmIdentificationSequence,
     kind: hd.seg.SegmentAlgorithmTypeValues,
 ) -> hd.seg.SegmentDescription:
     category = codes.SCT.MorphologicallyAbnormalStructure if structure.abnormal else codes.SCT.AnatomicalStructure
     segment = hd.seg.SegmentDescription(
-        segment_number=value,
+        segment_number=origin.classes[name],
         segment_label=name,
         segmented_property_category=category,
         segmented_property_type=Code(structure.code, "SCT", structure.meaning),
         algorithm_type=kind,
         algorithm_identification=algorithm,
-        tracking_uid=hd.UID(),
+        tracking_uid=origin.uid(f"segment {name}"),
         tracking_id=name,
         display_color=CIELabColor.from_rgb(*structure.colour),
     )

@@ -20,7 +20,7 @@ from monai_ext.apps.deploy.dicom_results import USUAL, chosen_results, fill_resu
 from monai_ext.apps.deploy.origin import NOTE
 from monai_ext.apps.deploy.results_folder import ResultsFolder
 from monai_ext.apps.deploy.sources import quoted_sources
-from monai_ext.bundle import Bundle, literal
+from monai_ext.bundle import Bundle, literal, trained_with
 from monai_ext.data.files.dicom import Volume, find_series, read_volume, select_series
 from monai_ext.data.files.dicom.headers import text
 
@@ -92,10 +92,11 @@ class BundleOperator(MonaiBundleInferenceOperator):
     Args:
         app: the application.
         bundle: whose ``models/model.pt``, or exported ``model.ts``, is used.
+        checkpoint: weights, or an export of its network, instead.
     """
 
-    def __init__(self, app: Any, bundle: Bundle, **kwargs: Any) -> None:
-        self.bundle = bundle
+    def __init__(self, app: Any, bundle: Bundle, checkpoint: Path | None = None, **kwargs: Any) -> None:
+        self.bundle, self.checkpoint = bundle, checkpoint
         super().__init__(
             app,
             app_context=SimpleNamespace(models=None),
@@ -111,13 +112,18 @@ class BundleOperator(MonaiBundleInferenceOperator):
         found = self._parser
         if found is not None and not isinstance(found.get("as_trained"), dict):
             found["bundle_root"] = literal(str(self.bundle.folder))
-            found["as_trained"] = self.bundle.trained_with
+            given = self.checkpoint
+            found["as_trained"] = self.bundle.trained_with if given is None else trained_with(given)
+            found["largest_component"] = self.bundle.largest_component if given is None else []
         return found
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         if not self.bundle.exported:
-            network = self.bundle.network()
-            network.path = str(self.bundle.folder)  # type: ignore[assignment]  # where the SDK looks for the configs
+            if self.checkpoint is None and self.bundle.folds:
+                network: Any = self.bundle.parser().get_parsed_content("network").eval()  # with their weights
+            else:
+                network = self.bundle.network(self.checkpoint, device=None, backend=None, precision=None)
+            network.path = str(self.bundle.folder)  # where the SDK looks for the configs
             self.app_context = SimpleNamespace(models={"": network})
         super().compute(op_input, op_output, context)
 

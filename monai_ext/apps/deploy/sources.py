@@ -89,7 +89,7 @@ def _quoted(frame: Frame, frames: Sequence[Frame]) -> Dataset:
     try:
         ds.decode()
     except Exception as e:  # a damaged value may raise anything
-        raise damaged(frame.header.path, e) from e
+        raise damaged(frame.header.path, e, b"DICM") from e
     ds.SpecificCharacterSet = "ISO_IR 192"  # of the result: every name can be written in UTF-8
     for name in REPEATED:
         value = text(ds, name)

@@ -15,7 +15,7 @@ import torch
 
 from monai_ext.transforms import slice_orientation
 
-__all__ = ["OUTLINES", "Picture", "box_plots", "choose_slices", "class_colour", "draw_picture"]
+__all__ = ["OUTLINES", "Picture", "box_plots", "choose_slices", "class_colour", "data_uri", "draw_picture"]
 
 MAX_SIDE = 512
 OPPOSITE = dict(zip("LRPASI", "RLAPIS"))
@@ -206,7 +206,7 @@ def _png(image: np.ndarray) -> str:
 
     data = io.BytesIO()
     imsave(data, image, cmap="gray", vmin=0, vmax=255, format="png")
-    return _data_uri(data, "image/png")
+    return data_uri(data, "image/png")
 
 
 def box_plots(dice: np.ndarray, hd95: np.ndarray, class_names: Sequence[str], unit: str) -> str:
@@ -241,8 +241,8 @@ def box_plots(dice: np.ndarray, hd95: np.ndarray, class_names: Sequence[str], un
         axes.tick_params(axis="y", length=0)
     data = io.BytesIO()
     figure.savefig(data, format="svg", metadata={"Date": None})
-    return _data_uri(data, "image/svg+xml")
+    return data_uri(data, "image/svg+xml")
 
 
-def _data_uri(data: io.BytesIO, kind: str) -> str:
+def data_uri(data: io.BytesIO, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data.getvalue()).decode()}"

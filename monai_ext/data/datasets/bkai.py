@@ -63,6 +63,7 @@ BKAI = DatasetInfo(
     modality="ES",
     structures=(Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),),
     label_coding="neopolyp",
+    match="touch",
     sorted_folds=True,
 )
 BKAI_TYPES = DatasetInfo(
@@ -78,5 +79,6 @@ BKAI_TYPES = DatasetInfo(
         Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),
     ),
     label_coding="neopolyp",
+    match="touch",
     sorted_folds=True,
 )

@@ -92,6 +92,7 @@ BUSI = DatasetInfo(
     modality="US",
     structures=(Structure("27925004", "Nodule", (144, 238, 144), abnormal=True),),
     label_coding="classes",
+    match="touch",
     sorted_folds=True,
     stratum=_kind,
 )

@@ -83,6 +83,7 @@ CLINICDB = DatasetInfo(
     modality="ES",
     structures=(Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),),
     label_coding="classes",
+    match="touch",
     test_share=0.25,
 )
 COLONDB = DatasetInfo(
@@ -94,4 +95,5 @@ COLONDB = DatasetInfo(
     modality="ES",
     structures=(Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),),
     label_coding="classes",
+    match="touch",
 )

@@ -60,6 +60,9 @@ class DatasetInfo:
         test_share: part of the cases to test on where the publisher gives no split.
         sorted_folds: five contiguous folds of the sorted names, the first to test on, are the published protocol.
         stratum: patient -> kind of case; with ``sorted_folds`` each kind has its folds.
+        tolerances: mm by which surfaces may be apart for the normalised surface distance, for each class; None where
+            images have no millimetres.
+        match: when a true and a predicted object are one, see ``lesion_metrics``; None where objects are not counted.
     """
 
     title: str
@@ -75,9 +78,13 @@ class DatasetInfo:
     test_share: float = 0.2
     sorted_folds: bool = False
     stratum: Callable[[str], str] = field(default=lambda patient: "", repr=False)
+    tolerances: tuple[float, ...] | None = None
+    match: str | None = None
 
     def __post_init__(self) -> None:
         if self.modality is not None and self.modality not in MODALITIES:
             raise ValueError(f"{self.title}: modality {self.modality!r}, expected one of {', '.join(MODALITIES)}.")
         if self.modality is not None and len(self.structures) != len(self.class_names):
             raise ValueError(f"{self.title}: {len(self.structures)} structures for {len(self.class_names)} classes.")
+        if self.tolerances is not None and len(self.tolerances) != len(self.class_names):
+            raise ValueError(f"{self.title}: {len(self.tolerances)} tolerances for {len(self.class_names)} classes.")

@@ -88,5 +88,6 @@ DSB2018 = DatasetInfo(
     modality="GM",
     structures=(Structure("84640000", "Nucleus", (97, 113, 158)),),
     label_coding="classes",
+    match="iou",
     sorted_folds=True,
 )

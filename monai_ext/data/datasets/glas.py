@@ -64,4 +64,5 @@ GLAS = DatasetInfo(
     modality="SM",
     structures=(Structure("85756007", "Tissue", (199, 140, 176)),),
     label_coding="instances",
+    match="half",
 )

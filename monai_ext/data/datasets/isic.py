@@ -88,6 +88,7 @@ ISIC2016 = DatasetInfo(
     modality="DMS",
     structures=(Structure("52988006", "Lesion", (144, 238, 144), abnormal=True),),
     label_coding="classes",
+    match="touch",
 )
 ISIC2017 = DatasetInfo(
     title="ISIC 2017 skin lesions (part 1, 2750 dermoscopic images)",
@@ -103,4 +104,5 @@ ISIC2017 = DatasetInfo(
     modality="DMS",
     structures=(Structure("52988006", "Lesion", (144, 238, 144), abnormal=True),),
     label_coding="classes",
+    match="touch",
 )

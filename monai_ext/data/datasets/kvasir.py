@@ -46,5 +46,6 @@ KVASIR = DatasetInfo(
     modality="ES",
     structures=(Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),),
     label_coding="classes",
+    match="touch",
     test_share=0.2,
 )

@@ -107,4 +107,5 @@ MONUSEG = DatasetInfo(
     modality="SM",
     structures=(Structure("84640000", "Nucleus", (97, 113, 158)),),
     label_coding="classes",
+    match="iou",
 )

@@ -141,4 +141,6 @@ SYNAPSE = DatasetInfo(
         Structure("78961009", "Spleen", (157, 108, 162)),
         Structure("69695003", "Stomach", (118, 190, 128)),
     ),
+    # as the FLARE 2022 challenge has them
+    tolerances=(2.0, 2.0, 3.0, 3.0, 5.0, 5.0, 3.0, 5.0),
 )
