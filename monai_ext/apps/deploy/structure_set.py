@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
-from pydicom import Dataset, FileDataset
+from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
@@ -50,7 +50,8 @@ def structure_set(origin: Origin, label: np.ndarray, frames: Sequence[Frame], so
     now, first = datetime.now(), sources[0]
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ImplicitVRLittleEndian  # elsewhere a contour has at most 64 KB
-    ds = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    ds = Dataset()
+    ds.file_meta = meta
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID, ds.SOPInstanceUID = RTStructureSetStorage, generate_uid()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
@@ -121,7 +122,9 @@ def _contoured(number: int, structure: Structure, mask: np.ndarray, frames: Sequ
     roi = Dataset()
     roi.ROIDisplayColor, roi.ReferencedROINumber = list(structure.colour), number
     contours = [
-        _contour(outline, frames[k]) for k in np.flatnonzero(mask.any(axis=(1, 2))) for outline in outlines(mask[k])
+        _contour(outline, frames[k])
+        for k in np.flatnonzero(mask.any(axis=(1, 2))).tolist()
+        for outline in outlines(mask[k])
     ]
     for i, contour in enumerate(contours, 1):
         contour.ContourNumber = i
