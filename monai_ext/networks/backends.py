@@ -26,7 +26,7 @@ __all__ = ["has_bfloat16", "ready_network"]
 
 logger = logging.getLogger(__name__)
 
-CONVERTED = {"onnxruntime": ("onnx", "export"), "openvino": ("openvino", "openvino")}  # format, extra of pip
+CONVERTED = {"onnxruntime": ("onnx", "export"), "openvino": ("openvino", "export,openvino")}  # format, extra of pip
 
 
 def ready_network(

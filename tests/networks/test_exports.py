@@ -148,7 +148,9 @@ def test_bad_requests(network, tmp_path, monkeypatch):
         export_network(ByValue().eval(), (24, 16), 2, "pt2", tmp_path / "net.pt2")
     assert "\n" not in str(e.value)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"--format openvino needs openvino.*pip install 'monai-ext\[openvino\]'"):
+    with pytest.raises(
+        ValueError, match=r"--format openvino needs openvino.*pip install 'monai-ext\[export,openvino\]'"
+    ):
         export_network(network, (24, 16), 2, "openvino", tmp_path / "net.xml")
     with pytest.raises(ValueError, match=r"needs onnxruntime, which is not installed\. pip install 'monai-ext\[export"):
         (tmp_path / "net.onnx").write_bytes(b"")
@@ -214,7 +216,7 @@ def test_onnx_whose_weights_lie_elsewhere(files, tmp_path):
     import onnx
 
     model = onnx.load(files / "net.onnx")
-    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="weights.data", size_threshold=0)
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="weights.data", size_threshold=256)
     torch.testing.assert_close(
         run(load_export(tmp_path / "net.onnx"), (24, 16)), run(load_export(files / "net.onnx"), (24, 16))
     )

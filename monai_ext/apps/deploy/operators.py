@@ -114,12 +114,16 @@ class BundleOperator(MonaiBundleInferenceOperator):
             found["bundle_root"] = literal(str(self.bundle.folder))
             given = self.checkpoint
             found["as_trained"] = self.bundle.trained_with if given is None else trained_with(given)
+            found["largest_component"] = self.bundle.largest_component if given is None else []
         return found
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         if not self.bundle.exported:
-            network = self.bundle.network(self.checkpoint, device=None, backend=None, precision=None)
-            network.path = str(self.bundle.folder)  # type: ignore[assignment]  # where the SDK looks for the configs
+            if self.checkpoint is None and self.bundle.folds:
+                network: Any = self.bundle.parser().get_parsed_content("network").eval()  # with their weights
+            else:
+                network = self.bundle.network(self.checkpoint, device=None, backend=None, precision=None)
+            network.path = str(self.bundle.folder)  # where the SDK looks for the configs
             self.app_context = SimpleNamespace(models={"": network})
         super().compute(op_input, op_output, context)
 

@@ -29,7 +29,7 @@ __all__ = ["EXPORT_FORMATS", "Export", "export_network", "trace_network"]
 EXPORT_FORMATS = {
     "pt2": (".pt2", ()),
     "onnx": (".onnx", ("onnx", "onnxscript", "onnxruntime")),
-    "openvino": (".xml", ("openvino",)),
+    "openvino": (".xml", ("openvino", "onnx", "onnxscript")),
     "torchscript": (".ts", ()),
 }
 BATCHES = (1, 3)  # that are compared
@@ -142,7 +142,7 @@ def _check_format(format: str, path: Path) -> None:
         raise ValueError(f"monai_ext: {path}: a file of format {format} ends in {suffix}.")
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        extra = "openvino" if format == "openvino" else "export"
+        extra = "export,openvino" if format == "openvino" else "export"
         raise ValueError(
             f"monai_ext: --format {format} needs {', '.join(missing)}, which is not installed. "
             f"pip install 'monai-ext[{extra}]'."
