@@ -33,6 +33,7 @@ OWN_KNOBS = {
     "ckpt_paths",
     "patches_per_volume",
     "report_channel",
+    "tolerances",
     "foreground_share",
     "tissue_contrast",
 }
