@@ -26,7 +26,7 @@ from monai_ext.data.files.dicom import Volume
 from monai_ext.data.files.dicom.headers import number_of_frames, text
 from monai_ext.utils import write_json
 
-__all__ = ["KINDS", "USUAL", "chosen_results", "fill_results", "volumes_ml", "write_results"]
+__all__ = ["KINDS", "USUAL", "chosen_results", "fill_results", "segmentation", "volumes_ml", "write_results"]
 
 KINDS = ("seg", "rtstruct", "sr", "stl")
 USUAL = ("seg", "rtstruct", "sr")
@@ -117,8 +117,8 @@ def fill_results(
 
     ``note`` is what each result tells of itself.
     """
-    kinds, origin = chosen_results(results, stl), Origin.of(title, metadata, note)
-    sources = quoted_sources(volume)
+    kinds, sources = chosen_results(results, stl), quoted_sources(volume)
+    origin = Origin.of(title, metadata, note).of_result(label, sources)
     amounts = {name: round(ml, 4) for name, ml in volumes_ml(label, volume.affine, origin.classes).items()}
     summary: dict[str, Any] = {
         "bundle": origin.title,
@@ -128,11 +128,11 @@ def fill_results(
     }
     objects: dict[str, Dataset] = {}
     if "seg" in kinds:
-        segmentation = _segmentation(origin, label, volume, sources)
-        objects["seg"] = segmentation
-        summary["segmentation_sop_instance_uid"] = str(segmentation.SOPInstanceUID)
+        seg = segmentation(origin, label, volume, sources)
+        objects["seg"] = seg
+        summary["segmentation_sop_instance_uid"] = str(seg.SOPInstanceUID)
         if "sr" in kinds:
-            objects["sr"] = volume_report(origin, amounts, segmentation, sources)
+            objects["sr"] = volume_report(origin, amounts, seg, sources)
     if "rtstruct" in kinds:
         objects["rtstruct"] = structure_set(origin, label, volume.frames, sources)
     names = []
@@ -162,7 +162,21 @@ def volumes_ml(label: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]
     return {name: float(counts[value]) * voxel for name, value in classes.items()}
 
 
-def _segmentation(origin: Origin, label: np.ndarray, volume: Volume, sources: Sequence[Dataset]) -> hd.seg.Segmentation:
+def segmentation(
+    origin: Origin, label: np.ndarray, volume: Volume, sources: Sequence[Dataset], corrected: bool = False
+) -> hd.seg.Segmentation:
+    """A label map as DICOM SEG, a segment for each class.
+
+    Args:
+        origin: who made it, and its classes, numbered from 1 on.
+        label: ``(slices, rows, columns)`` on the grid of ``volume``.
+        volume: the series.
+        sources: its images, from ``quoted_sources``.
+        corrected: by a person, as DICOM's SEMIAUTOMATIC says; else a program alone made it.
+
+    Raises:
+        ValueError: if a class has no coded term.
+    """
     frames = volume.frames
     ordered = np.asarray(label, dtype=np.uint8)
     if is_multi_frame(frames):  # its segmentation follows the order in which the frames are stored
@@ -172,17 +186,18 @@ def _segmentation(origin: Origin, label: np.ndarray, volume: Volume, sources: Se
     algorithm = hd.AlgorithmIdentificationSequence(
         name=origin.title[:64], family=codes.DCM.ArtificialIntelligence, version=origin.version
     )
+    kinds = hd.seg.SegmentAlgorithmTypeValues
+    kind = kinds.SEMIAUTOMATIC if corrected else kinds.AUTOMATIC
     return hd.seg.Segmentation(
         source_images=sources,
         pixel_array=ordered,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
-            _described(name, origin.classes[name], structure, algorithm)
-            for name, structure in origin.structures.items()
+            _described(name, origin, structure, algorithm, kind) for name, structure in origin.structures.items()
         ],
-        series_instance_uid=hd.UID(),
+        series_instance_uid=origin.uid("seg series"),
         series_number=series_number(sources[0], 0),
-        sop_instance_uid=hd.UID(),
+        sop_instance_uid=origin.uid("seg"),
         instance_number=1,
         manufacturer="monai_ext",
         manufacturer_model_name=origin.title,
@@ -195,17 +210,21 @@ def _segmentation(origin: Origin, label: np.ndarray, volume: Volume, sources: Se
 
 
 def _described(
-    name: str, value: int, structure: Structure, algorithm: hd.AlgorithmIdentificationSequence
+    name: str,
+    origin: Origin,
+    structure: Structure,
+    algorithm: hd.AlgorithmIdentificationSequence,
+    kind: hd.seg.SegmentAlgorithmTypeValues,
 ) -> hd.seg.SegmentDescription:
     category = codes.SCT.MorphologicallyAbnormalStructure if structure.abnormal else codes.SCT.AnatomicalStructure
     segment = hd.seg.SegmentDescription(
-        segment_number=value,
+        segment_number=origin.classes[name],
         segment_label=name,
         segmented_property_category=category,
         segmented_property_type=Code(structure.code, "SCT", structure.meaning),
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=kind,
         algorithm_identification=algorithm,
-        tracking_uid=hd.UID(),
+        tracking_uid=origin.uid(f"segment {name}"),
         tracking_id=name,
         display_color=CIELabColor.from_rgb(*structure.colour),
     )

@@ -67,9 +67,9 @@ def volume_report(
     return sr.ComprehensiveSR(
         evidence=[segmentation, *sources],
         content=content[0],
-        series_instance_uid=hd.UID(),
+        series_instance_uid=origin.uid("sr series"),
         series_number=series_number(sources[0], 2),
-        sop_instance_uid=hd.UID(),
+        sop_instance_uid=origin.uid("sr"),
         instance_number=1,
         manufacturer="monai_ext",
         manufacturer_model_name=origin.title,

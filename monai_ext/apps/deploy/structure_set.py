@@ -12,7 +12,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
-from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage
 
 import monai_ext
 from monai_ext.apps.anatomy import Structure
@@ -50,15 +50,15 @@ def structure_set(origin: Origin, label: np.ndarray, frames: Sequence[Frame], so
     now, first = datetime.now(), sources[0]
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ImplicitVRLittleEndian  # elsewhere a contour has at most 64 KB
-    ds = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     ds.SpecificCharacterSet = "ISO_IR 192"
-    ds.SOPClassUID, ds.SOPInstanceUID = RTStructureSetStorage, generate_uid()
+    ds.SOPClassUID, ds.SOPInstanceUID = RTStructureSetStorage, UID(origin.uid("rtstruct"))
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     for name in (*REPEATED, "StudyInstanceUID", "FrameOfReferenceUID"):
         setattr(ds, name, first.get(name))
     ds.InstanceCreationDate = ds.StructureSetDate = f"{now:%Y%m%d}"
     ds.InstanceCreationTime = ds.StructureSetTime = f"{now:%H%M%S}"
-    ds.Modality, ds.SeriesInstanceUID, ds.InstanceNumber = "RTSTRUCT", generate_uid(), 1
+    ds.Modality, ds.SeriesInstanceUID, ds.InstanceNumber = "RTSTRUCT", origin.uid("rtstruct series"), 1
     ds.SeriesNumber = series_number(first, 1)
     ds.SeriesDescription = origin.series_description("Structure set")
     ds.OperatorsName = ds.PositionReferenceIndicator = None
@@ -121,7 +121,9 @@ def _contoured(number: int, structure: Structure, mask: np.ndarray, frames: Sequ
     roi = Dataset()
     roi.ROIDisplayColor, roi.ReferencedROINumber = list(structure.colour), number
     contours = [
-        _contour(outline, frames[k]) for k in np.flatnonzero(mask.any(axis=(1, 2))) for outline in outlines(mask[k])
+        _contour(outline, frames[int(k)])
+        for k in np.flatnonzero(mask.any(axis=(1, 2)))
+        for outline in outlines(mask[k])
     ]
     for i, contour in enumerate(contours, 1):
         contour.ContourNumber = i
