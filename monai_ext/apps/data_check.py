@@ -27,7 +27,7 @@ from monai_ext.data import (
 from monai_ext.data.files.affines import voxel_ml
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.lists import PARTS
-from monai_ext.transforms import MapLabelsd, unlike_modality, unlike_patient
+from monai_ext.transforms import IGNORE, MapLabelsd, unlike_modality, unlike_patient
 from monai_ext.utils import VOLUME_MODALITIES, modality_of, whole_numbers, whole_option
 
 __all__ = ["DataCheck", "check_dataset"]
@@ -89,16 +89,20 @@ def check_dataset(
         []
     """
     count = None if num_classes is None else whole_option(num_classes, "num_classes", 2, 256)
+    listed = read_list(datalist, folder) if datalist else None
     own = count is not None and name in DATASETS and count != len(DATASETS[name].class_names) + 1
+    own |= listed is not None and bool(listed.channel_names or listed.regions)
     # with a number of classes of its own a list has names of its own, too
     cases = load_datalist(None if own else name, folder, datalist, check=False, **split)
     names = tuple(cases["class_names"] or ())
-    if count is not None and len(names) != count - 1:
+    if count is not None and len(names) != count - 1 and not cases["regions"]:
         names = tuple(f"class {i}" for i in range(1, count))
     parts = {part: cases[part] for part in PARTS}
     found = DataCheck({part: len(group) for part, group in parts.items()}, names, phantom=cases["phantom"])
     found.notes += cases["notes"]
-    kind = _volume_modality(modality, read_list(datalist, folder).modality if datalist else None, DATASETS[name])
+    kind = _volume_modality(modality, listed.modality if listed else None, DATASETS[name])
+    if len(cases["channel_names"]) > 1 and len({modality_of(channel) for channel in cases["channel_names"]}) > 1:
+        kind = None  # each channel has values of its own
     sizes: dict[str, list[list[float]]] = {part: [[] for _ in names] for part in parts}
     same: dict[str, list[str]] = defaultdict(list)
     with tqdm(total=sum(map(len, parts.values())), desc="checking", unit="case", disable=not progress) as bar:
@@ -149,38 +153,46 @@ def _check_case(
     found: DataCheck,
 ) -> str:
     """Add what one case has to ``sizes`` and ``found``; returns what tells its image from others."""
-    check_pair(case)
-    found.pictures = is_picture(case["image"])
+    check_pair(case, cases["channel_names"])
+    found.pictures = is_picture(ensure_tuple(case["image"])[0])
     if found.pictures:
         mask = MaskReader(cases["label_coding"] or "classes", num_classes)
         image, _ = PictureReader().get_data([case["image"]])
         label, _ = mask.get_data(ensure_tuple(case["label"]))
         unit = 100 / label.size
     else:
-        image, meta = VolumeReader().get_data([case["image"]])
+        image, meta = VolumeReader(cases["channel_names"]).get_data(ensure_tuple(case["image"]))
         codes, _ = VolumeReader().get_data([case["label"]])
         named = MetaTensor(
             whole_numbers(codes, case["label"]).astype(np.int64), meta={ImageMetaKey.FILENAME_OR_OBJ: case["label"]}
         )
-        label = MapLabelsd("label", num_classes, cases["label_mapping"])({"label": named})["label"].numpy()
+        most = max(map(max, regions)) + 1 if (regions := cases["regions"]) else num_classes
+        label = MapLabelsd("label", most, cases["label_mapping"])({"label": named})["label"].numpy()
         unit = voxel_ml(meta[MetaKeys.AFFINE])
     values = convert_to_tensor(image)
-    low, high = torch.aminmax(values)
-    if not (torch.isfinite(low) and torch.isfinite(high)):
-        raise ValueError(f"{case['image']}: holds values that are not finite (NaN or infinity).")
-    if low == high:
-        raise ValueError(f"{case['image']}: every value is {low.item():g}; there is no image.")
+    several = not found.pictures and values.ndim == 4
+    for i, channel in enumerate(values if several else values[None]):
+        file = str(ensure_tuple(case["image"])[0]) + (f": {cases['channel_names'][i]}" if several else "")
+        low, high = torch.aminmax(channel)
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            raise ValueError(f"{file}: holds values that are not finite (NaN or infinity).")
+        if low == high:
+            raise ValueError(f"{file}: every value is {low.item():g}; there is no image.")
     reason = None
     if modality:
         if not found.pictures:
-            reason = unlike_patient(meta[MetaKeys.AFFINE], image.shape)
+            reason = unlike_patient(meta[MetaKeys.AFFINE], image.shape[-3:])
         reason = reason or unlike_modality(values, modality)
     if reason:
-        found.notes.append(f"{case['image']}: does not look like {modality}: {reason}")
-    counts = np.bincount(label.ravel(), minlength=num_classes)[1:].tolist()
-    if not any(counts):
+        found.notes.append(f"{ensure_tuple(case['image'])[0]}: does not look like {modality}: {reason}")
+    of_value = np.bincount(label.ravel(), minlength=IGNORE + 1)
+    members = (not found.pictures and cases["regions"]) or [[value] for value in range(1, num_classes)]
+    counts = [int(of_value[list(values)].sum()) for values in members]
+    if of_value[IGNORE] == label.size:
+        found.notes.append(f"{case['label']}: every voxel is to be ignored")
+    elif not any(counts):
         found.notes.append(f"{case['label']}: empty, background only")
-    for values_of_class, count in zip(sizes, counts):
+    for values_of_class, count in zip(sizes, counts, strict=True):
         if count:
             values_of_class.append(count * unit)
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()

@@ -11,31 +11,39 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
+from monai.utils import ensure_tuple
 
 import monai_ext
-from monai_ext.bundle import Bundle, literal
+from monai_ext.bundle import Bundle, join_processes, largest_component, literal
 from monai_ext.data import CaseLoader, find_images, find_pictures
-from monai_ext.data.case_loader import raise_failed
+from monai_ext.data.case_loader import gathered, raise_failed
 from monai_ext.data.files.case_finder import LABEL, walk
 from monai_ext.data.files.fingerprint import hash_file
 from monai_ext.data.files.label_notes import LabelNote, note_label, noted_labels
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.files.volume_reader import is_volume
+from monai_ext.data.lists import CHANNEL
+from monai_ext.networks import is_export
 from monai_ext.utils import config_errors, ends_all, locked, read_json, scratch_folder, write_json
 
 __all__ = ["Segmented", "segment"]
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 NIFTI, ITK = (".nii.gz", ".nii"), (".nrrd", ".mha")
 LOCK = ".monai_ext-segment.lock"
 LONGEST = 254  # bytes of a name, with the dot that it has while it is written
+NAMINGS = ("seg", "nnunet")
 SAME_LABELS = {"num_workers", "device", "batch_size"}  # knobs that change speed and memory
 
 
@@ -72,20 +80,37 @@ class Segmented(list[Path]):
 
 
 class _Case(NamedTuple):
-    image: str
+    image: str | tuple[str, ...]  # of several channels a file each
     name: str
     target: Path
     hash: str | None  # of the image; None if it cannot be read
 
+    @property
+    def file(self) -> str:
+        """The image, or its first channel: what a case is called in the log."""
+        return ensure_tuple(self.image)[0]
+
+
+class _Plan(NamedTuple):
+    cases: list[_Case]
+    skipped: list[Path]
+    suffix: str
+    parent: Path
+    run: str
+    todo: list[_Case]
+    failed: list[tuple[str, str]]
+
 
 def segment(
     bundle: str | os.PathLike,
-    input: str | os.PathLike,
+    input: str | os.PathLike | Sequence[Mapping[str, Any]],
     output: str | os.PathLike,
     checkpoints: Sequence[str | os.PathLike] = (),
     tta: bool = False,
     overwrite: bool = False,
     force: bool = False,
+    ensemble: bool = True,
+    naming: str = "seg",
     **knobs: Any,
 ) -> Segmented:
     """Segment one image, or every image and DICOM series below a folder, and return the label files.
@@ -95,14 +120,22 @@ def segment(
     the same run does what is missing. What concerns one case ends that case. ``run_inference.json`` says what the run
     was, see :class:`~monai_ext.handlers.RunRecord`.
 
+    Started by ``torchrun``, the processes share the cases out, on one machine or on several that see one folder. Each
+    returns what all have done.
+
     Args:
         bundle: a bundle's name or folder.
-        input: a file or a folder.
+        input: a file or a folder. Of several channels a folder in nnU-Net's naming (``case_0000.nii.gz``, ...), one of
+            a case's files, its files with commas between, or one file with all of them. Or cases, each
+            ``{"image": ..., "case_id": ...}``.
         output: a folder, or for one image the file to write.
         checkpoints: weights instead of the bundle's own; the probabilities of several are averaged.
         tta: average the probabilities of mirrored views too.
         overwrite: replace files that are there already, finished ones too.
         force: go on when intensities are not those of the bundle's modality.
+        ensemble: use the folds of a cross-validation, and what it decided on, where the bundle has them; false for its
+            ``model.pt``.
+        naming: of labels: ``"seg"``, or ``"nnunet"`` for ``case.nii.gz`` of ``case_0000.nii.gz`` or ``case.nii.gz``.
         knobs: values for the bundle's ``inference.json``.
 
     Returns:
@@ -121,9 +154,12 @@ def segment(
         >>> labels
         [PosixPath('labels/scan_seg.nii.gz')]
     """
+    if naming not in NAMINGS:
+        raise ValueError(f"monai_ext: --naming {naming!r:.100}: expected {' or '.join(NAMINGS)}.")
     found = Bundle.find(bundle)
     names = ["inference"]
-    weights = [Path(path) for path in checkpoints or [knobs.pop("ckpt_path", None) or found.require_weights()]]
+    given = checkpoints or [path for path in [knobs.pop("ckpt_path", None)] if path]
+    weights = [Path(path) for path in given] or found.checkpoints(ensemble)
     for path in weights:
         if not path.is_file():
             raise FileNotFoundError(
@@ -131,39 +167,54 @@ def segment(
                 f"{found.config_file('train')}), put one there, or give --checkpoint FILE."
             )
     if tta or len(weights) > 1:
+        _check_ensemble(weights, knobs)
         names.append("ensemble_inference")
         knobs |= {"ckpt_paths": [str(path) for path in weights], "tta": tta}
     else:
         knobs["ckpt_path"] = str(weights[0])
-    images, skipped = _images(Path(input), found)
-    suffix, parent, targets = _targets(Path(output), [case["case_id"] for case in images], found.pictures)
-    cases = [
-        _Case(case["image"], case["case_id"], target, _hash_or_none(case["image"]))
-        for case, target in zip(images, targets, strict=True)
-    ]
     config = found.config("inference")
-    if suffix in ITK:
-        knobs["writer"] = "monai_ext.data.AtomicItkWriter"
-    if suffix != config.get("output_ext", suffix):
-        knobs["output_ext"] = suffix
-    run = _run_hash([found.config_file(name) for name in names], weights, {**knobs, "output_ext": suffix})
-    if "strict" in config:
-        knobs["strict"] = not force
+    files = [found.config_file(name) for name in names]
+
+    def plan(held: ExitStack) -> _Plan:
+        images, skipped = (
+            _images(Path(input), found)
+            if isinstance(input, (str, os.PathLike))
+            else ([_as_listed(case) for case in input], [])
+        )
+        ids = [case["case_id"] for case in images]
+        suffix, parent, targets = _targets(Path(output), ids, found.pictures, naming)
+        cases = [
+            _Case(case["image"], case["case_id"], target, _hash_or_none(case["image"]))
+            for case, target in zip(images, targets, strict=True)
+        ]
+        _keep_images(cases)
+        run = _run_hash(files, weights, {**knobs, "output_ext": suffix})
+        with _writable(parent):
+            held.enter_context(locked(parent, LOCK, "Wait until it has ended, or give another output."))
+        todo, failed = _planned(cases, {} if overwrite else noted_labels(parent), run, overwrite)
+        return _Plan(cases, skipped, suffix, parent, run, todo, failed)
+
     # an error is told once, in one line, at its end; what else these loggers say is of no use to the user
     for name in ("ignite.engine.engine", "monai.bundle.workflows"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(parent, LOCK, "Wait until it has ended, or give another output."))
-            folder = stack.enter_context(scratch_folder(parent, "segment-"))
-        except BlockingIOError:
-            raise
-        except OSError as e:
-            raise OSError(f"monai_ext: {parent}: cannot be written to ({e.strerror or e}).") from e
-        todo, failed = _planned(cases, {} if overwrite else noted_labels(parent), run, overwrite)
-        keeper = _Keeper(folder, parent, suffix, cases, run)
-        if todo:
-            with config_errors(found.config_file(names[-1]), "segment"):
+        if not dist.is_initialized():
+            stack.callback(_leave_group)
+        process, _ = join_processes()
+        planned = _of_first_process(lambda: plan(stack))
+        with _writable(planned.parent):
+            folder = stack.enter_context(scratch_folder(planned.parent, "segment-"))
+        suffix = planned.suffix
+        if suffix in ITK:
+            knobs["writer"] = "monai_ext.data.AtomicItkWriter"
+        if suffix != config.get("output_ext", suffix):
+            knobs["output_ext"] = suffix
+        if "strict" in config:
+            knobs["strict"] = not force
+        keeper = _Keeper(folder, planned, process)
+        failed = []
+        if planned.todo:
+            with config_errors(files[-1], "segment"):
                 workflow = found.workflow(
                     "inference",
                     names,
@@ -171,27 +222,95 @@ def segment(
                     **{
                         **knobs,
                         # a tuple, in which MONAI looks for no expressions: a file may be called $... or @...
-                        "dataset#data": tuple({"image": case.image, "case_id": case.name} for case in todo),
+                        "dataset#data": tuple({"image": case.image, "case_id": case.name} for case in planned.todo),
                     },
                 )
-                failed += keeper.run(workflow)
-    missing = {case.image for case in todo} - {image for image, _ in failed} - keeper.images
+                failed = keeper.run(workflow)
+        shares = gathered((keeper.written, keeper.images, failed))
+        written = [label for share in shares for label in share[0]]
+        if process == 0 and written:
+            keeper.keep_record()
+    made = {image for share in shares for image in share[1]}
+    lost = [*planned.failed, *(case for share in shares for case in share[2])]
+    missing = {case.file for case in planned.todo} - {image for image, _ in lost} - made
     if missing:
         raise ValueError(
-            f"monai_ext: {found.config_file(names[-1])}: as a config it wrote no label for {len(missing)} of "
-            f"{len(todo)} images ({sorted(missing)[0]})."
+            f"monai_ext: {files[-1]}: as a config it wrote no label for {len(missing)} of {len(planned.todo)} images "
+            f"({sorted(missing)[0]})."
         )
-    lost = {image for image, _ in failed}
-    labels = [case.target for case in cases if case.image not in lost]
-    return Segmented(labels, keeper.written, failed, skipped)
+    without = {image for image, _ in lost}
+    labels = [case.target for case in planned.cases if case.file not in without]
+    return Segmented(labels, written, lost, planned.skipped)
+
+
+def _of_first_process(work: Callable[[], T]) -> T:
+    """What ``work`` gives, done by the first process of a run; its error is everybody's."""
+    if not dist.is_initialized():
+        return work()
+    result: list[Any] = [None]
+    if dist.get_rank() == 0:
+        try:
+            result = [work()]
+        except Exception as e:
+            result = [e]
+    dist.broadcast_object_list(result)
+    if isinstance(result[0], Exception):
+        raise result[0]
+    return result[0]
+
+
+def _as_listed(case: Mapping[str, Any]) -> dict[str, Any]:
+    """A case as finding has it: of several files a tuple."""
+    files = ensure_tuple(case["image"])
+    return {**case, "image": files if len(files) > 1 else files[0]}
+
+
+def _leave_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _writable(parent: Path) -> Iterator[None]:
+    """Tell of a folder that cannot be written to."""
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except OSError as e:
+        raise OSError(f"monai_ext: {parent}: cannot be written to ({e.strerror or e}).") from e
+
+
+def _keep_images(cases: Sequence[_Case]) -> None:
+    """Refuse a label in the place of an image, which names without ``_seg`` make possible."""
+    images = {os.path.realpath(file) for case in cases for file in ensure_tuple(case.image)}
+    for case in cases:
+        if os.path.realpath(case.target) in images:
+            raise ValueError(f"monai_ext: {case.target}: this label would replace an image. Give another output.")
+
+
+def _check_ensemble(weights: Sequence[Path], knobs: dict[str, Any]) -> None:
+    """What averages loads weights in turns into one network of PyTorch's."""
+    if exported := [path for path in weights if is_export(path)]:
+        raise ValueError(
+            f"monai_ext: {exported[0]}: is an exported network; averages, of several models or with --tta, take "
+            "weights such as model.pt."
+        )
+    for knob in ("backend", "precision"):
+        if knobs.get(knob, "auto") not in ("auto", "torch", "float32"):
+            raise ValueError(
+                f"monai_ext: --{knob} {knobs[knob]}: averages, of several models or with --tta, compute with torch in "
+                f"float32. Leave --{knob} out, or give one model (--ensemble false, or --checkpoint FILE)."
+            )
 
 
 class _Keeper:
     """Takes each label from where the bundle writes it to its place, as soon as it is whole."""
 
-    def __init__(self, folder: Path, parent: Path, suffix: str, cases: Sequence[_Case], run: str) -> None:
-        self.folder, self.parent, self.suffix, self.cases, self.run_hash = folder, parent, suffix, cases, run
-        self.by_image = {case.image: case for case in cases}
+    def __init__(self, folder: Path, plan: _Plan, process: int) -> None:
+        self.folder, self.parent, self.suffix, self.process = folder, plan.parent, plan.suffix, process
+        self.cases, self.run_hash = plan.cases, plan.run
+        self.by_image = {case.file: case for case in plan.cases}
         self.written: list[Path] = []
         self.images: set[str] = set()
 
@@ -202,7 +321,9 @@ class _Keeper:
         self.loader: CaseLoader = workflow.parser.get_parsed_content("dataloader")
         evaluator = workflow.parser.get_parsed_content("evaluator")
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, self.keep)
-        workflow.run()
+        with _finishing() as stop_if_asked:
+            evaluator.add_event_handler(Events.ITERATION_COMPLETED, stop_if_asked)
+            workflow.run()
         hidden = str(self.folder) + os.sep
         return [(name, reason.replace(hidden, str(self.parent) + os.sep)) for name, reason in self.loader.failed]
 
@@ -211,9 +332,10 @@ class _Keeper:
         if engine.state.output and len(made) == len(self.loader.current) == 1:
             case = self.by_image[self.loader.current[0]]
             try:
-                if not self.written:
+                if not self.written and self.process == 0:
                     self.keep_record()
-                note_label(self.parent, case.target.name, LabelNote(hash_file(made[0]), case.hash or "", self.run_hash))
+                note = LabelNote(hash_file(made[0]), case.hash or "", self.run_hash)
+                note_label(self.parent, case.target.name, note, self.process)
                 os.replace(made[0], case.target)
             except OSError as e:
                 if ends_all(e):
@@ -221,7 +343,7 @@ class _Keeper:
                 self.loader.fail_current(e)
             else:
                 self.written.append(case.target)
-                self.images.add(case.image)
+                self.images.add(case.file)
         for file in made:
             file.unlink(missing_ok=True)
 
@@ -241,6 +363,29 @@ class _Keeper:
         write_json(self.parent / record.name, content)
 
 
+@contextmanager
+def _finishing() -> Iterator[Callable[[], None]]:
+    """Let a process of several finish its case when SIGTERM comes: so ``torchrun`` ends them when one has died.
+
+    Gives what ends the process then, to be called after each case.
+    """
+    asked: list[int] = []
+    if not dist.is_initialized() or threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before: Any = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+
+    def stop_if_asked() -> None:
+        if asked:
+            raise SystemExit(128 + asked[0])
+
+    try:
+        yield stop_if_asked
+        stop_if_asked()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _planned(
     cases: Sequence[_Case], noted: dict[str, LabelNote], run: str, overwrite: bool
 ) -> tuple[list[_Case], list[tuple[str, str]]]:
@@ -253,9 +398,9 @@ def _planned(
         length = len(os.fsencode(case.target.name))
         if length > LONGEST:
             reason = f"the label's name would have {length} bytes, {LONGEST} is the most. Rename the image."
-            failed.append((case.image, f"monai_ext: {case.target}: {reason}"))
+            failed.append((case.file, f"monai_ext: {case.target}: {reason}"))
         elif case.target.is_dir():
-            failed.append((case.image, f"monai_ext: {case.target}: is a folder, expected the place of a label file."))
+            failed.append((case.file, f"monai_ext: {case.target}: is a folder, expected the place of a label file."))
         elif case.target.exists() and not overwrite:
             raise FileExistsError(
                 f"monai_ext: {case.target}: is there already. Give another output, or --overwrite true."
@@ -269,28 +414,29 @@ def _run_hash(configs: Sequence[Path], weights: Sequence[Path], knobs: dict[str,
     """What a label depends on beside its image."""
     chosen = {key: value for key, value in knobs.items() if key not in SAME_LABELS | {"ckpt_path", "ckpt_paths"}}
     parts = [monai_ext.__version__, *(hash_file(path) for path in (*configs, *weights)), str(sorted(chosen.items()))]
+    parts += [f"largest component of {label}" for label in largest_component(weights)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _hash_or_none(image: str) -> str | None:
+def _hash_or_none(image: str | tuple[str, ...]) -> str | None:
     try:
-        return hash_file(image)
+        hashes = [hash_file(file) for file in ensure_tuple(image)]
     except (OSError, ValueError):  # whoever reads it tells of it
         return None
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _images(path: Path, bundle: Bundle) -> tuple[list[dict[str, str]], list[Path]]:
+def _images(path: Path, bundle: Bundle) -> tuple[list[dict[str, Any]], list[Path]]:
     """What there is to segment, and what is passed over; a file of the wrong kind is told by its name."""
     path = path.expanduser()
     wanted, other = (is_picture, is_volume) if bundle.pictures else (is_volume, is_picture)
     kind = "2D pictures" if bundle.pictures else "volumes"
-    if path.is_file() and not wanted(path):
-        hint = "" if other(path) or bundle.pictures else " For a DICOM series give its folder."
-        raise ValueError(f"monai_ext: {path}: {bundle.name} segments {kind}, this is none by its name.{hint}")
+    if path.is_file() and not wanted(path) and (other(path) or bundle.pictures):
+        raise ValueError(f"monai_ext: {path}: {bundle.name} segments {kind}, this is none by its name.")
     files = [file for _, files in walk(path) for file in files] if path.is_dir() else []
     strange = [file for file in files if other(file)]
     try:
-        cases = (find_pictures if bundle.pictures else find_images)(path)
+        cases = find_pictures(path) if bundle.pictures else find_images(path, bundle.channel_names)
     except FileNotFoundError as e:
         if strange:
             name = strange[0].relative_to(path)
@@ -298,11 +444,11 @@ def _images(path: Path, bundle: Bundle) -> tuple[list[dict[str, str]], list[Path
         raise
     if strange:
         logger.warning("monai_ext: %s: passed over %d files that are no %s: %s", path, len(strange), kind, strange[0])
-    images = {case["image"] for case in cases}
+    images = {file for case in cases for file in ensure_tuple(case["image"])}
     return cases, [file for file in files if other(file) or (wanted(file) and str(file) not in images)]
 
 
-def _targets(output: Path, names: list[str], pictures: bool) -> tuple[str, Path, list[Path]]:
+def _targets(output: Path, names: list[str], pictures: bool, naming: str) -> tuple[str, Path, list[Path]]:
     """The format, by its suffix, the folder to write into, and the files to write."""
     known = (".png",) if pictures else NIFTI + ITK
     suffix = next((s for s in (*NIFTI, *ITK, ".png") if output.name.lower().endswith(s)), None)
@@ -311,9 +457,18 @@ def _targets(output: Path, names: list[str], pictures: bool) -> tuple[str, Path,
             raise ValueError(
                 f"monai_ext: {output}: is a file, expected a folder or a name ending in {', '.join(known)}."
             )
-        return known[0], output, [output / f"{name}{LABEL}{known[0]}" for name in names]
+        labels = [f"{name}{LABEL}" if naming == "seg" else _without_channel(name) for name in names]
+        if twice := next((label for k, label in enumerate(labels) if label in labels[:k]), None):
+            raise ValueError(f"monai_ext: {output}: several images would have the label {twice}{known[0]}. Give one.")
+        return known[0], output, [output / f"{label}{known[0]}" for label in labels]
     if suffix not in known:
         raise ValueError(f"monai_ext: {output}: labels of this bundle are written as {', '.join(known)}.")
     if len(names) > 1:
         raise ValueError(f"monai_ext: {output}: one file for {len(names)} images. Give a folder as output.")
     return suffix, output.parent, [output]
+
+
+def _without_channel(name: str) -> str:
+    """A case as nnU-Net calls it: ``liver_001`` of ``liver_001_0000``."""
+    found = CHANNEL.fullmatch(name)
+    return found["case"] if found else name

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monai_ext.bundle.ensembles import FoldEnsemble, fold_ensemble
 from monai_ext.bundle.literals import literal, mixed_precision
 from monai_ext.bundle.places import METADATA, collection, folder_for, is_bundle
 from monai_ext.bundle.trained_with import checked_sizes, trained_with
@@ -172,22 +173,55 @@ class Bundle:
         return self._tensor("inputs", "image")["num_channels"]
 
     @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What the channels of its volumes are; empty for one, and for the colours of pictures."""
+        image = self._tensor("inputs", "image")
+        if self.pictures or image["num_channels"] < 2:
+            return ()
+        named = image.get("channel_def")
+        named = named if isinstance(named, dict) else {}
+        return tuple(str(named.get(str(i), f"channel {i}")) for i in range(image["num_channels"]))
+
+    @property
     def weights(self) -> Path:
-        """Where its weights are, or will be: ``models/model.pt``, or the exported file itself."""
+        """Where its one model is, or will be: ``models/model.pt``, or the exported file itself."""
         return self.exported or Path(folder_for(self.folder, "models", reading=True), "model.pt")
 
-    def require_weights(self) -> Path:
-        """``weights``, which exist.
+    @property
+    def folds(self) -> FoldEnsemble | None:
+        """What a cross-validation left in it, see :func:`fold_ensemble`; None without one."""
+        return None if self.exported else fold_ensemble(self.weights.parent)
+
+    def checkpoints(self, ensemble: bool = True) -> list[Path]:
+        """What it segments with: a checkpoint of each fold after ``crossval``, else ``weights``; they exist.
+
+        Args:
+            ensemble: false for ``weights`` in any case.
 
         Raises:
             FileNotFoundError: if there are none; says how to get some.
         """
+        if ensemble and (folds := self.folds):
+            return list(folds.checkpoints)
         if not self.weights.is_file():
             raise FileNotFoundError(
                 f"monai_ext: bundle {self.name}: no weights at {self.weights}. Train it (python -m monai.bundle run "
                 f"--config_file {self.folder / 'configs' / 'train.json'}), or put some there."
             )
-        return self.weights
+        return [self.weights]
+
+    def require_weights(self) -> Path:
+        """One network's weights, which exist: ``weights``, or where there is only an ensemble, its first member.
+
+        Raises:
+            FileNotFoundError: if there are none; says how to get some.
+        """
+        return self.weights if self.weights.is_file() else self.checkpoints()[0]
+
+    @property
+    def largest_component(self) -> list[int]:
+        """Classes of which only the largest component is kept, as a cross-validation decided."""
+        return list(folds.largest_component) if (folds := self.folds) else []
 
     def config_file(self, name: str) -> Path:
         """Where the config of that name is, such as ``inference``."""
@@ -218,27 +252,42 @@ class Bundle:
                 f"monai_ext: {self.exported}: holds no {name}.json. Export it with MONAI's ckpt_export command."
             ) from e
 
-    def network(self, checkpoint: str | os.PathLike | None = None) -> torch.nn.Module:
-        """The network with its weights, loaded strictly, in evaluation mode, on the CPU.
+    def network(
+        self,
+        checkpoint: str | os.PathLike | None = None,
+        device: str | torch.device | None = "cpu",
+        backend: str | None = "torch",
+        precision: str | None = "float32",
+    ) -> torch.nn.Module:
+        """The network with its weights, loaded strictly, in evaluation mode.
 
         Args:
-            checkpoint: weights instead of the bundle's own.
+            checkpoint: weights instead of the bundle's own, or an export of its network.
+            device: where it is to compute; None for where the config says.
+            backend: what is to run it, see :func:`~monai_ext.networks.ready_network`; None for what the config says.
+            precision: likewise.
 
         Raises:
             FileNotFoundError: if there are no weights.
             ValueError: if they are of another network.
         """
-        import torch
+        from monai_ext.networks import is_export, ready_network
 
         if self.exported and checkpoint is None:
-            return torch.jit.load(str(self.exported), map_location="cpu").eval()
-        from monai_ext.networks import load_weights
+            import torch
 
-        network = self.parser(**({} if checkpoint is None else {"ckpt_path": str(checkpoint)})).get_parsed_content(
-            "network_def"
-        )
-        load_weights(network, self.require_weights() if checkpoint is None else checkpoint)
-        return network.eval()
+            return torch.jit.load(str(self.exported), map_location=device or "cpu").eval()
+        path = self.require_weights() if checkpoint is None else checkpoint
+        parser = self.parser(**({} if checkpoint is None else {"ckpt_path": str(checkpoint)}))
+        network = parser.get_parsed_content("network_def")
+        device = parser.get_parsed_content("device") if device is None else device
+        if is_export(path):
+            return ready_network(network, path, device)
+        chosen = [
+            parser.get_parsed_content(knob, default="auto") if value is None else value
+            for knob, value in (("backend", backend), ("precision", precision))
+        ]
+        return ready_network(network, path, device, *chosen)
 
     def parser(self, name: str = "inference", **knobs: Any) -> ConfigParser:
         """MONAI's parser of a config, with this bundle's folder as its ``bundle_root`` and its metadata.
@@ -306,7 +355,7 @@ class Bundle:
         """What the preprocessing of its weights was, see :func:`trained_with`; an export has it in its metadata."""
         if self.exported and isinstance(noted := self.metadata.get("trained_with"), Mapping):
             return checked_sizes(noted, self.exported)
-        return trained_with(self.weights)
+        return trained_with(folds.checkpoints if (folds := self.folds) else self.weights)
 
     def default(self, knob: str, name: str = "train") -> Any:
         """The recipe's value of a knob, which weights may have another of (``as_trained`` in the config)."""

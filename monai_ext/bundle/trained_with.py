@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 # knobs that preprocessing depends on: what weights were trained with is what they are used with
-PREPROCESSING = ("image_size", "intensity_window")
+PREPROCESSING = ("image_size", "intensity_window", "spacing")
 _STAMP = "monai_ext"  # key in a state_dict's metadata, which PyTorch keeps in the file and loading ignores
 
 
@@ -53,9 +53,9 @@ def note_trained_with() -> None:
 def trained_with(weights: str | os.PathLike | Sequence[str | os.PathLike] | None) -> dict[str, Any]:
     """What the preprocessing of weights was when they were trained: knob -> value.
 
-    It is in the weights file; of files older than that, in ``run_training.json`` beside it, or in the bundle's
-    ``eval`` if that record is of the training that made them. Empty where nothing is known. ``evaluate.json`` and
-    ``inference.json`` take their ``image_size`` and ``intensity_window`` from it.
+    It is in the weights file, or the exported network; of files older than that, in ``run_training.json`` beside it, or
+    in the bundle's ``eval`` if that record is of the training that made them. Empty where nothing is known.
+    ``evaluate.json`` and ``inference.json`` take their ``image_size`` and ``intensity_window`` from it.
 
     Args:
         weights: a weights file, or those of an ensemble.
@@ -86,6 +86,15 @@ def _trained_with(path: Path) -> dict[str, Any]:
     found: Any = None
     if path.is_file():
         import torch
+
+        from monai_ext.networks import export_extra, is_export
+
+        if is_export(path):
+            try:
+                noted = export_extra(path, "metadata").get("trained_with")
+            except ValueError:  # who loads it says what is wrong with it
+                return {}
+            return checked_sizes(noted, path) if isinstance(noted, Mapping) else {}
 
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))

@@ -8,25 +8,30 @@ import logging
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from monai.utils import ensure_tuple
 
 from monai_ext.data.datasets import DATASETS, Cohort, DatasetInfo
 from monai_ext.data.files.affines import largest_shift, spacing_of
 from monai_ext.data.files.picture_reader import check_picture_pair, is_picture
-from monai_ext.data.files.volume_reader import read_geometry
+from monai_ext.data.files.volume_reader import channel_files, check_channels, read_geometry
 from monai_ext.data.lists import PARTS, CaseList, read_list
 from monai_ext.data.splits import fold_parts, hold_out, random_parts
-from monai_ext.phantoms import PHANTOM_NOTE, read_marker
+from monai_ext.phantoms import PHANTOM_NOTE, read_marker, write_brain_phantom
 from monai_ext.phantoms.beside import write_beside
+from monai_ext.transforms import IGNORE
 from monai_ext.utils import flag, path_option, text_options, whole_option
 
-__all__ = ["check_pair", "is_phantom", "load_datalist", "phantom_dir", "phantom_image", "write_phantom"]
+__all__ = ["PHANTOMS", "check_pair", "is_phantom", "load_datalist", "phantom_dir", "phantom_image", "write_phantom"]
 
 logger = logging.getLogger(__name__)
 FOLDS = 5
+#: phantoms of no published dataset, in nnU-Net's layout
+PHANTOMS: dict[str, Callable[..., None]] = {"brain_mr": write_brain_phantom}
 
 
 def phantom_dir(name: str) -> str:
@@ -65,8 +70,12 @@ def phantom_image(name: str) -> str:
 def write_phantom(name: str, folder: str | os.PathLike, cases: int | None = None) -> None:
     """Write a dataset's phantom cohort to ``folder``, with ``cases`` cases (default: its ``phantom_cases``).
 
-    It is the publisher's whole tree, as it unpacks: with test parts, notes and what file managers leave in it.
+    It is the publisher's whole tree, as it unpacks: with test parts, notes and what file managers leave in it. Those of
+    ``PHANTOMS`` are of no published dataset: what one's own scans may be like.
     """
+    if name in PHANTOMS:
+        PHANTOMS[name](folder, **({} if cases is None else {"num_cases": whole_option(cases, "cases", 1)}))
+        return
     dataset = _dataset(name)
     dataset.write_phantom(Path(folder), dataset.phantom_cases if cases is None else whole_option(cases, "cases", 1))
     write_beside(Path(folder), next(iter(dataset.find(Path(folder)).cases.values())), dataset.beside)
@@ -83,6 +92,7 @@ def load_datalist(
     split_file: str | os.PathLike | None = None,
     check: bool | str = True,
     class_names: Sequence[str] | None = None,
+    channel_names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The cases of a dataset, or of a user's own list, split for training; every pair of files is checked.
 
@@ -104,11 +114,15 @@ def load_datalist(
         split_file: where a dataset without a published split keeps its seeded one; taken from there if it exists.
         check: look at every image and label (their headers) before any work starts.
         class_names: of the model, to which the names in a list belong; by default the dataset's.
+        channel_names: of the model's channels, which are to be as many as the list's; by default one where a dataset's
+            name is given, else the list's own.
 
     Returns:
-        Under ``training``, ``validation`` and ``test`` lists of ``{"image": path, "label": path, "case_id": str}``;
-        ``label_mapping`` from values in label volumes to classes, or None; ``label_coding`` of pictures, for
-        ``MaskReader``; ``class_names``, of classes 1, 2, ..., as far as they are known; ``phantom``, whether this is
+        Under ``training``, ``validation`` and ``test`` lists of ``{"image": path, "label": path, "case_id": str}``,
+        with a list of paths under ``image`` where channels are files of their own; ``label_mapping`` from values in
+        label volumes to classes (255 for what is ignored), or None; ``label_coding`` of pictures, for ``MaskReader``;
+        ``class_names``, of classes 1, 2, ..., or of the regions, as far as they are known; ``channel_names``, empty for
+        one; ``regions``, the label values of each, empty where labels are classes; ``phantom``, whether this is
         synthetic data; ``notes``, what was left out, a sentence each.
 
     Raises:
@@ -124,6 +138,8 @@ def load_datalist(
     known = _dataset("synapse" if dataset_name is None else dataset_name)
     mapping: dict[int, int] | None
     notes: list[str] = []
+    channels: tuple[str, ...] = ()
+    regions: list[list[int]] = []
     if list_file:
         where = list_file
         coding: str | None = "classes"
@@ -131,8 +147,17 @@ def load_datalist(
         listed = read_list(list_file, folder)
         parts, notes = dict(listed.parts), list(listed.notes)
         names = class_names or (known.class_names if dataset_name is not None else None)
-        mapping = _class_numbers(listed, names, notes)
-        names = names or _names_of(listed)
+        if not listed.channel_names and len(channel_names or ()) > 1:  # each file may hold them all: its header tells
+            listed = replace(listed, channel_names=tuple(channel_names or ()))
+        channels = listed.channel_names
+        expected = channel_names if channel_names is not None or dataset_name is None else ()
+        _check_channels(listed, expected)
+        if listed.regions:
+            mapping = _region_values(listed, names if dataset_name is None or class_names else None)
+            names, regions = list(listed.regions), [list(values) for values in listed.regions.values()]
+        else:
+            mapping = _class_numbers(listed, names, notes)
+            names = names or _names_of(listed)
         if fold is not None:
             parts = _list_folds(listed, fold, num_folds, notes)
         elif not parts["test"] and any("fold" in case for case in parts["training"]):
@@ -149,7 +174,7 @@ def load_datalist(
         kept = path_option(split_file, "split_file")
         ids = _published_ids(known, cohort, fold, num_folds or FOLDS, Path(kept) if kept else None, where)
         parts = {part: [{**cohort.cases[case], "case_id": case} for case in ids[part]] for part in ids}
-    phantom = any(is_phantom(case["image"]) for cases in parts.values() for case in cases[:1])
+    phantom = any(is_phantom(ensure_tuple(case["image"])[0]) for cases in parts.values() for case in cases[:1])
     left_out = _left_out(exclude, [case["case_id"] for cases in parts.values() for case in cases], patient, where)
     parts = {part: [case for case in parts[part] if case["case_id"] not in left_out] for part in PARTS}
     if split == "paper":
@@ -161,13 +186,14 @@ def load_datalist(
     if not parts["training"]:
         raise ValueError(f"monai_ext: {where}: no training case.")
     for case in parts["training"] + parts["validation"] + parts["test"] if flag(check) else ():
-        check_pair(case)
+        check_pair(case, channels)
     counts = ", ".join(f"{len(cases)} {part}" for part, cases in parts.items())
     logger.info("monai_ext: %s: %s%s", where, counts, f" ({PHANTOM_NOTE})" if phantom else "")
     for note in notes:
         logger.warning("monai_ext: %s", note)
     names = None if names is None else list(names)
-    facts = {"label_mapping": mapping, "label_coding": coding, "class_names": names, "notes": notes}
+    facts: dict[str, Any] = {"label_mapping": mapping, "label_coding": coding, "class_names": names, "notes": notes}
+    facts |= {"channel_names": list(channels), "regions": regions}
     return {**parts, **facts, "phantom": phantom}
 
 
@@ -178,7 +204,7 @@ def is_phantom(image: str) -> bool:
 
 def _dataset(name: str) -> DatasetInfo:
     if not isinstance(name, str) or name not in DATASETS:
-        near = difflib.get_close_matches(str(name), DATASETS, n=1)
+        near = difflib.get_close_matches(str(name), [*DATASETS, *PHANTOMS], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"monai_ext: unknown dataset {name!r}; known are {', '.join(DATASETS)}.{hint}")
     return DATASETS[name]
@@ -255,8 +281,41 @@ def _names_of(listed: CaseList) -> list[str] | None:
     return [listed.class_names[i] for i in numbers] if numbers == list(range(1, len(numbers) + 1)) and numbers else None
 
 
+def _check_channels(listed: CaseList, expected: Sequence[str] | None) -> None:
+    """The list's channels are to be as many as the model's; which is which is its order."""
+    if expected is None or max(1, len(expected)) == max(1, len(listed.channel_names)):
+        return
+    found = (
+        f"{len(listed.channel_names)} channels ({', '.join(listed.channel_names)})" if listed.channel_names else "one"
+    )
+    model = f"{len(expected)} ({', '.join(expected)})" if len(expected) > 1 else "one"
+    raise ValueError(
+        f"monai_ext: datalist {listed.file}: its images have {found}, this bundle's network takes {model}. Make a "
+        "bundle for them: python -m monai_ext new."
+    )
+
+
+def _region_values(listed: CaseList, names: Sequence[str] | None) -> dict[int, int]:
+    """Every value that a region has, as itself, and what is ignored."""
+    if names is not None and list(names) != list(listed.regions):
+        raise ValueError(
+            f"monai_ext: datalist {listed.file}: its regions are {', '.join(listed.regions)}, the model's are "
+            f"{', '.join(names)}. Name them alike, in one order."
+        )
+    values = {0, *(value for region in listed.regions.values() for value in region)}
+    return {value: value for value in sorted(values)} | ({} if listed.ignore is None else {listed.ignore: IGNORE})
+
+
 def _class_numbers(listed: CaseList, names: Sequence[str] | None, notes: list[str]) -> dict[int, int] | None:
     """Value in the label files -> class of the model: the list's own mapping, or by name where numbers differ."""
+    mapping = _numbers_of_classes(listed, names, notes)
+    if listed.ignore is None or (mapping or {}).get(listed.ignore) == IGNORE:
+        return mapping
+    count = len(names or ()) or max(listed.class_names, default=0)
+    return {**(mapping or {number: number for number in range(count + 1)}), listed.ignore: IGNORE}
+
+
+def _numbers_of_classes(listed: CaseList, names: Sequence[str] | None, notes: list[str]) -> dict[int, int] | None:
     mapping = listed.label_mapping
     if mapping is None and names and listed.class_names:
         numbers = {_plain(name): number for number, name in enumerate(names, start=1)}
@@ -269,7 +328,7 @@ def _class_numbers(listed: CaseList, names: Sequence[str] | None, notes: list[st
                     f"({', '.join(names)}), and {', '.join(others.values())} is none of them. Say which class each "
                     'value is: "label_mapping": {"0": 0, ...}.'
                 )
-            image = next((case["image"] for part in PARTS for case in listed.parts[part]), "")
+            image = next((ensure_tuple(case["image"])[0] for part in PARTS for case in listed.parts[part]), "")
             if is_picture(image):
                 raise ValueError(
                     f"monai_ext: datalist {listed.file}: its labels number the classes otherwise than the model does "
@@ -288,21 +347,27 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().lower()
 
 
-def check_pair(case: dict[str, Any]) -> None:
-    """Image and label must be there and lie on one grid; read from the headers, so it costs little.
+def check_pair(case: dict[str, Any], channel_names: Sequence[str] = ()) -> None:
+    """Image, with all of its channels, and label must be there and lie on one grid; read from the headers.
+
+    Args:
+        case: with ``image``, ``label`` and ``case_id``.
+        channel_names: what the image's channels are, if it is to have several.
 
     Raises:
         FileNotFoundError: if a file is not there.
         ValueError: if one is damaged, or they do not belong together.
     """
-    if is_picture(case["image"]):
+    files = [str(file) for file in ensure_tuple(case["image"])]
+    if is_picture(files[0]):
         check_picture_pair(case)
         return
-    shape, affine = read_geometry(case["image"])
+    files = channel_files(files, channel_names)
+    shape, affine = check_channels(files, channel_names)
     label_shape, label_affine = read_geometry(case["label"])
     if shape != label_shape:
         raise ValueError(
-            f"monai_ext: {case['label']}: {'x'.join(map(str, label_shape))} voxels, but {Path(case['image']).name} has "
+            f"monai_ext: {case['label']}: {'x'.join(map(str, label_shape))} voxels, but {Path(files[0]).name} has "
             f"{'x'.join(map(str, shape))}. Get the pair again, or leave case {case['case_id']} out with --exclude."
         )
     # a shift of a tenth of a voxel anywhere in the volume is beyond rounding
@@ -310,5 +375,5 @@ def check_pair(case: dict[str, Any]) -> None:
     if shift > 0.1 * spacing_of(affine).min():
         raise ValueError(
             f"monai_ext: {case['label']}: its affine places voxels up to {shift:.3g} mm away from those of "
-            f"{Path(case['image']).name}. Get the pair again, or leave case {case['case_id']} out with --exclude."
+            f"{Path(files[0]).name}. Get the pair again, or leave case {case['case_id']} out with --exclude."
         )

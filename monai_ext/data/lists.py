@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from monai.utils import ensure_tuple
 
 from monai_ext.data.files.picture_reader import is_picture
+from monai_ext.data.files.volume_reader import channel_files, is_volume
 from monai_ext.utils import modality_of, read_json, text_options, whole_option
 
 __all__ = ["PARTS", "CaseList", "case_name", "check_class_names", "listed_class_names", "read_list"]
@@ -33,6 +37,7 @@ EXPECTED = (
     "folders imagesTr and labelsTr"
 )
 MAX_NAME = 64
+MAX_VALUE = 254  # of labels; 255 is what is ignored, in memory
 WHITE = (255, 65535)  # what masks of one class have for class 1
 
 
@@ -46,6 +51,11 @@ class CaseList:
             ``"fold"`` where the list has folds.
         class_names: number in the list -> name, as the list has it; background left out.
         label_mapping: value in label files -> class; None where the list has none.
+        channel_names: of the images' channels; empty for one, and for the colours of pictures.
+        regions: name -> label values of regions that may overlap, in the order in which they are written over each
+            other; empty where labels are classes. ``class_names`` are theirs, then, by ``region_order``.
+        region_order: the value that each region is written as, one of its own.
+        ignore: the label value of voxels that nobody has looked at; None if there is none.
         modality: DICOM's code of what the list calls its images, a key of ``monai_ext.utils.MODALITIES``; None if it
             does not say.
         notes: what was left out, a sentence each.
@@ -55,6 +65,10 @@ class CaseList:
     parts: dict[str, list[dict[str, Any]]]
     class_names: dict[int, str] = field(default_factory=dict)
     label_mapping: dict[int, int] | None = None
+    channel_names: tuple[str, ...] = ()
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    region_order: tuple[int, ...] = ()
+    ignore: int | None = None
     modality: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -72,8 +86,8 @@ def read_list(file: str | os.PathLike, folder: str | os.PathLike | None = None) 
 
     Raises:
         FileNotFoundError: if it is not there.
-        ValueError: if it is no such list, or says something that cannot be kept: several channels, regions of several
-            label values, labels to be ignored, a training case without a label, a case that is listed twice.
+        ValueError: if it is no such list, or says something that cannot be kept: channels that differ from case to
+            case, regions that overlap without an order, a training case without a label, a case that is listed twice.
 
     Examples::
 
@@ -88,7 +102,8 @@ def read_list(file: str | os.PathLike, folder: str | os.PathLike | None = None) 
     base = Path(folder) if folder else path.parent
     notes: list[str] = []
     modality, channels = _modality(where, content)
-    names = _class_names(where, content.get("labels"), notes)
+    labels = _labels(where, content.get("labels"), content.get("regions_class_order"), notes)
+    names = labels.names
     listed = _listed(where, content)
     if not listed["training"] and ("file_ending" in content or isinstance(content.get("dataset"), dict)):
         parts, unlabelled = _nnunet_parts(where, content, base)
@@ -97,14 +112,16 @@ def read_list(file: str | os.PathLike, folder: str | os.PathLike | None = None) 
     else:
         parts, unlabelled = _listed_parts(where, content, listed, base)
     first = next((case for cases in parts.values() for case in cases), None)
-    pictures = first is not None and is_picture(first["image"])
+    pictures = first is not None and is_picture(ensure_tuple(first["image"])[0])
     if pictures and len(names) == 1:
         names = {1 if number in WHITE else number: name for number, name in names.items()}
-    if len(channels) > 1 and not (pictures and len(channels) in (3, 4)):
-        raise ValueError(
-            f"{where}: {len(channels)} channels ({', '.join(channels)}); a network here takes one. Make a list of the "
-            "files of one of them."
-        )
+    if pictures:
+        channels = []
+        if labels.regions or labels.ignore is not None:
+            raise ValueError(
+                f"{where}: regions and 'ignore' are for volumes; masks of pictures hold classes. Remove it."
+            )
+    channels = _channels(where, channels, parts)
     if unlabelled:
         few = ", ".join(unlabelled[:3]) + (", ..." if len(unlabelled) > 3 else "")
         cases = "1 test case has" if len(unlabelled) == 1 else f"{len(unlabelled)} test cases have"
@@ -112,7 +129,19 @@ def read_list(file: str | os.PathLike, folder: str | os.PathLike | None = None) 
     _compare_counts(path, content, parts, len(unlabelled), notes)
     _tell_unused(path, content, listed, notes)
     told = tuple("".join(c if c.isprintable() else "?" for c in note) for note in notes)
-    return CaseList(path, parts, names, _mapping(where, content, pictures), modality, told)
+    mapping = _mapping(where, content, pictures)
+    return CaseList(
+        path,
+        parts,
+        names,
+        mapping,
+        tuple(channels),
+        labels.regions,
+        labels.order,
+        labels.ignore,
+        modality,
+        told,
+    )
 
 
 def listed_class_names(file: str | os.PathLike) -> list[str]:
@@ -129,7 +158,11 @@ def listed_class_names(file: str | os.PathLike) -> list[str]:
     """
     where = f"monai_ext: datalist {file}"
     content = read_json(file, "datalist")
-    names = _class_names(where, content.get("labels") if isinstance(content, dict) else None, [])
+    given = content if isinstance(content, dict) else {}
+    labels = _labels(where, given.get("labels"), given.get("regions_class_order"), [])
+    if labels.regions:
+        return list(labels.regions)
+    names = labels.names
     if not names or sorted(names) != list(range(1, len(names) + 1)):
         raise ValueError(f'{where}: "labels" names {sorted(names)}, expected each of the classes 1, 2, ...')
     return [names[number] for number in sorted(names)]
@@ -186,13 +219,15 @@ def _listed_parts(
     found: list[tuple[str, int, dict[str, Any]]] = []
     for part, i, entry in [(part, i, entry) for part, entries in listed.items() for i, entry in enumerate(entries)]:
         case = _entry(where, part, i, entry)
-        image = _image(where, base, case["image"], content.get("file_ending"))
+        images = _images(base, case["image"], content.get("file_ending"))
+        image = Path(images[0])
         if case["label"] is None and (published := _test_label(image)) is not None:
             case["label"] = published
         if case["label"] is None:
             unlabelled.append(case_name(image))
         else:
-            found.append((part, i, {**case, "image": str(image), "listed": case["image"]}))
+            kept = images[0] if len(images) == 1 else images
+            found.append((part, i, {**case, "image": kept, "listed": ensure_tuple(case["image"])[0]}))
     short, long = ([_default_id(case, depth) for *_, case in found] for depth in (1, None))
     places: dict[str, str] = {}
     for (part, i, case), name, path in zip(found, short, long):
@@ -212,18 +247,13 @@ def _listed_parts(
 
 
 def _entry(where: str, part: str, i: int, entry: Any) -> dict[str, Any]:
-    """A case with its texts checked; ``label`` is None for a test case without one."""
+    """A case with its texts checked; ``label`` is None for a test case without one, ``image`` a list of channels."""
     case = {"image": entry} if isinstance(entry, str) and part == "test" else entry
     given = dict(case) if isinstance(case, dict) else {}
     image, label = given.get("image"), given.get("label")
-    if isinstance(image, list) and len(image) > 1:
-        raise ValueError(
-            f"{where}: {part}[{i}] has {len(image)} images, which are channels of one; a network here takes one. Keep "
-            "one of them."
-        )
-    image = image[0] if isinstance(image, list) and image else image
+    images = image if isinstance(image, list) and image else [image]
     labels = label if isinstance(label, list) and label else [label]
-    files = [image, *([] if label in (None, "", []) and part == "test" else labels)]
+    files = [*images, *([] if label in (None, "", []) and part == "test" else labels)]
     if not all(isinstance(name, str) and name and "\0" not in name for name in files):
         raise ValueError(f'{where}: {part}[{i}] is {entry!r:.200}, expected {{"image": "file", "label": "file"}}.')
     if len(labels) > 1 and not is_picture(str(labels[0])):
@@ -231,7 +261,12 @@ def _entry(where: str, part: str, i: int, entry: Any) -> dict[str, Any]:
             f"{where}: {part}[{i}] has {len(labels)} label files; several are united for pictures only. Give "
             "one volume."
         )
-    found: dict[str, Any] = {"image": image, "label": None if len(files) == 1 else labels[0]}
+    if len(images) > 1 and any(is_picture(str(name)) for name in images):
+        raise ValueError(f"{where}: {part}[{i}] has {len(images)} pictures, expected one, with its colours.")
+    found: dict[str, Any] = {
+        "image": images[0] if len(images) == 1 else images,
+        "label": None if len(files) == len(images) else labels[0],
+    }
     if len(labels) > 1:
         found["label"] = labels
     for key, kinds, expected in (("case_id", (str, int), "text"), ("fold", (str, int), "a whole number from 0")):
@@ -245,23 +280,53 @@ def _entry(where: str, part: str, i: int, entry: Any) -> dict[str, Any]:
     return found
 
 
-def _image(where: str, base: Path, name: str, ending: Any) -> Path:
-    """The file of a listed image; nnU-Net lists ``case.nii.gz``, or ``case``, for ``case_0000.nii.gz``."""
-    path = base / name
-    if "::" in name or "*" in name or os.path.exists(path):  # False for a name that cannot be one, too
-        return path
+def _images(base: Path, names: str | list[str], ending: Any) -> list[str]:
+    """The files of a listed image; nnU-Net lists ``case.nii.gz``, or ``case``, for ``case_0000.nii.gz`` and others."""
+    if isinstance(names, list):
+        return [str(base / name) for name in names]
+    path = base / names
+    if "::" in names or "*" in names or os.path.exists(path):  # False for a name that cannot be one, too
+        return [str(path)]
     stem = case_name(path)
     suffixes = [path.name[len(stem) :], *([ending] if isinstance(ending, str) else [])]
-    for suffix in filter(None, suffixes):
-        first = path.with_name(f"{stem}_0000{suffix}")
-        if os.path.isfile(first):
-            if os.path.isfile(first.with_name(f"{stem}_0001{suffix}")):
-                raise ValueError(
-                    f"{where}: {first} has further channels beside it (_0001); a network here takes one. Make a list "
-                    "of the files of one of them."
-                )
-            return first
-    return path
+    for end in filter(None, suffixes):
+        if os.path.isfile(path.with_name(f"{stem}_0000{end}")):
+            return [str(file) for file in _numbered(path.parent, stem, end)]
+    return [str(path)]
+
+
+def _numbered(folder: Path, stem: str, suffix: str) -> list[Path]:
+    """The files of a case's channels in their order."""
+    found = sorted(folder.glob(f"{glob.escape(stem)}_[0-9][0-9][0-9][0-9]{glob.escape(suffix)}"))
+    return [file for file in found if file.is_file()]
+
+
+def _channels(where: str, listed: Sequence[str], parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The names of the channels, which every case has; files of nnU-Net's naming carry their numbers.
+
+    Raises:
+        ValueError: if one is missing or too many, or cases differ; names the case and the channel.
+    """
+    cases = [case for part in parts.values() for case in part]
+    counts = {case["case_id"]: len(ensure_tuple(case["image"])) for case in cases}
+    most = max(counts.values(), default=1)
+    names = list(listed)
+    if len(names) < 2 and most > 1:
+        if names:
+            raise ValueError(
+                f"{where}: names one channel ({names[0]}), but case {max(counts, key=lambda c: counts[c])} has {most} "
+                'files. Name each in "channel_names", or leave the others out.'
+            )
+        names = [f"channel {i}" for i in range(most)]
+    if len(names) < 2:
+        return []
+    check_class_names(names, f"{where.removeprefix('monai_ext: ')}: channels")
+    for case in cases:
+        try:
+            channel_files([str(file) for file in ensure_tuple(case["image"])], names)
+        except ValueError as e:
+            raise ValueError(f"{where}: case {case['case_id']}: {str(e).removeprefix('monai_ext: ')}") from None
+    return names
 
 
 def _test_label(image: Path) -> Path | None:
@@ -294,14 +359,15 @@ def _nnunet_parts(
         for i, (name, files) in enumerate(content["dataset"].items()):
             given = files if isinstance(files, dict) else {}
             pair = _entry(where, "dataset", i, {"image": given.get("images"), "label": given.get("label")})
-            label = str(base / pair["label"])
-            parts["training"].append({"image": str(base / pair["image"]), "label": label, "case_id": str(name)})
+            images = [str(base / file) for file in ensure_tuple(pair["image"])]
+            image = images[0] if len(images) == 1 else images
+            parts["training"].append({"image": image, "label": str(base / pair["label"]), "case_id": str(name)})
         return parts, []
     if not isinstance(ending, str) or not ending.startswith("."):
         raise ValueError(f'{where}: "file_ending" is {ending!r:.100}, expected text such as ".nii.gz".')
     unlabelled: list[str] = []
-    for part, (images, labels) in FOLDERS.items():
-        folders = base / images, base / labels
+    for part, names in FOLDERS.items():
+        folders = base / names[0], base / names[1]
         if not folders[0].is_dir():
             if part == "training":
                 raise FileNotFoundError(f"{where}: {folders[0]}: no such folder; expected {EXPECTED}.")
@@ -313,15 +379,20 @@ def _nnunet_parts(
                 raise ValueError(f"{where}: {path}: expected names such as case_0000{ending}.")
             channels.setdefault(match["case"], []).append(path)
         truths = {path.name.removesuffix(ending): path for path in _files(folders[1], ending)}
+        if not channels and part == "training":
+            raise FileNotFoundError(f'{where}: {folders[0]}: no file that ends in {ending}, as "file_ending" says.')
+        if not truths and part == "training":
+            other = next((p.name for p in _files(folders[1], "") if is_volume(p) or is_picture(p)), None)
+            what = f"its labels have another ending ({other})" if other else "there is no label in it"
+            raise FileNotFoundError(
+                f"{where}: {folders[1]}: {what}, expected case{ending} for each case of {names[0]}. Write images and "
+                'labels in one format, which "file_ending" names.'
+            )
         for case in sorted(channels):
-            if len(channels[case]) > 1:
-                raise ValueError(
-                    f"{where}: case {case} has {len(channels[case])} channels ({channels[case][1].name}); a network "
-                    "here takes one. Make a list of the files of one of them."
-                )
             if case in truths:
+                files = [str(path) for path in channels[case]]
                 label = str(truths[case])
-                parts[part].append({"image": str(channels[case][0]), "label": label, "case_id": case})
+                parts[part].append({"image": files[0] if len(files) == 1 else files, "label": label, "case_id": case})
             elif part == "test":
                 unlabelled.append(case)
             else:
@@ -337,42 +408,99 @@ def _files(folder: Path, ending: str) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path.name.endswith(ending) and path.name[0] != "."]
 
 
-def _class_names(where: str, labels: Any, notes: list[str]) -> dict[int, str]:
-    """Number -> name, from ``{"1": name}``, nnU-Net's ``{name: 1}``, or names in their order."""
+class _Labels(NamedTuple):
+    names: dict[int, str]
+    regions: dict[str, tuple[int, ...]]
+    order: tuple[int, ...]
+    ignore: int | None
+
+
+def _labels(where: str, labels: Any, order: Any, notes: list[str]) -> _Labels:
+    """What label values are, from ``{"1": name}``, nnU-Net's ``{name: 1}`` or ``{name: [1, 2]}``, or names in order."""
     if isinstance(labels, list):
         labels = {str(number): name for number, name in enumerate(labels)}
     if not labels:
-        return {}
+        return _Labels({}, {}, (), None)
     if not isinstance(labels, dict):
         raise ValueError(f'{where}: labels is {labels!r:.200}, expected {{"0": "background", "1": "name", ...}}.')
     turned = not all(str(key).strip().lstrip("-").isdecimal() for key in labels)
-    names: dict[int, str] = {}
+    values: dict[str, tuple[int, ...]] = {}
+    background, ignore = "background", None
     for key, value in labels.items():
-        name, number = (key, value) if turned else (value, key)
-        if isinstance(number, list):  # a region
-            if len(number) != 1:
-                raise ValueError(
-                    f"{where}: label {name!r} is a region of the values {number!r:.100}; regions that overlap cannot "
-                    "be kept. Give each value a name of its own."
-                )
-            number = number[0]
-        whole = not isinstance(number, bool) and str(number).strip().isdecimal()
-        if not isinstance(name, str) or not whole:
+        name, given = (key, value) if turned else (value, key)
+        numbers = list(given) if isinstance(given, list) else [given]
+        whole = [not isinstance(number, bool) and str(number).strip().isdecimal() for number in numbers]
+        if not isinstance(name, str) or not whole or not all(whole):
             raise ValueError(f"{where}: labels: {key!r:.100}: {value!r:.100}, expected a name and a number from 0 on.")
-        if name.strip().lower() == "ignore":
-            raise ValueError(
-                f"{where}: label {number} is 'ignore': voxels that are to be left out of training, which is not done "
-                "here; they would be learnt as a class. Give them a class, or background, in the label files and in "
-                "the list."
-            )
-        number = int(number)
-        if number in names:
-            raise ValueError(f"{where}: labels: {number} is {names[number]!r:.100} and {name!r:.100}. Keep one.")
-        names[number] = name.strip()
-    background = names.pop(0, "background")
+        found = tuple(dict.fromkeys(int(number) for number in numbers))
+        name = name.strip()
+        if name.lower() == "ignore":
+            if len(found) > 1 or not 0 < found[0] <= MAX_VALUE or ignore is not None:
+                raise ValueError(f"{where}: labels: 'ignore' is {value!r:.100}, expected one number above 0.")
+            ignore = found[0]
+        elif found == (0,):
+            background = name
+        elif name in values:
+            raise ValueError(f"{where}: labels: {name!r:.100} is there twice. Keep one.")
+        else:
+            values[name] = found
     if background.lower() not in BACKGROUND:
         notes.append(f"label 0 is background, whatever the list calls it ({background!r:.100}).")
-    return names
+    regions = any(len(numbers) > 1 for numbers in values.values())
+    if not regions:
+        names: dict[int, str] = {}
+        for name, (number,) in values.items():
+            if number in names:
+                raise ValueError(f"{where}: labels: {number} is {names[number]!r:.100} and {name!r:.100}. Keep one.")
+            names[number] = name
+        if ignore in names:
+            raise ValueError(f"{where}: labels: {ignore} is {names[ignore]!r:.100} and 'ignore'. Keep one.")
+        return _Labels(names, {}, (), ignore)
+    written = _region_order(where, values, order, ignore)
+    return _Labels(dict(zip(written, values)), values, written, ignore)
+
+
+def _region_order(
+    where: str, regions: Mapping[str, tuple[int, ...]], order: Any, ignore: int | None
+) -> tuple[int, ...]:
+    """The value that each region is written as; a later one is written over those before it."""
+    for name, values in regions.items():
+        if odd := [value for value in values if not 0 < value <= MAX_VALUE or value == ignore]:
+            raise ValueError(
+                f"{where}: region {name!r:.100} has label value {odd[0]}, expected values from 1 to {MAX_VALUE} that "
+                "are not 'ignore'."
+            )
+    every = [value for values in regions.values() for value in values]
+    if order is None:
+        both = next((value for value in every if every.count(value) > 1), None)
+        if both is not None:
+            names = [repr(name) for name, values in regions.items() if both in values]
+            raise ValueError(
+                f"{where}: regions {' and '.join(names[:2])} overlap (label value {both}), in no order. Say as which "
+                'value each is written, a later one over those before it: "regions_class_order": [1, 2, ...].'
+            )
+        return tuple(min(values) for values in regions.values())
+    given = order if isinstance(order, list) else []
+    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in given)
+    if len(given) != len(regions) or not whole or len(set(given)) < len(given):
+        raise ValueError(
+            f"{where}: regions_class_order is {order!r:.100}, expected {len(regions)} different label values, one for "
+            f"each of {', '.join(regions)}."
+        )
+    for (name, values), value in zip(regions.items(), given):
+        if value not in values:
+            raise ValueError(
+                f"{where}: regions_class_order: {name!r:.100} is written as {value}, expected one of its own values, "
+                f"{', '.join(map(str, values))}."
+            )
+    listed = list(regions.items())
+    for i, (name, values) in enumerate(listed):
+        if hides := [other for other, more in listed[i + 1 :] if set(values) <= set(more)]:
+            raise ValueError(
+                f"{where}: region {hides[0]!r:.100} is written after {name!r:.100}, which it covers. List the larger "
+                "one first, with its number in regions_class_order."
+            )
+    return tuple(given)
 
 
 def _modality(where: str, content: Mapping[str, Any]) -> tuple[str | None, list[str]]:

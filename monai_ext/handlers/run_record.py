@@ -201,7 +201,7 @@ class RunRecord:
 
     def _phantom(self) -> bool:
         cases = [case for part in self.cases.values() for case in part]
-        return bool(cases) and is_phantom(str(cases[0]["image"]))
+        return bool(cases) and is_phantom(str(ensure_tuple(cases[0]["image"])[0]))
 
 
 def _plain(value: Any) -> Any:

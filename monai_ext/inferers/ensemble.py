@@ -16,9 +16,9 @@ from monai.data import MetaTensor
 from monai.utils import ensure_tuple
 
 from monai_ext.inferers.outputs import check_logits
-from monai_ext.networks import load_weights
+from monai_ext.networks import load_weights, ready_network
 
-__all__ = ["ProbabilityEnsemble", "find_checkpoints"]
+__all__ = ["ProbabilityEnsemble", "find_checkpoints", "with_weights"]
 
 WEIGHTS = "model.pt"  # as training leaves them in a folder
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
@@ -42,6 +42,8 @@ class ProbabilityEnsemble(nn.Module):
         checkpoints: weights files, patterns or folders, see :func:`find_checkpoints`. Each file counts once.
         mirror_axes: spatial axes to mirror along; all combinations are averaged, four for two axes. Mirror only where
             training did, or where left and right mean the same.
+        regions: of a network of regions, whose channels are a sigmoid each, what they are written as. Then what comes
+            out is the log-odds of each region's mean probability: above 0 where that is above one half.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -60,12 +62,19 @@ class ProbabilityEnsemble(nn.Module):
         >>> labels = SliceBatchInferer(image_size=(224, 224))(volume, ensemble)
     """
 
-    def __init__(self, network: nn.Module, checkpoints: Paths, mirror_axes: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        checkpoints: Paths,
+        mirror_axes: Sequence[int] = (),
+        regions: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         axes = ensure_tuple(mirror_axes)
         if any(not isinstance(axis, int) or axis < 0 for axis in axes) or len(set(axes)) < len(axes):
             raise ValueError(f"monai_ext: mirror_axes must be different spatial axes from 0 on, got {mirror_axes!r}.")
         self.network = network
+        self.regions = list(regions) if regions else None
         self.checkpoints = find_checkpoints(checkpoints)
         self.views = [
             tuple(axis + 2 for axis in chosen)
@@ -84,8 +93,10 @@ class ProbabilityEnsemble(nn.Module):
                 "spatial axes."
             )
         plain = x.as_tensor() if isinstance(x, MetaTensor) else x
-        scores = reduce(torch.logaddexp, self._log_probabilities(plain, *args, **kwargs))
-        result = scores - math.log(len(self.checkpoints) * len(self.views))
+        count = math.log(len(self.checkpoints) * len(self.views))
+        inside = reduce(torch.logaddexp, self._log_probabilities(plain, *args, **kwargs)) - count
+        # of regions: the logarithms of both sides' means, one behind the other
+        result = torch.sub(*inside.chunk(2, dim=1)) if self.regions else inside
         return MetaTensor(result).copy_meta_from(x) if isinstance(x, MetaTensor) else result
 
     def _log_probabilities(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> Iterator[torch.Tensor]:
@@ -95,9 +106,55 @@ class ProbabilityEnsemble(nn.Module):
                 load_weights(self.network, path, mmap=True)
             for axes in self.views:
                 output = self.network(x.flip(axes), *args, **kwargs)
-                if isinstance(output, torch.Tensor) and output.shape[1:2] == (1,):
+                if not self.regions and isinstance(output, torch.Tensor) and output.shape[1:2] == (1,):
                     raise ValueError("monai_ext: an ensemble needs a channel for each class, background too; got one.")
-                yield check_logits(output, x, "an input").log_softmax(dim=1).flip(axes)
+                logits = check_logits(output, x, "an input", self.regions).flip(axes)
+                if self.regions:
+                    yield nn.functional.logsigmoid(torch.cat([logits, -logits], dim=1))
+                else:
+                    yield logits.log_softmax(dim=1)
+
+
+def with_weights(
+    network: nn.Module,
+    checkpoints: Paths,
+    device: torch.device | str = "cpu",
+    backend: str = "auto",
+    precision: str = "auto",
+    refuse_zero: bool = True,
+    regions: Sequence[int] | None = None,
+) -> nn.Module:
+    """The network with its weights, ready to use, or where these are several, the :class:`ProbabilityEnsemble` of them.
+
+    Args:
+        network: whose weights they are.
+        checkpoints: one weights file, or a list of them.
+        device: where to compute.
+        backend: of one network, see :func:`~monai_ext.networks.ready_network`; an ensemble computes with PyTorch.
+        precision: likewise; an ensemble computes in float32.
+        refuse_zero: see :func:`~monai_ext.networks.load_weights`.
+        regions: see :class:`ProbabilityEnsemble`.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``ready_network`` and ``ProbabilityEnsemble`` do; for a backend or precision
+            that an ensemble has not.
+
+    Examples::
+
+        >>> network = UNetDCA(spatial_dims=2, in_channels=1, out_channels=9)
+        >>> type(with_weights(network, ["fold0.pt", "fold1.pt"])).__name__
+        'ProbabilityEnsemble'
+    """
+    paths = [checkpoints] if isinstance(checkpoints, (str, os.PathLike)) else list(checkpoints)
+    if len(paths) == 1:
+        return ready_network(network, paths[0], device, backend, precision, refuse_zero)
+    for knob, value in (("backend", backend), ("precision", precision)):
+        if value not in ("auto", "torch", "float32"):
+            raise ValueError(
+                f"monai_ext: --{knob} {value}: an ensemble computes with torch in float32. Leave --{knob} out, or give "
+                "--ensemble false."
+            )
+    return ProbabilityEnsemble(network.to(device), paths, regions=regions).eval()
 
 
 def find_checkpoints(paths: Paths) -> list[str]:

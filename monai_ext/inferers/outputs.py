@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-__all__ = ["arg_max", "check_finite", "check_logits", "device_of", "label_dtype"]
+__all__ = ["arg_max", "check_finite", "check_logits", "device_of", "label_dtype", "labels_of"]
 
 
 def device_of(network: Callable[..., Any]) -> torch.device | None:
@@ -34,13 +34,14 @@ def check_finite(logits: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def check_logits(output: object, x: torch.Tensor, what: str) -> torch.Tensor:
+def check_logits(output: object, x: torch.Tensor, what: str, regions: Sequence[int] | None = None) -> torch.Tensor:
     """Return a network's output for ``x`` in at least float32, with a background of 0 if it has one channel only.
 
     Args:
         output: what the network returned.
         x: what it was given, ``(N, C, *spatial)``.
         what: what errors call ``x``.
+        regions: of a network of regions, what each is written as: it has as many channels, and no background.
 
     Raises:
         ValueError: if ``output`` is anything but one tensor of finite logits, ``(N, classes, *spatial)``.
@@ -58,6 +59,10 @@ def check_logits(output: object, x: torch.Tensor, what: str) -> torch.Tensor:
             f"({len(x)}, classes, {axes})."
         )
     logits = check_finite(output).to(torch.promote_types(output.dtype, torch.float32))
+    if regions:
+        if logits.shape[1] != len(regions):
+            raise ValueError(f"monai_ext: the network has {logits.shape[1]} channels, expected {len(regions)} regions.")
+        return logits
     return F.pad(logits, (0, 0) * (x.dim() - 2) + (1, 0)) if logits.shape[1] == 1 else logits
 
 
@@ -78,4 +83,20 @@ def arg_max(scores: torch.Tensor, dim: int = 1) -> torch.Tensor:
         higher = (score > highest).to(dtype)
         torch.maximum(highest, score, out=highest)
         torch.maximum(labels, higher.mul_(label), out=labels)
+    return labels.unsqueeze(dim)
+
+
+def labels_of(scores: torch.Tensor, dim: int = 1, regions: Sequence[int] | None = None) -> torch.Tensor:
+    """The class of the highest score; of regions the value of the last one whose score is above 0, else background.
+
+    Args:
+        scores: logits, or for regions whatever is above 0 where the probability is above one half.
+        dim: axis of the classes or regions; it stays with length 1.
+        regions: the value that each region is written as, a later one over those before it.
+    """
+    if not regions:
+        return arg_max(scores, dim)
+    labels = torch.zeros_like(scores.select(dim, 0), dtype=label_dtype(max(regions) + 1))
+    for score, value in zip(scores.unbind(dim), regions, strict=True):
+        labels.masked_fill_(score > 0, value)
     return labels.unsqueeze(dim)

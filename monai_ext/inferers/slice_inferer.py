@@ -3,16 +3,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.inferers import Inferer
+from monai.inferers import Inferer, sliding_window_inference
 from tqdm import tqdm
 
-from monai_ext.inferers.outputs import arg_max, check_logits, device_of
+from monai_ext.inferers.outputs import check_logits, device_of, labels_of
 from monai_ext.inferers.upsampled_labels import upsampled_labels
-from monai_ext.transforms.slice_resize import check_image_size, resize_slices
+from monai_ext.transforms.slice_resize import check_image_size, resize_slices, size_at_spacing
 from monai_ext.utils import flag
 
 __all__ = ["SliceBatchInferer"]
@@ -49,6 +50,12 @@ class SliceBatchInferer(Inferer):
         sw_device: device for the slices; by default that of the network's parameters, else that of the input.
         device: device for the result; by default that of the input.
         progress: show a progress bar.
+        spacing: size in mm of the pixels that the network was trained with. Slices are resized to it, so that a pixel
+            means the same in every scan, and seen through windows of ``image_size``: one where the slice fits into it,
+            else several that overlap by half, whose logits are averaged. The way back is the same. The input has to
+            be a ``MetaTensor``, whose affine says how large its voxels are.
+        regions: of a network of regions that may overlap, the value that each is written as, a later one over those
+            before it; its channels are a sigmoid each, and its probabilities are those of regions.
 
     Raises:
         ValueError: if an argument is not as described; on a call, if the input is neither ``(B, C, H, W, D)`` nor
@@ -77,8 +84,12 @@ class SliceBatchInferer(Inferer):
         sw_device: torch.device | str | None = None,
         device: torch.device | str | None = None,
         progress: bool = False,
+        spacing: Sequence[float] | float | None = None,
+        regions: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        if spacing is not None and image_size is None:
+            raise ValueError("monai_ext: spacing: image_size is needed, too, the size of the network's windows.")
         if batch_size < 1:
             raise ValueError(f"monai_ext: batch_size must be at least 1, got {batch_size}.")
         if not -3 <= spatial_dim <= 2:
@@ -100,6 +111,8 @@ class SliceBatchInferer(Inferer):
         self.sw_device = sw_device
         self.device = device
         self.progress = progress
+        self.spacing = spacing
+        self.regions = list(regions) if regions else None
 
     @torch.no_grad()
     def __call__(
@@ -114,8 +127,12 @@ class SliceBatchInferer(Inferer):
         # (volumes, slices, C, h, w): a batch of images is taken for one volume of them
         stacks = x.movedim(self.spatial_dim + 2, 1) if x.dim() == 5 else x[None]
         device = torch.device(self.sw_device or device_of(network) or x.device)
+        size = self.image_size
+        if self.spacing is not None:
+            size = size_at_spacing(inputs, self.spacing, self.spatial_dim)
+            network = partial(self._windows, network)
         # on a CPU resizing reads slices where they are
-        resized_here = device == x.device == torch.device("cpu") and self.image_size not in (None, stacks.shape[3:])
+        resized_here = device == x.device == torch.device("cpu") and size not in (None, stacks.shape[3:])
         batch_size = self.batch_size
         result = x.new_empty(0)  # until the number of classes is known
         with tqdm(total=stacks.shape[0] * stacks.shape[1], unit="slice", disable=not self.progress) as bar:
@@ -125,7 +142,7 @@ class SliceBatchInferer(Inferer):
                     batch = stack[start : start + batch_size]
                     if not resized_here:
                         batch = _gathered(batch).to(device)
-                    values = self._predict_or_none(batch, network, *args, **kwargs)
+                    values = self._predict_or_none(batch, size, network, *args, **kwargs)
                     if values is None:
                         batch_size = len(batch) // 2
                         torch.cuda.empty_cache()
@@ -141,35 +158,65 @@ class SliceBatchInferer(Inferer):
         return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
 
     def _predict_or_none(
-        self, slices: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+        self,
+        slices: torch.Tensor,
+        size: tuple[int, int] | None,
+        network: Callable[..., torch.Tensor],
+        *args: Any,
+        **kwargs: Any,
     ) -> torch.Tensor | None:
         """Return the result for ``slices``, or None if the GPU has not enough memory for more than one of them."""
         try:
-            return self._predict(slices, network, *args, **kwargs)
+            return self._predict(slices, size, network, *args, **kwargs)
         except torch.cuda.OutOfMemoryError:
             if len(slices) == 1:
                 raise
         return None
 
+    def _windows(
+        self, network: Callable[..., torch.Tensor], x: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Logits of slices of any size, from windows of the size that the network was trained with."""
+
+        def checked(windows: torch.Tensor) -> torch.Tensor:
+            return check_logits(network(windows, *args, **kwargs), windows, "slices", self.regions)
+
+        # of a slice that is not larger than a window, MONAI's is one window, with zeros around it
+        logits = sliding_window_inference(
+            x, self.image_size or (-1, -1), self.batch_size, checked, overlap=0.5, mode="gaussian"
+        )
+        return torch.as_tensor(logits)
+
     def _predict(
-        self, slices: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+        self,
+        slices: torch.Tensor,
+        size: tuple[int, int] | None,
+        network: Callable[..., torch.Tensor],
+        *args: Any,
+        **kwargs: Any,
     ) -> torch.Tensor:
         height, width = slices.shape[2:]
-        x = slices if self.image_size is None else resize_slices(slices, self.image_size, "cubic")
+        mode = "cubic" if self.spacing is None else "antialiased"
+        x = slices if size is None else resize_slices(slices, size, mode)
         if self.mirror:
             scores = torch.zeros(())
             for axes in ((), (2,), (3,), (2, 3)):
-                logits = check_logits(network(x.flip(axes), *args, **kwargs), x, "slices")
-                scores = scores.to(logits) + logits.softmax(dim=1).flip(axes) / 4
+                logits = check_logits(network(x.flip(axes), *args, **kwargs), x, "slices", self.regions)
+                scores = scores.to(logits) + self._probabilities(logits).flip(axes) / 4
         else:
-            scores = check_logits(network(x, *args, **kwargs), x, "slices")
+            scores = check_logits(network(x, *args, **kwargs), x, "slices", self.regions)
         if self.output == "probabilities":
-            probabilities = scores if self.mirror else scores.softmax(dim=1)
+            probabilities = scores if self.mirror else self._probabilities(scores)
             return resize_slices(probabilities, (height, width), self.upsample).float()
+        if self.mirror and self.regions:
+            scores = scores - 0.5  # above 0 is above one half
         if self.upsample == "nearest":
-            return resize_slices(arg_max(scores), (height, width), "nearest")
+            return resize_slices(labels_of(scores, regions=self.regions), (height, width), "nearest")
         parts = scores.split(max(1, CHUNK // (scores.shape[1] * height * width)))
-        return torch.cat([upsampled_labels(part, (height, width)) for part in parts])
+        return torch.cat([upsampled_labels(part, (height, width), self.regions) for part in parts])
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.sigmoid() if self.regions else logits.softmax(dim=1)
 
 
 def _gathered(slices: torch.Tensor) -> torch.Tensor:

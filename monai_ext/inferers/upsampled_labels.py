@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from monai_ext.inferers.outputs import arg_max
+from monai_ext.inferers.outputs import labels_of
 from monai_ext.transforms.slice_resize import check_image_size, resize_slices
 
 __all__ = ["upsampled_labels"]
@@ -13,16 +13,20 @@ __all__ = ["upsampled_labels"]
 MOSTLY_INNER = 0.3  # share of pixels near outlines above which interpolating all of them is no slower
 
 
-def upsampled_labels(scores: torch.Tensor, size: Sequence[int] | int) -> torch.Tensor:
+def upsampled_labels(
+    scores: torch.Tensor, size: Sequence[int] | int, regions: Sequence[int] | None = None
+) -> torch.Tensor:
     """The arg-max of scores interpolated to ``size``, interpolating only where the outcome is open.
 
     A pixel's interpolated scores are a mean of the four around it, with weights of 0 or more: where all four have one
     class highest, so has the mean. Only pixels whose four neighbours differ, the outlines, are interpolated. The labels
-    are those of ``arg_max(resize_slices(scores, size, "bilinear"))``, but for scores that rounding makes equal.
+    are those of ``arg_max(resize_slices(scores, size, "bilinear"))``, but for scores that rounding makes equal. So
+    it is with regions: where the same one is the last above 0 in all four, it is so in the mean.
 
     Args:
         scores: logits or probabilities ``(N, K, h, w)``.
         size: height and width of the labels, or one number for both.
+        regions: see :func:`~monai_ext.inferers.outputs.labels_of`.
 
     Returns:
         Labels ``(N, 1, *size)``.
@@ -34,8 +38,8 @@ def upsampled_labels(scores: torch.Tensor, size: Sequence[int] | int) -> torch.T
     """
     height, width = check_image_size(size)
     if scores.device.type != "cpu" or (height, width) == scores.shape[2:]:
-        return arg_max(resize_slices(scores, (height, width), "bilinear"))
-    labels = arg_max(scores)[:, 0]
+        return labels_of(resize_slices(scores, (height, width), "bilinear"), regions=regions)
+    labels = labels_of(scores, regions=regions)[:, 0]
     above, below, down = _neighbours(scores.shape[2], height, scores.dtype)
     left, right, across = _neighbours(scores.shape[3], width, scores.dtype)
     beside = labels.roll(-1, 2)
@@ -44,7 +48,7 @@ def upsampled_labels(scores: torch.Tensor, size: Sequence[int] | int) -> torch.T
     open_[:, :-1] |= (labels[:, 1:] != labels[:, :-1]) | (beside[:, 1:] != beside[:, :-1])
     at = open_.index_select(1, above).index_select(2, left).nonzero(as_tuple=True)
     if len(at[0]) > MOSTLY_INNER * len(labels) * height * width:
-        return arg_max(resize_slices(scores, (height, width), "bilinear"))
+        return labels_of(resize_slices(scores, (height, width), "bilinear"), regions=regions)
     result = labels.index_select(1, above).index_select(2, left)
     n, y, x = at
     top, bottom, near, far = above[y], below[y], left[x], right[x]
@@ -52,7 +56,7 @@ def upsampled_labels(scores: torch.Tensor, size: Sequence[int] | int) -> torch.T
     down, across = down[y, None], across[x, None]
     upper = channels_last[n, top, near].lerp_(channels_last[n, top, far], across)
     lower = channels_last[n, bottom, near].lerp_(channels_last[n, bottom, far], across)
-    result[n, y, x] = arg_max(upper.lerp_(lower, down))[:, 0]
+    result[n, y, x] = labels_of(upper.lerp_(lower, down), regions=regions)[:, 0]
     return result[:, None]
 
 

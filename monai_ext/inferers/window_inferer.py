@@ -12,7 +12,7 @@ from monai.inferers import Inferer
 from monai.utils import BlendMode, PytorchPadMode, ensure_tuple, ensure_tuple_rep, fall_back_tuple, look_up_option
 from tqdm import tqdm
 
-from monai_ext.inferers.outputs import arg_max, check_logits, device_of, label_dtype
+from monai_ext.inferers.outputs import check_logits, device_of, label_dtype, labels_of
 
 __all__ = ["SlidingWindowLabelInferer"]
 
@@ -41,6 +41,8 @@ class SlidingWindowLabelInferer(Inferer):
         sw_device: device for windows and stitching; by default that of the network's parameters, else of the input.
         device: device for the labels; by default that of the input.
         progress: show a progress bar.
+        regions: of a network of regions that may overlap, the value that each is written as, a later one over those
+            before it.
 
     Raises:
         ValueError: if an argument is not as described; on a call, if ``roi_size`` has another number of axes than the
@@ -70,6 +72,7 @@ class SlidingWindowLabelInferer(Inferer):
         sw_device: torch.device | str | None = None,
         device: torch.device | str | None = None,
         progress: bool = False,
+        regions: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if sw_batch_size < 1:
@@ -86,6 +89,7 @@ class SlidingWindowLabelInferer(Inferer):
         self.sw_device = sw_device
         self.device = device
         self.progress = progress
+        self.regions = list(regions) if regions else None
 
     @torch.no_grad()
     def __call__(
@@ -110,12 +114,12 @@ class SlidingWindowLabelInferer(Inferer):
         windows = [(b, w) for b in range(len(x)) for w in dense_patch_slices(x.shape[2:], roi, steps)]
         device = torch.device(self.sw_device or device_of(network) or x.device)
         weight = compute_importance_map(roi, self.mode, self.sigma_scale, device, torch.float32)
-        labels = _Stitcher(x.shape, roi, weight, torch.device(self.device or x.device))
+        labels = _Stitcher(x.shape, roi, weight, torch.device(self.device or x.device), self.regions)
         with tqdm(total=len(windows), unit="window", disable=not self.progress) as bar:
             for start in range(0, len(windows), self.sw_batch_size):
                 chosen = windows[start : start + self.sw_batch_size]
                 batch = torch.stack([x[b][(slice(None), *window)] for b, window in chosen]).to(device)
-                logits = check_logits(network(batch, *args, **kwargs), batch, "windows")
+                logits = check_logits(network(batch, *args, **kwargs), batch, "windows", self.regions)
                 if logits.shape[2:] != batch.shape[2:]:
                     raise ValueError(
                         f"monai_ext: the network returned shape {list(logits.shape)} for windows "
@@ -137,7 +141,15 @@ class _Stitcher:
     Row ``i`` of the volume lies at ``i`` modulo the window's length, so that nothing is moved when windows go on.
     """
 
-    def __init__(self, shape: Sequence[int], roi: Sequence[int], weight: torch.Tensor, device: torch.device) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        roi: Sequence[int],
+        weight: torch.Tensor,
+        device: torch.device,
+        regions: Sequence[int] | None = None,
+    ) -> None:
+        self.regions = regions
         self.shape = shape
         self.rows = roi[0]
         self.weight = weight
@@ -175,7 +187,9 @@ class _Stitcher:
         self.scores = logits.new_zeros((len(logits), self.rows, *self.shape[3:]))
         self.weights = logits.new_zeros((self.rows, *self.shape[3:]))
         shape = (self.shape[0], 1, *self.shape[2:])
-        self.labels = torch.empty(shape, dtype=label_dtype(len(logits)), device=self.device)
+        self.labels = torch.empty(
+            shape, dtype=label_dtype(max([len(logits) - 1, *(self.regions or ())]) + 1), device=self.device
+        )
 
     def _complete(self, stop: int) -> None:
         """Turn the rows up to ``stop`` into labels; no window will come over them."""
@@ -186,7 +200,9 @@ class _Stitcher:
             rows = slice(offset, offset + count)
             scores = self.scores[:, rows]
             scores /= self.weights[rows]
-            self.labels[self.batch, :, self.start : self.start + count] = arg_max(scores, dim=0).to(self.device)
+            self.labels[self.batch, :, self.start : self.start + count] = labels_of(scores, 0, self.regions).to(
+                self.device
+            )
             scores.zero_()
             self.weights[rows].zero_()
             self.start += count

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn as nn
 
+from monai_ext.networks.exports import is_export
 from monai_ext.utils import load_tensors
 
 __all__ = ["KeyRules", "load_reference", "load_strict", "load_weights", "read_weights"]
@@ -44,6 +45,8 @@ def read_weights(path: str | os.PathLike, mmap: bool = False) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"monai_ext: {path}: no such weights file. Train first, or put a model there.")
+    if is_export(path):
+        raise ValueError(f"monai_ext: {path}: is an exported network, expected a weights file such as model.pt.")
     state = load_tensors(path, mmap)
     for key in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):

@@ -3,6 +3,13 @@
 
 from __future__ import annotations
 
+from monai_ext.phantoms.brain_mr import (
+    BRAIN_CHANNELS,
+    BRAIN_LABELS,
+    BrainCase,
+    brain_phantom_case,
+    write_brain_phantom,
+)
 from monai_ext.phantoms.cardiac_mr import MRCase, mr_phantom_case, mr_phantom_ids, write_mr_phantom
 from monai_ext.phantoms.cohort import PHANTOM_NOTE, read_marker
 from monai_ext.phantoms.ct_abdomen import CTCase, ct_phantom_case, ct_phantom_case_ids, write_ct_phantom
@@ -15,10 +22,14 @@ from monai_ext.phantoms.ultrasound import breast_nodule_case
 from monai_ext.phantoms.vessels import vessel_case
 
 __all__ = [
+    "BRAIN_CHANNELS",
+    "BRAIN_LABELS",
     "PHANTOM_NOTE",
+    "BrainCase",
     "CTCase",
     "MRCase",
     "PictureCase",
+    "brain_phantom_case",
     "breast_nodule_case",
     "ct_phantom_case",
     "ct_phantom_case_ids",
@@ -30,6 +41,7 @@ __all__ = [
     "read_marker",
     "skin_lesion_case",
     "vessel_case",
+    "write_brain_phantom",
     "write_ct_phantom",
     "write_mr_phantom",
 ]

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transforms beside MONAI's: checks of volumes, label codes as classes, slices of one orientation and size, colours."""
+"""Transforms beside MONAI's: checks, label codes as classes, slices of one orientation and size, augmentation."""
 
 from .colours import RGBToYCrCbd
 from .inverting import InvertFromWorkerd
+from .random_view import RandViewd
 from .saving import SaveImageByCased
 from .slice_orientation import OrientSlices, OrientSlicesd, slice_orientation
-from .slice_resize import ResizeSlicesd, resize_slices
-from .volumes import NOTICE, CheckVolumed, MapLabelsd, unlike_modality, unlike_patient
+from .slice_resize import ResizeSlicesd, resize_slices, size_at_spacing
+from .tissue_contrast import RandTissueContrastd
+from .volumes import IGNORE, NOTICE, CheckVolumed, MapLabelsd, ScaleChannelsd, unlike_modality, unlike_patient
 
 __all__ = [
+    "IGNORE",
     "NOTICE",
     "CheckVolumed",
     "InvertFromWorkerd",
@@ -16,9 +19,13 @@ __all__ = [
     "OrientSlices",
     "OrientSlicesd",
     "RGBToYCrCbd",
+    "RandTissueContrastd",
+    "RandViewd",
     "ResizeSlicesd",
     "SaveImageByCased",
+    "ScaleChannelsd",
     "resize_slices",
+    "size_at_spacing",
     "slice_orientation",
     "unlike_modality",
     "unlike_patient",

@@ -16,14 +16,17 @@ from monai.utils import ImageMetaKey, convert_to_dst_type, convert_to_tensor
 
 from monai_ext.utils import VOLUME_MODALITIES, whole_numbers
 
-__all__ = ["NOTICE", "CheckVolumed", "MapLabelsd", "unlike_modality", "unlike_patient"]
+__all__ = ["IGNORE", "NOTICE", "CheckVolumed", "MapLabelsd", "ScaleChannelsd", "unlike_modality", "unlike_patient"]
 
 logger = logging.getLogger(__name__)
 NOTICE = "notice"  # key of an image's metadata under which reports find what looked odd about it
 LOWEST = -9000  # padding is written as low as -8192
 SPACING = (0.05, 50)  # mm
 EXTENT = (10, 3000)  # mm, of the longest side
-NO_CLASS = 255  # marks codes without a class in the look-up table
+IGNORE = 255  # class of voxels that take no part in losses and metrics
+NO_CLASS = -1  # marks codes without a class in the look-up table
+PERCENTILES = (0.5, 99.5)
+EMPTY = 0.05  # share of voxels of exactly 0 from which on these are taken for the outside of the body
 
 
 def unlike_modality(volume: torch.Tensor, modality: str) -> str | None:
@@ -92,11 +95,13 @@ class CheckVolumed(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         for key in self.key_iterator(dict(data)):
             volume = convert_to_tensor(data[key], track_meta=False)
-            low, high = torch.aminmax(volume)  # NaN anywhere makes both NaN
-            if not (torch.isfinite(low) and torch.isfinite(high)):
-                raise ValueError(f"monai_ext: {_name(data, key)}: holds values that are not finite (NaN or infinity).")
-            if low == high:
-                raise ValueError(f"monai_ext: {_name(data, key)}: every voxel is {low.item():g}; there is no image.")
+            for i, channel in enumerate(volume):
+                where = f"{_name(data, key)}: " + (f"channel {i}: " if len(volume) > 1 else "")
+                low, high = torch.aminmax(channel)  # NaN anywhere makes both NaN
+                if not (torch.isfinite(low) and torch.isfinite(high)):
+                    raise ValueError(f"monai_ext: {where}holds values that are not finite (NaN or infinity).")
+                if low == high:
+                    raise ValueError(f"monai_ext: {where}every voxel is {low.item():g}; there is no image.")
             reason = None
             if self.modality:
                 if isinstance(data[key], MetaTensor) and volume.ndim == 4:
@@ -105,11 +110,59 @@ class CheckVolumed(MapTransform):
             if reason:
                 message = f"monai_ext: {_name(data, key)}: does not look like {self.modality}: {reason}."
                 if self.strict:
-                    raise ValueError(f"{message} Give --force true if it is.")
+                    raise ValueError(f"{message} If it is, give segment --force true, a bundle --strict false.")
                 logger.warning(message)
                 if isinstance(data[key], MetaTensor):
                     data[key].meta[NOTICE] = f"does not look like {self.modality}: {reason}"
         return dict(data)
+
+
+class ScaleChannelsd(MapTransform):
+    """Scale each channel of a volume to [0, 1]: by a window in the file's values, or by its own percentiles.
+
+    Percentiles are 0.5 and 99.5; of a channel whose outside is exactly 0 (a tenth of a brain scan is brain) they are
+    those of what is inside, and 0 stays 0.
+
+    Args:
+        keys: images ``(C, *spatial)``.
+        windows: of each channel, ``[low, high]`` or None for its own percentiles.
+
+    Raises:
+        ValueError: if an image has another number of channels.
+
+    Examples::
+
+        >>> scale = ScaleChannelsd("image", [[-125, 275], None])
+        >>> scale({"image": torch.stack([torch.full((2, 2, 2), 75.0), torch.rand(2, 2, 2)])})["image"][0, 0, 0, 0]
+        tensor(0.5000)
+    """
+
+    def __init__(self, keys: KeysCollection, windows: Sequence[Sequence[float] | None]) -> None:
+        super().__init__(keys)
+        self.windows = list(windows)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = convert_to_tensor(data[key], track_meta=False).float()
+            if len(image) != len(self.windows):
+                raise ValueError(f"monai_ext: {_name(data, key)}: {len(image)} channels, expected {len(self.windows)}.")
+            scaled = torch.stack([_scaled(channel, window) for channel, window in zip(image, self.windows)])
+            result[key] = convert_to_dst_type(scaled, dst=data[key], dtype=torch.float32)[0]
+        return result
+
+
+def _scaled(channel: torch.Tensor, window: Sequence[float] | None) -> torch.Tensor:
+    body: torch.Tensor | None = None
+    if window is None:
+        filled = channel != 0
+        body = filled if (~filled).float().mean() > EMPTY and filled.any() else None
+        inside = channel if body is None else channel[body]
+        low, high = np.percentile(inside.cpu().numpy(), PERCENTILES).tolist()
+    else:
+        low, high = window
+    scaled = ((channel - low) / max(high - low, 1e-8)).clamp(0, 1)
+    return scaled if body is None else scaled * body
 
 
 class MapLabelsd(MapTransform):
@@ -118,7 +171,8 @@ class MapLabelsd(MapTransform):
     Args:
         keys: label maps.
         num_classes: number of classes, background included; the result is in ``0 .. num_classes - 1``.
-        mapping: code -> class; None where the files hold the classes themselves.
+        mapping: code -> class, or ``IGNORE`` (255) for what nobody has looked at; None where the files hold the classes
+            themselves.
 
     Raises:
         ValueError: names the file and the values that are not whole numbers, or neither in ``mapping`` nor a class.
@@ -127,11 +181,11 @@ class MapLabelsd(MapTransform):
     def __init__(self, keys: KeysCollection, num_classes: int, mapping: Mapping[int, int] | None = None) -> None:
         super().__init__(keys)
         self.mapping = {i: i for i in range(num_classes)} if mapping is None else dict(mapping)
-        if not set(self.mapping.values()) <= set(range(num_classes)):
+        if not set(self.mapping.values()) <= {*range(num_classes), IGNORE}:
             raise ValueError(
                 f"monai_ext: MapLabelsd: mapping to {sorted(set(self.mapping.values()))} with {num_classes} classes."
             )
-        self.table = np.full(max(self.mapping) + 1, NO_CLASS, dtype=np.uint8)
+        self.table = np.full(max(self.mapping) + 1, NO_CLASS, dtype=np.int16)
         self.table[list(self.mapping)] = list(self.mapping.values())
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .switches import flag
 
-__all__ = ["KNOBS", "as_json", "knob_value"]
+__all__ = ["BACKENDS", "KNOBS", "PRECISIONS", "as_json", "knob_value"]
 
 
 def _whole(least: int, none: bool = False) -> Callable[[Any], Any]:
@@ -91,12 +91,38 @@ def _tolerances(value: Any) -> list[Any] | None:
     return values
 
 
+def _spacing(value: Any) -> list[Any] | None:
+    if _is_none(value):
+        return None
+    expected = "null, or one length above 0 in mm for each axis, such as [1.5,1.5]"
+    sides = _listed_numbers(value, expected)
+    if not 1 <= len(sides) <= 3 or any(side <= 0 for side in sides):
+        raise ValueError(expected)
+    return sides
+
+
+def _contrast(value: Any) -> list[Any]:
+    expected = "two numbers above -1, the lower first, such as [-0.2,0.8]"
+    factors = _listed_numbers(value, expected)
+    if len(factors) != 2 or not -1 < factors[0] <= factors[1]:
+        raise ValueError(expected)
+    return factors
+
+
 def _axes(value: Any) -> list[int]:
     expected = "a list of axes, such as [0,1]"
     axes = _listed_numbers(value, expected) if not (isinstance(value, (list, tuple)) and not value) else []
     if any(axis not in (0, 1, 2) for axis in axes):
         raise ValueError(expected)
     return [int(axis) for axis in axes]
+
+
+def _labels(value: Any) -> list[int]:
+    expected = "a list of classes from 1 on, such as [1,3]"
+    labels = _listed_numbers(value, expected) if not (isinstance(value, (list, tuple)) and not value) else []
+    if any(label != int(label) or not 0 < label < 256 for label in labels):
+        raise ValueError(expected)
+    return [int(label) for label in labels]
 
 
 def _switch(value: Any) -> bool:
@@ -121,6 +147,15 @@ def _texts(value: Any) -> str | list[str] | None:
     return [str(part) for part in value] if isinstance(value, (list, tuple)) else _text(value)
 
 
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def convert(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return str(value)
+
+    return convert
+
+
 def _device(value: Any) -> str:
     import torch
 
@@ -133,21 +168,30 @@ def _device(value: Any) -> str:
     return str(device)
 
 
+BACKENDS = ("auto", "torch", "compile", "openvino", "onnxruntime")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
 # every knob of every bundle -> what makes a value of it of what a command line gives; ValueError says what is expected
 KNOBS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("epochs", "val_interval", "batch_size", "patches_per_volume"), _whole(1)),
-    **dict.fromkeys(("num_workers", "warm_up"), _whole(0)),
+    **dict.fromkeys(("num_workers", "warm_up", "report_channel"), _whole(0)),
     **dict.fromkeys(("seed", "fold"), _whole(0, none=True)),
     "num_classes": _whole(2),
+    "num_folds": _whole(2, none=True),
     "learning_rate": _between(0, open_below=True),
     **dict.fromkeys(("weight_decay", "rotation", "foreground_weight"), _between(0)),
-    **dict.fromkeys(("flip_prob", "cache_rate"), _between(0, 1)),
-    **dict.fromkeys(("amp", "mirror", "resume", "tta", "strict", "allow_overlap", "silent"), _switch),
+    **dict.fromkeys(("flip_prob", "cache_rate", "foreground_share"), _between(0, 1)),
+    **dict.fromkeys(("amp", "mirror", "resume", "tta", "strict", "allow_overlap", "silent", "ensemble"), _switch),
     "image_size": _sizes,
     "intensity_window": _window,
+    "tissue_contrast": _contrast,
+    "spacing": _spacing,
     "mirror_axes": _axes,
+    "largest_component": _labels,
     "tolerances": _tolerances,
     "device": _device,
+    "backend": _one_of(*BACKENDS),
+    "precision": _one_of(*PRECISIONS),
     **dict.fromkeys(("dataset_dir", "datalist", "pretrained"), _text_or_none),
     **dict.fromkeys(("dataset_name", "split", "output_dir", "ckpt_dir", "output_ext", "writer"), _text),
     **dict.fromkeys(("ckpt_path", "ckpt_paths", "convention"), _texts),

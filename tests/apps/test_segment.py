@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import multiprocessing
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +24,12 @@ import torch
 from PIL import Image
 
 from monai_ext.apps import segmentation
+from monai_ext.apps.commands.export import export_bundle
 from monai_ext.apps.segmentation import segment
+from monai_ext.bundle import plain_cause, stamp, trained_with
 from monai_ext.data import UnreadableCasesError, find_images, find_pictures
 from monai_ext.data.files import writers
-from monai_ext.networks.nets import DCAUNet
+from monai_ext.networks.nets import DCAUNet, MultiResUNetDCA
 from tests.bundles.runs import ROOT
 from tests.data.volumes import save, volume
 from tests.dicom import write_ct_series
@@ -363,3 +368,88 @@ def test_paths_that_are_expressions_to_a_config(weights, tmp_path, monkeypatch, 
             labels = segment("dcaunet_synapse", "scan0.nii.gz", name, [weights / "0.pt"], **SMALL)
             assert labels == [Path(name, "scan0_seg.nii.gz")]
         assert labels[0].is_file()
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    """One network, by its weights and in each format, with a size and a window of its own in the file."""
+    folder = tmp_path_factory.mktemp("exports")
+    torch.manual_seed(0)
+    network = MultiResUNetDCA(2, 1, 9, features=(8, 16, 32))
+    state = stamp(network.state_dict(), {"image_size": [48, 32], "intensity_window": [-50, 150]})
+    torch.save(state, folder / "model.pt")
+    bundle = shutil.copytree(ROOT / "bundles" / "unet_dca_synapse" / "configs", folder / "bundle" / "configs").parent
+    config = json.loads((bundle / "configs" / "inference.json").read_text())
+    config["network_def"] |= {"_target_": "monai_ext.networks.nets.MultiResUNetDCA", "features": [8, 16, 32]}
+    (bundle / "configs" / "inference.json").write_text(json.dumps(config))
+    for format, suffix in (("pt2", "pt2"), ("onnx", "onnx"), ("torchscript", "ts"), ("openvino", "xml")):
+        if format != "openvino" or importlib.util.find_spec("openvino"):
+            said = export_bundle(bundle, folder / f"model.{suffix}", folder / "model.pt", format)
+            assert re.search(r"at most \d\.\de[+-]\d\d of the largest, and (100\.0|99\.9)\d+% of the labels", said), (
+                said
+            )
+    return folder
+
+
+def test_an_export_in_the_place_of_weights_gives_the_same_labels(exports, tmp_path):
+    """With the size and the window that travel in it; another bundle's is refused before any label."""
+    scan = scans(tmp_path, 1)
+    (expected,) = segment(exports / "bundle", scan, tmp_path / "pt", [exports / "model.pt"], num_workers=0)
+    assert len(np.unique(voxels(expected))) > 2
+    (other,) = segment(exports / "bundle", scan, tmp_path / "o", [exports / "model.pt"], num_workers=0, image_size=64)
+    assert not np.array_equal(voxels(other), voxels(expected))
+    for file in sorted({*exports.glob("model.*")} - {*exports.glob("*.pt"), *exports.glob("*.bin")}):
+        assert trained_with(file) == {"image_size": [48, 32], "intensity_window": [-50, 150]}
+        (label,) = segment(exports / "bundle", scan, tmp_path / file.suffix[1:], [file], num_workers=0)
+        # float32 in another order may turn a tie of two logits
+        assert (voxels(label) == voxels(expected)).mean() > 0.9999, file.suffix
+    with pytest.raises(ValueError, match="is an exported network; averages, .* take weights"):
+        segment(exports / "bundle", scan, tmp_path / "tta", [exports / "model.pt2"], tta=True)
+    with pytest.raises(Exception) as refused:
+        segment("dcaunet_synapse", scan, tmp_path / "not", [exports / "model.pt2"], num_workers=0)
+    assert "is an export of MultiResUNetDCA, whose weights do not fit DCAUNet" in (plain_cause(refused.value) or "")
+    with pytest.raises(Exception) as refused:
+        segment(exports / "bundle", scan, tmp_path / "big", [exports / "model.pt2"], num_workers=0, image_size=[50, 33])
+    assert not list((tmp_path / "big").glob("*.nii.gz"))
+
+
+def test_backends_give_the_same_labels(exports, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    scan, weights = scans(tmp_path, 1), [exports / "model.pt"]
+    (expected,) = segment(exports / "bundle", scan, tmp_path / "pt", weights, num_workers=0)
+    for backend in ("torch", "onnxruntime", *(("openvino",) if importlib.util.find_spec("openvino") else ())):
+        for _ in range(2):  # the second time from what the first one left under the weights' hash
+            caplog.clear()
+            (label,) = segment(
+                exports / "bundle", scan, tmp_path / backend, weights, overwrite=True, num_workers=0, backend=backend
+            )
+            assert (voxels(label) == voxels(expected)).mean() > 0.9999, backend
+        assert "is being converted" not in caplog.text
+    with pytest.raises(Exception) as refused:
+        segment(exports / "bundle", scan, tmp_path / "no", weights, num_workers=0, backend="tensorrt")
+    assert "--backend tensorrt: expected one of auto, torch" in (plain_cause(refused.value) or "")
+
+
+def test_names_as_nnunet_has_them(weights, tmp_path):
+    """So its own evaluation finds each label by the name of the true one; an image is never replaced."""
+    source = tmp_path / "imagesTs"
+    for name in ("liver_001_0000.nii.gz", "liver_002_0000.nii.gz", "spleen.nii.gz"):
+        save(source / name, volume(len(name))[0])
+    labels = run(source, tmp_path / "out", weights, naming="nnunet")
+    expected = ["liver_001.nii.gz", "liver_002.nii.gz", "spleen.nii.gz"]
+    assert names(tmp_path / "out") == expected == [path.name for path in labels]
+    plain = run(source, tmp_path / "plain", weights)
+    for own, other in zip(labels, plain):
+        np.testing.assert_array_equal(voxels(own), voxels(other))
+    assert run(source, tmp_path / "out", weights, naming="nnunet").written == []
+    # known as labels by their notes, not by their names
+    assert {Path(case["image"]).parent.name for case in find_images(tmp_path)} == {"imagesTs"}
+    before = (source / "spleen.nii.gz").read_bytes()
+    with pytest.raises(ValueError, match=r"^monai_ext: .*spleen\.nii\.gz: this label would replace an image"):
+        run(source, source, weights, naming="nnunet", overwrite=True)
+    assert (source / "spleen.nii.gz").read_bytes() == before
+    save(source / "liver_001.nii.gz", volume(0)[0])
+    with pytest.raises(ValueError, match=r"^monai_ext: .*several images would have the label liver_001\.nii\.gz"):
+        run(source, tmp_path / "twice", weights, naming="nnunet")
+    with pytest.raises(ValueError, match=r"^monai_ext: --naming 'nnUNet': expected seg or nnunet"):
+        run(source, tmp_path / "odd", weights, naming="nnUNet")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import io
 import pickle
 import re
@@ -12,7 +13,8 @@ import pytest
 import torch
 import torch.nn as nn
 
-from monai_ext.networks import use_plain_path
+from monai_ext.networks import export_network, load_export, use_plain_path
+from monai_ext.networks.exports import trace_network
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -34,6 +36,7 @@ class BaseNetworkTest:
     bad_arguments: list[tuple[dict, str]] = []  # (constructor arguments, pattern of the ValueError)
     train_outputs = 1  # how many maps forward returns in train mode
     two_paths = True  # False for a network without a faster path beside the plain one
+    exported_sizes = {2: (64, 96), 3: (64, 96, 64)}  # at least twice the stride
     batch_one_trains = True  # False where the mathematics needs two samples
 
     def build(self, case: dict) -> nn.Module:
@@ -99,18 +102,38 @@ class BaseNetworkTest:
             torch.testing.assert_close(torch.jit.script(plain)(x), expected, **close)
             assert torch.equal(use_plain_path(plain, False)(x), expected)
 
-    def test_onnx(self, first_case, tmp_path):
-        import onnxruntime
-
+    def test_exports(self, first_case, tmp_path):
+        """torch.export, ONNX and OpenVINO: at two batches and, where sizes are free, three sizes."""
         net = self.build(first_case).eval()
-        x = self.input(first_case, self.sizes[first_case["spatial_dims"]][0])
-        path = tmp_path / "net.onnx"
-        torch.onnx.export(net, (x,), path, input_names=["image"], output_names=["pred"], verbose=False)
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        with torch.no_grad():
-            expected = net(x)
-        got = torch.from_numpy(session.run(None, {"image": x.numpy()})[0])
-        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+        channels, dims = first_case.get("in_channels", 1), first_case["spatial_dims"]
+        size = self.exported_sizes[dims]
+        program = trace_network(net, size, channels)
+        formats = {"pt2": "pt2", "onnx": "onnx"}
+        if dims == 2 and importlib.util.find_spec("openvino"):  # without it tests/networks/exports says so
+            formats["openvino"] = "xml"
+        for format, suffix in formats.items():
+            made = export_network(net, size, channels, format, tmp_path / f"net.{suffix}", program=program)
+            exported = load_export(made.path)
+            sizes = exported.notes["sizes"]
+            if getattr(net, "fixed_size", False):
+                assert sizes == {"fixed": list(size)}
+                x = self.input(first_case, (size[0] + net.stride, *size[1:]))
+                with pytest.raises(ValueError, match="the one that it was exported at"):
+                    exported(x)
+                others = []
+            else:
+                least, most, step = sizes["least"], sizes["most"], sizes["multiple"]
+                assert least <= min(size) and most >= max(size) + step
+                others = [(least,) * dims, (size[0] + step, *size[1:])]
+                with pytest.raises(ValueError, match="takes sizes in multiples of"):
+                    exported(self.input(first_case, (size[0] + 1, *size[1:])))
+            for shape in (size, *others):
+                for batch in (1, 3):
+                    x = self.input(first_case, shape, batch)
+                    with torch.no_grad():
+                        expected = net(x)
+                        found = exported(x)
+                    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
     def test_compile_captures_the_whole_graph(self, first_case):
         # aot_eager runs the captured graph without generating code: what can break is the capture, and it is fast

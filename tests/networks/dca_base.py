@@ -23,6 +23,7 @@ class DCANetworkTest(BaseNetworkTest):
     image_channels = 1
     sizes = {2: [(48, 32), (50, 37)], 3: [(16, 24, 16), (17, 18, 9)]}
     too_small = {2: (32, 3), 3: (32, 3, 32)}
+    exported_sizes = {2: (48, 32), 3: (16, 24, 16)}
     inert = (r"dca\w*\.spatial\.\d\.attention\.\d\.key\.bias",)  # a shift of all scores of a softmax
 
     def build(self, case: dict) -> torch.nn.Module:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from monai_ext.apps.commands.bundles import bundles
 from monai_ext.apps.commands.convert import convert
+from monai_ext.apps.commands.crossval import crossval
 from monai_ext.apps.commands.datasets import datasets
 from monai_ext.apps.commands.explain import explain
+from monai_ext.apps.commands.export import export
 from monai_ext.apps.commands.new import new
 from monai_ext.apps.commands.phantom import phantom
 from monai_ext.apps.commands.report import report
@@ -21,5 +23,19 @@ __all__ = ["COMMANDS"]
 
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__: command
-    for command in (bundles, datasets, phantom, segment, report, reproduce, new, explain, convert, label, deploy)
+    for command in (
+        bundles,
+        datasets,
+        phantom,
+        segment,
+        report,
+        reproduce,
+        new,
+        crossval,
+        explain,
+        convert,
+        export,
+        label,
+        deploy,
+    )
 }

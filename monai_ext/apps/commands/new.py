@@ -15,6 +15,9 @@ def new(
     class_names: str | Sequence[str] = (),
     test_share: float | str = 0.2,
     where: str = ".",
+    recipe: str = "strong",
+    nnunet: str | None = None,
+    channel_names: str | Sequence[str] = (),
 ) -> None:
     """Make a bundle for your own data: read it, choose window, classes and sizes, and write bundles/NAME.
 
@@ -27,6 +30,10 @@ def new(
         class_names: of the labels' values above 0, in rising order, with commas between.
         test_share: part of the cases to test on.
         where: the folder that has, or gets, bundles.
+        recipe: strong (carries to other patients and scanners) or paper (the bundle's own, as published).
+        nnunet: instead of images and labels, a dataset's folder as nnU-Net has it, such as nnUNet_raw/Dataset004_X.
+        channel_names: what the channels of images in several files (a_0000, a_0001) or of four dimensions are, in
+            their order, with commas between.
     """
     from monai_ext.apps.new_bundle import new_bundle
     from monai_ext.utils import path_option
@@ -40,6 +47,9 @@ def new(
         class_names,
         test_share,
         path_option(where, "where") or ".",
+        recipe=str(recipe),
+        nnunet=path_option(nnunet, "nnunet"),
+        channel_names=channel_names,
     )
     print(f"{made}\n" + "\n".join(f"  {choice}" for choice in choices))
     shown = made if where == "." else made.resolve()  # whichever folder the command is started from

@@ -8,7 +8,8 @@ def phantom(name: str, folder: str, cases: int | None = None) -> None:
     """Write a dataset's phantom cohort: synthetic data in the publisher's layout, without clinical meaning.
 
     Args:
-        name: the dataset, such as synapse.
+        name: the dataset, such as synapse; or brain_mr, four channels of mixed spacing with regions and an ignore label
+            in nnU-Net's layout.
         folder: where to write it.
         cases: how many cases; by default as many as every bundle's built-in cohort has.
     """

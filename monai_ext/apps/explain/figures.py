@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from monai.utils import ensure_tuple
 
 from monai_ext.bundle import Bundle, check_knobs
-from monai_ext.data import is_phantom
+from monai_ext.data import find_images, is_phantom
+from monai_ext.inferers.outputs import check_logits, labels_of
 from monai_ext.networks import load_weights
 from monai_ext.networks.blocks import CrossStageAttentionResidual, DifferentialCrossAttention
 from monai_ext.phantoms import PHANTOM_NOTE
-from monai_ext.transforms import resize_slices
+from monai_ext.transforms import resize_slices, size_at_spacing
 from monai_ext.utils import replacing
 
 from .maps import AttentionMaps, SourceWeights, attention_maps, source_weights
@@ -43,7 +45,7 @@ def explain(
 
     Args:
         bundle: a bundle's name or folder.
-        input: an image that the bundle segments.
+        input: an image that the bundle segments; of several channels as ``segment`` takes them, the first is shown.
         output: the figure to write: .png, .svg or .pdf.
         checkpoint: weights instead of the bundle's own.
         slice: of a volume, counted from the feet in axial ones; by default the one with the largest prediction.
@@ -60,31 +62,41 @@ def explain(
     found = Bundle.find(bundle)
     if Path(output).suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"monai_ext: {output}: expected a figure's name, ending in .png, .svg or .pdf.")
-    weights = found.weights if checkpoint is None else checkpoint
+    weights = found.require_weights() if checkpoint is None else checkpoint
     parser = found.parser("inference", ckpt_path=str(weights), **knobs)
     check_knobs(parser)
-    network = parser.get_parsed_content("network").eval()
+    network = parser.get_parsed_content("network_def").to(parser.get_parsed_content("device")).eval()
     kinds = {type(module) for module in network.modules()}
     if not kinds & {CrossStageAttentionResidual, DifferentialCrossAttention}:
         raise ValueError(
             f"monai_ext: {found.name}: {type(network).__name__} has neither XAttnRes reads nor DCAU-Net's "
             "differential attention; explain draws these two."
         )
-    load_weights(network, weights if checkpoint is not None else found.require_weights())
-    image = parser.get_parsed_content("preprocessing")({"image": str(input)})["image"].as_tensor()
-    size = parser.get_parsed_content("image_size")
+    load_weights(network, weights)
+    case = str(input)
+    if found.channel_names:
+        (case, *more) = [entry["image"] for entry in find_images(input, found.channel_names)]
+        if more:
+            raise ValueError(f"monai_ext: {input}: {1 + len(more)} images, expected one. Give one of its files.")
+    volume = parser.get_parsed_content("preprocessing")({"image": case})["image"]
+    image = volume.as_tensor()
+    spacing = parser.get_parsed_content("spacing") if "spacing" in parser else None
+    size = size_at_spacing(volume, spacing) if spacing else parser.get_parsed_content("image_size")
+    mode = "antialiased" if spacing else "cubic"
     stack = image.movedim(-1, 0) if image.dim() == 4 else image[None]  # slices, or the one picture
-    batches = [resize_slices(part, size, "cubic") if image.dim() == 4 else part for part in stack.split(8)]
+    batches = [resize_slices(part, size, mode) if image.dim() == 4 else part for part in stack.split(8)]
     device = next(network.parameters()).device
     with torch.no_grad():
-        labels = torch.cat([network(part.to(device)).argmax(dim=1).cpu() for part in batches])
+        order = parser.get_parsed_content("region_order") if "region_order" in parser else None
+        logits = (check_logits(network(part.to(device)), part, "slices", order) for part in batches)
+        labels = torch.cat([labels_of(part, regions=order)[:, 0].cpu() for part in logits])
     inputs = torch.cat(batches)
     index = int((labels > 0).flatten(1).sum(dim=1).argmax()) if slice is None else int(slice)
     if not 0 <= index < len(inputs):
         raise ValueError(f"monai_ext: {input}: slice {index}, expected 0 to {len(inputs) - 1}.")
     x, label = inputs[index : index + 1].to(device), labels[index]
-    where = Path(input).name + (f", slice {index}" if image.dim() == 4 else "")
-    title = f"{type(network).__name__}, {where}" + (f" ({PHANTOM_NOTE})" if is_phantom(str(input)) else "")
+    where = Path(ensure_tuple(case)[0]).name + (f", slice {index}" if image.dim() == 4 else "")
+    title = f"{type(network).__name__}, {where}" + (f" ({PHANTOM_NOTE})" if is_phantom(ensure_tuple(case)[0]) else "")
     # a slice's first axis lies across, see slice_orientation; a picture's runs down
     turn = image.dim() == 4
     if CrossStageAttentionResidual in kinds:
@@ -112,7 +124,7 @@ def _upright(plane: torch.Tensor, turn: bool) -> np.ndarray:
 
 
 def _show_image(axes: Any, x: torch.Tensor, label: torch.Tensor, turn: bool) -> None:
-    plane = x[0].mean(dim=0).cpu()
+    plane = (x[0, 0] if turn else x[0].mean(dim=0)).cpu()
     axes.imshow(_upright(plane, turn), cmap="gray")
     if (label > 0).any():
         axes.contour(_upright(label > 0, turn), levels=[0.5], colors="#ff9d1e", linewidths=0.8)

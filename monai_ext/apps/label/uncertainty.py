@@ -35,7 +35,8 @@ def uncertainty(x: torch.Tensor, network: torch.nn.Module, inferer: Inferer) -> 
         scored.output = "probabilities"
         axis = inferer.spatial_dim + 2
         parts = x.split(inferer.batch_size, dim=axis) if x.dim() == 5 else (x,)
-        sums = [_entropy(scored(part, network)) for part in parts]
+        of_regions = bool(inferer.regions)
+        sums = [_entropy(scored(part, network), of_regions) for part in parts]
     else:
         logits = torch.as_tensor(inferer(x, network)).float()
         if logits.shape[1] == 1:
@@ -45,9 +46,13 @@ def uncertainty(x: torch.Tensor, network: torch.nn.Module, inferer: Inferer) -> 
     return entropy / weight if weight else 0.0
 
 
-def _entropy(probabilities: torch.Tensor) -> tuple[float, float]:
+def _entropy(probabilities: torch.Tensor, of_regions: bool = False) -> tuple[float, float]:
     """The weighted sum of the voxels' entropies, each in 0 to 1, and the sum of the weights."""
     p = torch.as_tensor(probabilities).double()
-    entropy = torch.special.entr(p).sum(dim=1) / math.log(p.shape[1])
-    weight = 1 - p[:, 0]
+    if of_regions:  # each is there or not
+        entropy = (torch.special.entr(p) + torch.special.entr(1 - p)).mean(dim=1) / math.log(2)
+        weight = p.amax(dim=1)
+    else:
+        entropy = torch.special.entr(p).sum(dim=1) / math.log(p.shape[1])
+        weight = 1 - p[:, 0]
     return float((entropy * weight).sum()), float(weight.sum())

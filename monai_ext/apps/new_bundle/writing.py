@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from monai.utils import ensure_tuple
 from monai_ext.bundle import Bundle
 from monai_ext.data.lists import PARTS, CaseList, check_class_names, read_list
 from monai_ext.data.splits import hold_out, random_parts
+from monai_ext.transforms import IGNORE
 from monai_ext.utils import MODALITIES, VOLUME_MODALITIES, number_option, scratch_folder, text_options
 
 from .pairs import pair_files, short_ids
+from .planning import SIDE, check_spacings, intensity_window, mirror_axes, picture_plan, slice_plan, tissue_contrast
 from .readme import readme
+from .special import label_content, use_channels, use_label_loss, use_regions
 from .survey import Survey, survey
 
 __all__ = ["new_bundle"]
@@ -28,7 +32,7 @@ __all__ = ["new_bundle"]
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 # MONAI Label takes bundles with these words in their names for other kinds of model
 LABEL_WORDS = ("deepedit", "deepgrow", "detection", "classification")
-SIDE = 32  # image sizes are multiples of it
+RECIPES = ("strong", "paper")
 SCALE = "ScaleIntensityRanged"
 PERCENTILES = {"lower": 0.5, "upper": 99.5}
 
@@ -43,6 +47,9 @@ def new_bundle(
     test_share: float | str = 0.2,
     where: str | os.PathLike = ".",
     progress: bool = True,
+    recipe: str = "strong",
+    nnunet: str | os.PathLike | None = None,
+    channel_names: str | Sequence[str] = (),
 ) -> tuple[Path, list[str]]:
     """Look at a user's data and write ``bundles/NAME`` for it: datalist, split, configs, metadata and README.
 
@@ -58,6 +65,12 @@ def new_bundle(
         test_share: part of the cases to test on.
         where: the folder that has, or gets, ``bundles``.
         progress: show a progress bar.
+        recipe: ``"strong"``, augmentation that carries to other patients and scanners, or ``"paper"``, the bundle's
+            own as published.
+        nnunet: instead of images and labels, a dataset's folder as nnU-Net has it, such as
+            ``nnUNet_raw/Dataset004_X``: channels, regions and ignored labels are kept.
+        channel_names: what the channels of images in several files, or of four dimensions, are, in their order; a list
+            has its own.
 
     Returns:
         The bundle's folder, and its choices, a sentence each.
@@ -76,27 +89,44 @@ def new_bundle(
             f"monai_ext: name {name!r}: expected small letters, digits and underscores, and none of the words "
             f"{', '.join(LABEL_WORDS)}."
         )
+    if recipe not in RECIPES:
+        raise ValueError(f"monai_ext: --recipe {recipe}: expected one of {', '.join(RECIPES)}.")
     target = Path(where) / "bundles" / name
     if target.exists():
         raise FileExistsError(f"monai_ext: {target}: is there already. Choose another name, or remove it.")
     given_names = text_options(class_names, "class_names")
     check_class_names(given_names, "class_names")
-    if datalist is not None and (images is not None or labels is not None):
-        raise ValueError("monai_ext: expected --images and --labels, or --datalist, not both.")
+    ways = [images is not None or labels is not None, datalist is not None, nnunet is not None]
+    if sum(ways) != 1 or (ways[0] and (images is None or labels is None)):
+        raise ValueError(
+            "monai_ext: expected --images and --labels, or --datalist, or --nnunet, and only one of these."
+        )
+    if nnunet is not None:
+        datalist = _nnunet_list(Path(nnunet))
+    given_channels = text_options(channel_names, "channel_names")
+    check_class_names(given_channels, "channel_names")
     if datalist is not None:
         listed = read_list(datalist)
-    elif images is None or labels is None:
-        raise ValueError("monai_ext: expected --images and --labels, or --datalist.")
+        if given_channels and listed.channel_names and len(given_channels) != len(listed.channel_names):
+            raise ValueError(
+                f"monai_ext: channel_names: {len(given_channels)}, but {datalist} has {len(listed.channel_names)}."
+            )
+        listed = replace(listed, channel_names=tuple(given_channels)) if len(given_channels) > 1 else listed
     else:
-        pairs = pair_files(Path(images), Path(labels))
+        pairs = pair_files(Path(str(images)), Path(str(labels)))
         parts_found: dict[str, list[dict[str, Any]]] = {"training": [{**pairs[c], "case_id": c} for c in pairs]}
-        listed = CaseList(Path(images), {part: parts_found.get(part, []) for part in PARTS})
+        several = max(len(ensure_tuple(pair["image"])) for pair in pairs.values())
+        given_channels = given_channels or ([f"channel {i}" for i in range(several)] if several > 1 else [])
+        channels = tuple(given_channels) if len(given_channels) > 1 else ()
+        listed = CaseList(
+            Path(str(images)), {part: parts_found.get(part, []) for part in PARTS}, channel_names=channels
+        )
     source = str(datalist or images)
     ids = short_ids(listed.parts)
     cases = {ids[case["case_id"]]: case for part in PARTS for case in listed.parts[part]}
     given = {part: [ids[case["case_id"]] for case in listed.parts[part]] for part in PARTS}
     parts = _parts(given, test_share, source)
-    found = survey(cases, progress, listed.modality)
+    found = survey(cases, progress, listed.modality, listed.channel_names, listed.ignore)
     template = Bundle.find(bundle or ("qtseg_busi" if found.pictures else "dcaunet_synapse"))
     if template.exported:
         raise ValueError(f"monai_ext: {template.exported}: is an exported model. Give a bundle's name or folder.")
@@ -110,19 +140,43 @@ def new_bundle(
     classes, mapping, told = _classes(listed, values, given_names, found)
     folders = [Path(path).resolve().parent for case in cases.values() for path in _paths(case)]
     base = Path(os.path.commonpath(folders))
-    if odd := re.search(r"[@%](#|::)", str(base) + str(Path(cases[parts["test"][0]]["image"]).resolve())):
+    test_image = ",".join(str(Path(file).resolve()) for file in ensure_tuple(cases[parts["test"][0]]["image"]))
+    if odd := re.search(r"[@%](#|::)", str(base) + test_image):
         raise ValueError(
             f"monai_ext: {base}: {odd[0]!r} in a path is a reference to configs. Rename the folder or file."
         )
-    size, size_reason = _image_size(template.default("image_size"), found)
-    choices = [size_reason, *_intensity(configs, found, listed), *_what_else(parts, given, classes, mapping, found)]
+    check_spacings(found, {case: ensure_tuple(cases[case]["image"])[0] for case in cases})
+    published = template.default("image_size")
+    side = published if isinstance(published, int) else max(published)
+    size, size_reason = _image_size(published, found)
+    if recipe == "strong" and "strong" in configs and not found.pictures:
+        pixel, size, size_reason = slice_plan(found, side)
+        _use_spacing(configs, [pixel, pixel])
+    elif recipe == "strong" and "strong" in configs:
+        smaller, reason = picture_plan(found, side)
+        if smaller is not None:
+            size_reason = reason
+            _use_windows(configs, smaller)
+    members = [{value for value, target in mapping.items() if target == i + 1} for i in range(len(classes))]
+    members = [set(values) for values in listed.regions.values()] or members
+    names = {value: text for text, values in zip(classes, members, strict=True) for value in values}
+    choices = [
+        *_recipe(configs, recipe, template, found, names),
+        size_reason,
+        *_intensity(configs, found, listed),
+        *_what_else(parts, given, classes, members, found),
+    ]
     choices += [*told, *(note[0].upper() + note[1:] for note in listed.notes)]
     _fill_in(configs, name, template.name, base, classes, size, found)
-    _point_to_data(configs, name, base, cases[parts["test"][0]]["image"])
-    straight = found.pictures or all(value == number for value, number in mapping.items())
+    _point_to_data(configs, name, base, test_image)
+    if listed.channel_names:
+        choices += use_channels(configs, found, listed.channel_names)
+    if listed.regions:
+        choices += use_regions(configs, listed)
+    if listed.regions or listed.ignore is not None:
+        choices += use_label_loss(configs, listed.ignore, bool(listed.regions))
     content = {
-        **({} if straight else {"label_mapping": {str(value): number for value, number in mapping.items()}}),
-        "labels": {str(i): text for i, text in enumerate(["background", *classes])},
+        **label_content(listed, classes, {} if found.pictures else mapping),
         **({"modality": {"0": found.modality}} if found.modality else {}),
         **{part: [_entry(case, cases[case], base) for case in parts[part]] for part in PARTS},
     }
@@ -143,6 +197,70 @@ def new_bundle(
         )
         made.rename(target)
     return target, choices
+
+
+def _recipe(
+    configs: dict[str, Any], recipe: str, template: Bundle, found: Survey, names: Mapping[int, str]
+) -> list[str]:
+    """Write the overlay of the strong recipe into ``train.json``, with what the data say about it."""
+    overlay = configs.pop("strong", None)
+    if recipe == "paper":
+        return [f"recipe: paper, as {template.name} has it; flips are those of its paper, whatever the classes."]
+    if overlay is None:
+        return [f"recipe: {template.name}'s own, which has no configs/strong.json."]
+    train = configs["train"]
+    for key, value in overlay.items():
+        *path, last = key.split("#")
+        part = train
+        for step in path:
+            part = part[step]
+        if last in part or isinstance(value, dict):
+            part[last] = value
+        else:
+            _insert_after(train, "rotation", last, value)
+    choices = ["recipe: strong, the overlay strong.json: other fields of view, contrasts and scanners are imagined."]
+    axes, reason = mirror_axes(found.centres, names=names)
+    train["mirror_axes"] = configs["ensemble_inference"]["mirror_axes"] = axes
+    choices.append(reason)
+    if "tissue_contrast" in overlay:
+        train["tissue_contrast"], reason = tissue_contrast(found)
+        choices.append(reason)
+    return choices
+
+
+def _use_spacing(configs: dict[str, Any], spacing: list[float]) -> None:
+    """A pixel of one size in every scan, in training, validation and inference; it travels with the weights."""
+    train, inference = configs["train"], configs["inference"]
+    for config in (train, inference):
+        # weights that note nothing of it were trained with slices squeezed to one size
+        _insert_after(
+            config, "image_size", "spacing", f"$@as_trained.get('spacing', None if @as_trained else {spacing})"
+        )
+    for part in (train["train"]["dataset"], train["validate"]["inferer"], inference["inferer"]):
+        part["spacing"] = "@spacing"
+
+
+def _use_windows(configs: dict[str, Any], smaller: float) -> None:
+    """Pictures as large as they are, or ``smaller`` times as small; views in training, windows in inference."""
+    train, inference = configs["train"], configs["inference"]
+    for part in (train["train"]["preprocessing"], train["validate"]["preprocessing"], inference["preprocessing"]):
+        steps = []
+        for step in part["transforms"]:
+            if step["_target_"] == "Resized":
+                modes = ["area", "nearest-exact"] if isinstance(step["keys"], list) else "area"
+                zoom = {"_target_": "Zoomd", "keys": step["keys"], "zoom": 1 / smaller, "mode": modes}
+                steps += [] if smaller == 1 else [{**zoom, "keep_size": False}]
+            else:
+                steps.append(step)
+        part["transforms"] = steps
+    windows = {
+        "_target_": "monai_ext.inferers.WindowImageInferer",
+        "roi_size": "$[@image_size] * 2 if isinstance(@image_size, int) else @image_size",
+        "sw_batch_size": 4,
+        "overlap": 0.25,
+        "mode": "gaussian",
+    }
+    train["validate"]["inferer"], inference["inferer"] = dict(windows), dict(windows)
 
 
 def _parts(given: Mapping[str, list[str]], test_share: float | str, where: str) -> dict[str, list[str]]:
@@ -174,8 +292,16 @@ def _classes(
     """Names of classes 1, 2, ..., which class each label value is, and what a person should know about them."""
     where, names, mapping = f"monai_ext: {listed.file}", dict(listed.class_names), listed.label_mapping
     told: list[str] = []
+    if listed.regions:
+        if given:
+            raise ValueError(f"{where}: --class_names: the list names regions. Change their names there.")
+        known = {0, *(value for values in listed.regions.values() for value in values)}
+        if unknown := [value for value in found.values if value not in known]:
+            raise ValueError(f"{where}: label value {unknown[0]} is in the files, but in no region. Add it to one.")
+        check_class_names(list(listed.regions), str(listed.file))
+        return list(listed.regions), {value: value for value in sorted(known)}, told
     if mapping is not None:
-        numbers = sorted(set(mapping.values()) - {0})
+        numbers = sorted(set(mapping.values()) - {0, IGNORE})
         if numbers != list(range(1, len(numbers) + 1)):
             raise ValueError(
                 f"{where}: label_mapping leads to the classes {numbers}, expected 1, 2, ... without a gap."
@@ -199,17 +325,32 @@ def _classes(
             f"monai_ext: class_names: {len(classes)} ({', '.join(classes)}), expected {len(numbers)} different ones, "
             f"for label values {', '.join(map(str, values[:12]))}."
         )
+    if listed.ignore is not None:
+        mapping = {**mapping, listed.ignore: IGNORE}
     return classes, mapping, told
 
 
+def _nnunet_list(folder: Path) -> Path:
+    """The ``dataset.json`` of a dataset's folder."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"monai_ext: --nnunet {folder}: no such folder; expected one such as Dataset004_X.")
+    file = folder / "dataset.json"
+    if not file.is_file():
+        inside = sorted(path.parent.name for path in folder.glob("*/dataset.json"))
+        hint = f" Give one of those in it: {', '.join(inside[:5])}." if inside else ""
+        raise FileNotFoundError(f"monai_ext: --nnunet {folder}: no dataset.json in it, which nnU-Net asks for.{hint}")
+    return file
+
+
 def _paths(case: Mapping[str, Any]) -> list[str]:
-    return [case["image"], *ensure_tuple(case["label"])]
+    return [*ensure_tuple(case["image"]), *ensure_tuple(case["label"])]
 
 
 def _entry(name: str, case: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """A case as the bundle's list has it."""
-    image, *labels = (os.path.relpath(path, base) for path in _paths(case))
+    images, labels = ([os.path.relpath(path, base) for path in ensure_tuple(case[key])] for key in ("image", "label"))
     fold = {"fold": case["fold"]} if "fold" in case else {}
+    image = images[0] if len(images) == 1 else images
     return {"case_id": name, "image": image, "label": labels[0] if len(labels) == 1 else labels, **fold}
 
 
@@ -233,7 +374,8 @@ def _intensity(configs: dict[str, Any], found: Survey, listed: CaseList) -> list
     if listed.modality and listed.modality != found.modality:
         reason = "most volumes have other values" if listed.modality in VOLUME_MODALITIES else "which has no rule here"
         unlike = [f"modality: the list says {listed.modality} ({MODALITIES[listed.modality].title}), {reason}."]
-    window = _window(found.foreground)
+    of_one = found.modality == "CT" and not listed.channel_names
+    window, window_reason = intensity_window(found) if of_one else ([], "")
     for config, steps in (
         (configs["train"], configs["train"]["train"]["preprocessing"]["transforms"]),
         (configs["inference"], configs["inference"]["preprocessing"]["transforms"]),
@@ -247,24 +389,23 @@ def _intensity(configs: dict[str, Any], found: Survey, listed: CaseList) -> list
                 common = {key: step[key] for key in ("b_min", "b_max", "clip")}
                 limits = {"a_min": "$@intensity_window[0]", "a_max": "$@intensity_window[1]"}
                 step.clear()
-                if found.modality == "CT":
+                if of_one:
                     step |= {"_target_": SCALE, "keys": "image", **limits, **common}
                 else:
                     step |= {"_target_": "ScaleIntensityRangePercentilesd", "keys": "image", **PERCENTILES, **common}
         config.pop("intensity_window", None)
         for handler in _handlers(config, "monai_ext.handlers.SaveWeights"):
             handler["trained_with"] = {"image_size": "@image_size"}
-            if found.modality == "CT":
+            if of_one:
                 handler["trained_with"]["intensity_window"] = "@intensity_window"
-        if found.modality == "CT":
+            if "spacing" in config:
+                handler["trained_with"]["spacing"] = "@spacing"
+        if of_one:
             _insert_after(config, "image_size", "intensity_window", _as_trained("intensity_window", window))
+    if listed.channel_names:
+        return unlike
     if found.modality == "CT":
-        low, high = found.foreground
-        return [
-            f"intensity_window: {window[0]} to {window[1]} HU, around the labelled tissue's 0.5th and 99.5th "
-            f"percentiles ({low:.0f} and {high:.0f}).",
-            *unlike,
-        ]
+        return [window_reason, *unlike]
     low, high = found.everywhere
     what = "MR" if found.modality == "MR" else "neither CT in Hounsfield units nor MR"
     return [
@@ -274,18 +415,11 @@ def _intensity(configs: dict[str, Any], found: Survey, listed: CaseList) -> list
     ]
 
 
-def _window(foreground: tuple[float, float]) -> list[int]:
-    """Fat and water stay apart around the organs: half as wide again as the labelled tissue, in steps of 5 HU."""
-    low, high = foreground
-    margin = max(50.0, (high - low) / 4)
-    return [int(5 * np.floor((low - margin) / 5)), int(5 * np.ceil((high + margin) / 5))]
-
-
 def _what_else(
     parts: Mapping[str, list[str]],
     given: Mapping[str, list[str]],
     classes: list[str],
-    mapping: Mapping[int, int],
+    members: Sequence[set[int]],
     found: Survey,
 ) -> list[str]:
     counts = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
@@ -295,8 +429,7 @@ def _what_else(
     how += [f"{' and '.join(drawn)} by a seed that depends on the cases' names only"] if drawn else []
     lines = [f"split: {counts} cases, {', '.join(how)}; change it in datalist.json."]
     described = []
-    for index, text in enumerate(classes, start=1):
-        values = {value for value, target in mapping.items() if target == index}
+    for text, values in zip(classes, members, strict=True):
         having = {part: sum(bool(found.of_case[case] & values) for case in ids) for part, ids in parts.items()}
         several = f"label value{'s' * (len(values) > 1)} {', '.join(map(str, sorted(values)))}"
         described.append(f"{text} ({several}, in {', '.join(f'{n} {part}' for part, n in having.items())} cases)")
@@ -372,9 +505,9 @@ def _point_to_data(configs: dict[str, Any], name: str, base: Path, test_image: s
     )
     train["cases"] = (
         "$monai_ext.data.load_datalist(dataset_dir=@dataset_dir, datalist=@datalist, split=@split, exclude=@exclude, "
-        "fold=@fold, class_names=@class_names)"
+        "fold=@fold, num_folds=@num_folds, class_names=@class_names)"
     )
-    inference["dataset_dir"] = str(Path(test_image).resolve())
+    inference["dataset_dir"] = test_image
 
 
 def _as_trained(knob: str, value: Any) -> str:

@@ -25,10 +25,10 @@ from monai.utils import CommonKeys, ImageMetaKey, SpaceKeys, convert_to_tensor, 
 
 import monai_ext
 from monai_ext.handlers.endings import at_end
-from monai_ext.metrics import label_metrics, lesion_metrics
+from monai_ext.metrics import label_metrics, lesion_metrics, region_masks, without_ignored
 from monai_ext.metrics.lesions import MATCHES
 from monai_ext.phantoms import PHANTOM_NOTE
-from monai_ext.transforms import NOTICE
+from monai_ext.transforms import IGNORE, NOTICE
 from monai_ext.utils import replacing, scratch_folder
 
 from .page import render_page
@@ -77,6 +77,9 @@ class SegmentationReport:
         label_key: truth, ``(1, *spatial)`` integer classes.
         pred_key: prediction, the same.
         window: image values shown as black and as white.
+        channel: of a volume's image, the one that is shown.
+        regions: label values of each of ``class_names``, where these are regions that may overlap: each is scored as
+            a whole. Values are drawn as the last region that has them.
         transpose: 2D images run ``(C, W, H)``, as MONAI's ``PILReader`` gives them by default, not ``(C, H, W)``.
         tolerances: mm within which two surfaces are the same, for the normalised surface distance (NSD): one number, or
             one for each class; None leaves it out. ``"transunet"`` has none.
@@ -91,7 +94,8 @@ class SegmentationReport:
             of the classes, or no case came.
 
     Shape:
-        - label, prediction: ``(1, H, W)`` or ``(1, H, W, D)``, ``MetaTensor`` with file name and affine
+        - label, prediction: ``(1, H, W)`` or ``(1, H, W, D)``, ``MetaTensor`` with file name and affine; where the
+          truth is 255 nobody has looked: both are background there
         - image: ``(C, *spatial)``; three channels in 2D are colours
 
     Examples::
@@ -119,10 +123,14 @@ class SegmentationReport:
         pred_key: str = CommonKeys.PRED,
         window: Sequence[float] = (0.0, 1.0),
         transpose: bool = False,
+        channel: int = 0,
+        regions: Sequence[Sequence[int]] | None = None,
         tolerances: Sequence[float] | float | None = None,
         match: str | None = None,
         patient: Callable[[str], str] = str,
     ) -> None:
+        self.channel = channel
+        self.regions = [list(values) for values in regions] if regions else None
         self.output_dir = Path(output_dir)
         self.class_names = tuple(class_names)
         self.conventions = ensure_tuple(convention)
@@ -152,6 +160,10 @@ class SegmentationReport:
         if not self.class_names or len(set(self.class_names)) < len(self.class_names) or len(self.class_names) > 255:
             raise ValueError(
                 f"monai_ext: class_names: {self.class_names}, expected 1 to 255 different names, without background."
+            )
+        if self.regions is not None and len(self.regions) != len(self.class_names):
+            raise ValueError(
+                f"monai_ext: regions: {len(self.regions)}, expected one for each of {len(self.class_names)} classes."
             )
         unknown = [c for c in self.conventions if c not in CONVENTIONS]
         if unknown or not self.conventions or len(set(self.conventions)) < len(self.conventions):
@@ -243,41 +255,80 @@ class SegmentationReport:
                 f"monai_ext: {name}: {self.pred_key} {tuple(prediction.shape)}, {self.label_key} {tuple(truth.shape)}, "
                 "expected one grid. Invert both (Invertd) or neither."
             )
+        prediction, truth = without_ignored(prediction, truth, IGNORE)
         image = self._image(item, truth, name)
         affine = _affine([item[self.label_key], item[self.pred_key]])
         spacing = [1.0] * truth.ndim if affine is None else affine_to_spacing(affine, r=truth.ndim).tolist()
-        num_classes = len(self.class_names) + 1
-        scores = {
-            c: label_metrics(
-                prediction, truth, num_classes, spacing, c, tolerances=None if c == "transunet" else self.tolerances
-            )
-            for c in self.conventions
-        }
+        scores = {c: self._scores(prediction, truth, spacing, c) for c in self.conventions}
         volumes = next(iter(scores.values())).get("volume_ml")
-        objects = lesion_metrics(prediction, truth, num_classes, self.match) if self.match else {}
         owner = item.get("patient")
         identity = hashlib.blake2b(truth.contiguous().numpy().tobytes(), digest_size=8)
         identity.update(repr(tuple(truth.shape)).encode())
-        self._save(choose_slices(image, truth, prediction, affine, spacing, self.window, self.transpose))
+        drawn = truth, prediction
+        if self.regions:
+            drawn = self._drawn(truth), self._drawn(prediction)
+        self._save(choose_slices(image, *drawn, affine, spacing, self.window, self.transpose))
         self.cases.append(
             CaseScores(
                 case=name,
                 source=source,
                 spacing=tuple(spacing),
-                labelled=_present(truth, num_classes),
-                predicted=_present(prediction, num_classes),
+                labelled=self._present(truth),
+                predicted=self._present(prediction),
                 scores={
                     metric: {c: tuple(s[metric].tolist()) for c, s in scores.items() if metric in s}
                     for metric in METRICS
                     if any(metric in s for s in scores.values())
                 },
                 volumes=() if volumes is None else tuple(map(tuple, volumes[:2].tolist())),
-                objects={key: tuple(values.tolist()) for key, values in objects.items()},
+                objects={key: tuple(values.tolist()) for key, values in self._objects(prediction, truth).items()},
                 patient=str(owner) if owner is not None else self.patient(str(item.get("case_id", name))) or name,
                 truth=identity.hexdigest(),
                 notice=getattr(item.get(self.image_key or ""), "meta", {}).get(NOTICE),
             )
         )
+
+    def _scores(
+        self, prediction: torch.Tensor, truth: torch.Tensor, spacing: Sequence[float], convention: str
+    ) -> dict[str, np.ndarray]:
+        """Of each class, or of each region on its own."""
+        tolerances = None if convention == "transunet" else self.tolerances
+        if not self.regions:
+            number = len(self.class_names) + 1
+            return dict(label_metrics(prediction, truth, number, spacing, convention, tolerances=tolerances))
+        each = tolerances or [None] * len(self.regions)
+        found = [
+            label_metrics(*pair, 2, spacing, convention, tolerances=one)
+            for pair, one in zip(self._region_pairs(prediction, truth), each, strict=True)
+        ]
+        return {name: np.concatenate([scores[name] for scores in found], axis=-1) for name in found[0]}
+
+    def _objects(self, prediction: torch.Tensor, truth: torch.Tensor) -> dict[str, np.ndarray]:
+        if not self.match:
+            return {}
+        if not self.regions:
+            return dict(lesion_metrics(prediction, truth, len(self.class_names) + 1, self.match))
+        found = [lesion_metrics(*pair, 2, self.match) for pair in self._region_pairs(prediction, truth)]
+        return {name: np.concatenate([scores[name] for scores in found], axis=-1) for name in found[0]}
+
+    def _region_pairs(
+        self, prediction: torch.Tensor, truth: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        ours, theirs = (region_masks(labels[None], self.regions or []) for labels in (prediction, truth))
+        return zip(ours, theirs, strict=True)
+
+    def _present(self, labels: torch.Tensor) -> tuple[bool, ...]:
+        """Which classes or regions a label map has."""
+        regions = self.regions or [[number] for number in range(1, len(self.class_names) + 1)]
+        having = set(labels.unique().tolist())
+        return tuple(not having.isdisjoint(values) for values in regions)
+
+    def _drawn(self, labels: torch.Tensor) -> torch.Tensor:
+        """Numbers of regions, from 1 on; a later one lies over those before it."""
+        drawn = torch.zeros_like(labels)
+        for number, mask in enumerate(region_masks(labels[None], self.regions or []), start=1):
+            drawn[mask > 0] = number
+        return drawn
 
     def _identity(self, item: Mapping[str, Any]) -> tuple[str, str]:
         """What tells the case from others, and its short name."""
@@ -299,11 +350,15 @@ class SegmentationReport:
                 "(1, H, W, D). Make it one in the postprocessing: AsDiscreted(argmax=True), or threshold for one class."
             )
         classes = values[0].to(torch.uint8)
-        if (classes != values[0]).any() or classes.max() > len(self.class_names):
+        most = max(map(max, self.regions)) if self.regions else len(self.class_names)
+        allowed = classes <= most
+        if key == self.label_key:
+            allowed |= classes == IGNORE
+        if (classes != values[0]).any() or not allowed.all():
             low, high = torch.aminmax(values)
             raise ValueError(
                 f"monai_ext: {case}: {key} has values from {low.item():g} to {high.item():g}, expected the whole "
-                f"numbers 0 to {len(self.class_names)}."
+                f"numbers 0 to {most}."
             )
         return classes
 
@@ -316,7 +371,9 @@ class SegmentationReport:
                 f"monai_ext: {case}: {self.image_key} {tuple(image.shape[1:])}, {self.label_key} {tuple(truth.shape)}, "
                 "expected one grid. Invert the image too, or give image_key null."
             )
-        return image
+        if image.ndim == 4 and not 0 <= self.channel < len(image):
+            raise ValueError(f"monai_ext: {case}: channel {self.channel} to show, expected 0 to {len(image) - 1}.")
+        return image[self.channel : self.channel + 1] if image.ndim == 4 else image
 
     def _save(self, pictures: list[Picture]) -> None:
         self._picture_file(len(self.cases)).write_bytes(zlib.compress(pickle.dumps(pictures), level=1))
@@ -440,7 +497,3 @@ def _affine(tensors: Sequence[Any]) -> np.ndarray | None:
                 affine = orientation_ras_lps(affine)
             return affine.numpy()
     return None
-
-
-def _present(classes: torch.Tensor, num_classes: int) -> tuple[bool, ...]:
-    return tuple((classes.flatten().bincount(minlength=num_classes)[1:] > 0).tolist())

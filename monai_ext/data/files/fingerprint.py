@@ -60,7 +60,7 @@ def fingerprint(parts: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[dict[s
 
 def _entry(item: tuple[str, Mapping[str, Any]]) -> dict[str, Any]:
     part, case = item
-    entry = {"part": part, "case": str(case.get("case_id", Path(str(case["image"])).name))}
+    entry = {"part": part, "case": str(case.get("case_id", Path(str(ensure_tuple(case["image"])[0])).name))}
     for key in ("image", "label"):
         try:
             hashes = [hash_file(path) for path in ensure_tuple(case[key])] if key in case else []

@@ -20,6 +20,16 @@ STRANGERS = {
     b"RIFF": "is a WebP picture by its content. Save it as PNG",
     b"GIF8": "is a GIF picture by its content. Save it as PNG",
     b"<html": "is a web page, not the file. Download it again, signed in where that is asked for",
+    b"\0\0\0\x0cjP  ": "is a JPEG 2000 picture by its content. Save it as PNG",
+    b"\xff\x4f\xff\x51": "is a JPEG 2000 picture by its content. Save it as PNG",
+    b"8BPS": "is a Photoshop picture by its content. Save it as PNG",
+    b"%PDF": "is a PDF by its content. Save the picture in it as PNG",
+    b"PK\3\4": "is a zip archive by its content. Unpack it",
+}
+# the same of what has its mark further in: offset, mark
+STRANGERS_WITHIN = {
+    (128, b"DICM"): "is a DICOM file by its content. Give its folder to a bundle of volumes, or save it as PNG",
+    (4, b"ftyp"): "is an HEIF or AVIF picture by its content. Save it as PNG",
 }
 
 
@@ -76,14 +86,17 @@ def is_note(name: str | os.PathLike) -> bool:
     return os.path.basename(os.fspath(name)).startswith("._")
 
 
-def stranger(path: str | os.PathLike) -> str | None:
-    """What a file is that has the name of an image only; None where it may be one."""
+def stranger(path: str | os.PathLike, own: bytes = b"") -> str | None:
+    """What a file is that has the name of an image only; None where it may be one, as with the mark of its own kind."""
     try:
         with open(path, "rb") as file:
-            start = file.read(32)
+            start = file.read(132)
     except OSError:
         return None
-    return next((text for magic, text in STRANGERS.items() if start.startswith(magic)), None)
+    for (at, mark), text in STRANGERS_WITHIN.items():
+        if start[at:].startswith(mark):
+            return None if mark == own else text
+    return next((text for mark, text in STRANGERS.items() if start.startswith(mark)), None)
 
 
 def unusable(path: str | os.PathLike, found: str, remedy: str) -> ValueError:
@@ -91,11 +104,11 @@ def unusable(path: str | os.PathLike, found: str, remedy: str) -> ValueError:
     return ValueError(f"monai_ext: {path}: {found}. {remedy}")
 
 
-def damaged(path: str | os.PathLike, reason: object) -> ValueError:
-    """The error for a file that cannot be read, or is none of the kind that its name says."""
+def damaged(path: str | os.PathLike, reason: object, own: bytes = b"") -> ValueError:
+    """The error for a file that cannot be read, or is none of the kind that its name says; see :func:`stranger`."""
     if isinstance(reason, MemoryError):
         return ValueError(f"monai_ext: {path}: there is not enough memory to read it ({Path(path).name}).")
-    if text := stranger(path):
+    if text := stranger(path, own):
         return ValueError(f"monai_ext: {path}: {text}.")
     lines = str(reason).strip().splitlines()
     text = (lines[-1] if lines else type(reason).__name__)[:300]

@@ -26,6 +26,18 @@ __all__ = ["CODINGS", "MaskReader", "PictureReader", "check_picture_pair", "find
 logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+# endings of pictures that are not read, and what they are
+OTHERS = {
+    (".webp",): "a WebP picture",
+    (".gif",): "a GIF picture",
+    (".jp2", ".j2k", ".jpx"): "a JPEG 2000 picture",
+    (".heic", ".heif", ".avif"): "an HEIF or AVIF picture",
+    (".ppm", ".pgm", ".pbm", ".pnm"): "a Netpbm picture",
+    (".tga", ".pcx", ".psd"): "a picture of a painting program",
+    (".dng", ".cr2", ".cr3", ".nef", ".arw"): "a camera's raw picture",
+    (".svs", ".ndpi", ".mrxs", ".scn"): "a slide scanner's picture",
+    (".dcm",): "a DICOM file",
+}
 CODINGS = ("classes", "instances", "neopolyp")
 POLYGONS = re.compile(
     r"(?P<file>.+\.xml)::(?P<image>.+)$", re.IGNORECASE
@@ -205,8 +217,14 @@ def is_picture(path: str | os.PathLike) -> bool:
     return str(path).lower().endswith(SUFFIXES) and not is_note(path)
 
 
+def _other(path: str) -> str | None:
+    return next((what for endings, what in OTHERS.items() if path.lower().endswith(endings)), None)
+
+
 def find_pictures(path: str | os.PathLike) -> list[dict[str, str]]:
     """One picture, or all below a folder; labels of ours are passed over.
+
+    Pictures in formats that are not read are cases too: reading them says what they are.
 
     Returns:
         cases with ``image``, the path, and ``case_id``, the name of its label: see ``data.files.finding.find_cases``.
@@ -215,7 +233,7 @@ def find_pictures(path: str | os.PathLike) -> list[dict[str, str]]:
         FileNotFoundError: if there is no such path, or no picture in it.
         ValueError: if two would have one name.
     """
-    if cases := find_cases(path, is_picture):
+    if cases := find_cases(path, lambda name: is_picture(name) or (_other(name) is not None and not is_note(name))):
         return cases
     raise FileNotFoundError(f"monai_ext: {path}: no picture found. Expected files ending in {', '.join(SUFFIXES)}.")
 
@@ -440,6 +458,8 @@ def _size(mask: np.ndarray) -> str:
 def _unreadable(path: str, reason: object) -> ValueError:
     if text := stranger(path):
         return ValueError(f"monai_ext: {path}: {text}.")
+    if what := _other(path):
+        return unusable(path, f"is {what}, expected {', '.join(SUFFIXES)}", "Save it as PNG.")
     lines = str(reason).strip().splitlines()
     return ValueError(
         f"monai_ext: {path}: cannot be read ({lines[-1] if lines else type(reason).__name__}). The file is damaged, "

@@ -63,8 +63,12 @@ class TextHeader:
     voxels: tuple[Path, ...]
 
 
-def read_text_header(path: str) -> TextHeader:
+def read_text_header(path: str, several: bool = False) -> TextHeader:
     """The header of an NRRD or MetaImage file.
+
+    Args:
+        path: the file.
+        several: whether it may have several values per voxel.
 
     Raises:
         ValueError: says what of it is missing or makes no sense; begins with ``monai_ext:`` where the file is sound but
@@ -72,10 +76,10 @@ def read_text_header(path: str) -> TextHeader:
     """
     with open(path, "rb") as file:
         start = file.read(LONGEST)
-    return _nrrd(path, start) if path.lower().endswith((".nrrd", ".nhdr")) else _meta(path, start)
+    return (_nrrd if path.lower().endswith((".nrrd", ".nhdr")) else _meta)(path, start, several)
 
 
-def _nrrd(path: str, start: bytes) -> TextHeader:
+def _nrrd(path: str, start: bytes, several: bool) -> TextHeader:
     text, blank, _ = start.replace(b"\r\n", b"\n").partition(b"\n\n")
     lines = os.fsdecode(text).split("\n")
     if not re.fullmatch(r"NRRD000[1-5]", lines[0]) or (not blank and not path.lower().endswith(".nhdr")):
@@ -123,7 +127,8 @@ def _nrrd(path: str, start: bytes) -> TextHeader:
         raise ValueError(f"space directions {fields['space directions']!r}, expected three vectors, none of them zero")
     if segmentation:
         _check_segmentation(path, shape)
-    _check_values(path, shape, fields)
+    if not several:
+        _check_values(path, shape, fields)
     voxels = _beside(path, fields.get("data file"), listed)
     return TextHeader(shape, itemsize, encoding in PACKED, oriented, voxels)
 
@@ -152,7 +157,7 @@ def _check_values(path: str, shape: Sequence[int], fields: dict[str, str]) -> No
                 raise unusable(path, f"{size} values per voxel ({kind}), expected 1 (no colour, no series)", ONE_VALUE)
 
 
-def _meta(path: str, start: bytes) -> TextHeader:
+def _meta(path: str, start: bytes, several: bool) -> TextHeader:
     fields: dict[str, str] = {}
     lines = start.split(b"\n")
     for raw in lines:
@@ -168,7 +173,10 @@ def _meta(path: str, start: bytes) -> TextHeader:
     shape = _whole_numbers(fields.get("DimSize"), "DimSize")
     if fields.get("NDims") != str(len(shape)):
         raise ValueError(f"NDims {fields.get('NDims')!r}, but {len(shape)} numbers in DimSize")
-    if fields.get("ElementNumberOfChannels", "1") != "1":
+    channels = fields.get("ElementNumberOfChannels", "1")
+    if not re.fullmatch(r"[1-9]\d{0,3}", channels):
+        raise ValueError(f"ElementNumberOfChannels {channels!r}")
+    if channels != "1" and not several:
         found = f"{fields['ElementNumberOfChannels']} values per voxel, expected 1 (no colour)"
         raise unusable(path, found, ONE_VALUE)
     itemsize = META_BYTES.get(fields.get("ElementType", "").removeprefix("MET_"))
@@ -202,7 +210,7 @@ def _meta(path: str, start: bytes) -> TextHeader:
         if not re.fullmatch(r"\d{1,18}", size) or int(size) > stored:
             raise ValueError(f"{size} bytes of voxels promised, the file has {stored}")
     oriented = "TransformMatrix" in fields and "ElementSpacing" in fields
-    return TextHeader(shape, itemsize, packed, oriented, voxels)
+    return TextHeader(shape, itemsize * int(channels), packed, oriented, voxels)
 
 
 def _join_names(path: str, fields: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ from monai.transforms import Compose, Lambda, Randomizable, apply_transform
 from monai.utils import ensure_tuple
 from torch.utils.data import Dataset, DistributedSampler
 
-from monai_ext.transforms import ResizeSlicesd
+from monai_ext.transforms import IGNORE, ResizeSlicesd
 
 __all__ = ["SliceDataset", "SliceSampler"]
 
@@ -39,7 +39,8 @@ class SliceDataset(Dataset):
 
     Random transforms draw from a generator seeded by what ``SliceSampler`` hands out with the index, so a sample
     depends on seed, epoch and index only: not on the number of workers, nor on where a training was resumed. A sample
-    of an item with a ``case_id`` carries it, with the number of its slice.
+    of an item with a ``case_id`` carries it, with the number of its slice. A slice whose whole label is to be ignored
+    (255) is none.
 
     Args:
         data: MONAI's datalist of volumes or pictures.
@@ -52,6 +53,8 @@ class SliceDataset(Dataset):
         cache_rate: part of ``data`` kept in memory; each slice of the rest costs reading its volume.
         num_workers: threads that fill the cache.
         progress: whether filling the cache shows a progress bar.
+        spacing: of a pixel in mm: every slice is resized to it instead of ``image_size``, so that it means the same in
+            every scan; ``slice_transform`` cuts views of one size. None for slices of ``image_size``.
 
     Raises:
         ValueError: if ``data`` is empty, or the arrays of a volume differ in size.
@@ -75,6 +78,7 @@ class SliceDataset(Dataset):
         cache_rate: float = 1.0,
         num_workers: int | None = 1,
         progress: bool = True,
+        spacing: Sequence[float] | float | None = None,
     ) -> None:
         if not data:
             raise ValueError("monai_ext: SliceDataset: no volume to draw slices from.")
@@ -83,10 +87,11 @@ class SliceDataset(Dataset):
         self.slice_transform = slice_transform
         self.names = [str(item.get("case_id", "")) for item in data]
         steps: list[Callable] = [Lambda(transform)]  # CacheDataset keeps nothing that a plain function made
-        if image_size is not None:
-            modes = ["nearest" if key == label_key else "cubic" for key in self.keys]
-            resize = ResizeSlicesd(self.keys, image_size, modes, spatial_dim=-1 if spatial_dim is None else spatial_dim)
-            steps.append(resize)
+        if image_size is not None or spacing is not None:
+            smooth = "cubic" if spacing is None else "antialiased"
+            modes = ["nearest" if key == label_key else smooth for key in self.keys]
+            axis = -1 if spatial_dim is None else spatial_dim
+            steps.append(ResizeSlicesd(self.keys, image_size or 1, modes, spatial_dim=axis, spacing=spacing))
         if self.axis is not None:
             steps.append(Lambda(self._together))
         self.volumes = CacheDataset(
@@ -94,6 +99,7 @@ class SliceDataset(Dataset):
         )
         self.index = [(number, 0) for number in range(len(data))]
         self.foreground = np.ones(len(data), dtype=bool)
+        self.of_class: dict[int, list[int]] = {}
         if self.axis is not None:
             self._index_slices(data, self.axis, label_key)
 
@@ -113,10 +119,21 @@ class SliceDataset(Dataset):
                 sizes = ", ".join(f"{key} {tuple(volume[key].shape[1:])}" for key in self.keys)
                 raise ValueError(f"monai_ext: {data[number]}: arrays of different size: {sizes}.")
             depth = first.shape[axis]
-            self.index += [(number, position) for position in range(depth)]
-            if label_key is not None:
-                slices = volume[label_key].movedim(axis, 0).reshape(depth, -1)
-                foreground.append((slices > 0).any(dim=1).numpy())
+            if label_key is None:
+                self.index += [(number, position) for position in range(depth)]
+                continue
+            slices = volume[label_key].movedim(axis, 0).reshape(depth, -1)
+            # nothing can be learnt of a slice that nobody has looked at
+            seen = (slices != IGNORE).any(dim=1).nonzero()[:, 0]
+            slices, begin = slices[seen] % IGNORE, len(self.index)  # what is ignored is no class
+            self.index += [(number, int(position)) for position in seen]
+            foreground.append((slices > 0).any(dim=1).numpy())
+            for value in range(1, int(slices.max()) + 1 if len(slices) else 0):
+                having = (slices == value).any(dim=1).nonzero()[:, 0] + begin
+                if len(having):
+                    self.of_class.setdefault(value, []).extend(having.tolist())
+        if not self.index:
+            raise ValueError("monai_ext: SliceDataset: no slice to draw: every voxel of every label is to be ignored.")
         self.foreground = np.concatenate(foreground) if foreground else np.ones(len(self.index), dtype=bool)
 
     def __len__(self) -> int:
@@ -157,11 +174,13 @@ class SliceSampler(DistributedSampler):
         seed: seed of the run.
         foreground_weight: 0 takes every slice once an epoch; above 0 as many slices are drawn with replacement, a
             slice with foreground being ``1 + foreground_weight`` times as likely as one without.
+        foreground_share: part of the samples, drawn by chance, that are taken from slices which hold a class, each
+            class as often as any other: what is in few slices is seen, too. Pictures have none to choose from.
         num_replicas: number of processes, by default that of the initialised process group.
         rank: this process.
 
     Raises:
-        ValueError: if ``foreground_weight`` is negative.
+        ValueError: if ``foreground_weight`` is negative, or ``foreground_share`` not from 0 to 1.
     """
 
     def __init__(
@@ -171,13 +190,17 @@ class SliceSampler(DistributedSampler):
         foreground_weight: float = 0.0,
         num_replicas: int | None = None,
         rank: int | None = None,
+        foreground_share: float = 0.0,
     ) -> None:
         if foreground_weight < 0:
             raise ValueError(f"monai_ext: SliceSampler: foreground_weight must be at least 0, got {foreground_weight}.")
+        if not 0 <= foreground_share <= 1:
+            raise ValueError(f"monai_ext: SliceSampler: foreground_share must be from 0 to 1, got {foreground_share}.")
         if not torch.distributed.is_initialized():
             num_replicas, rank = num_replicas or 1, rank or 0
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
         self.foreground_weight = foreground_weight
+        self.foreground_share = foreground_share
         self.skip = 0
 
     def __iter__(self) -> Iterator[Any]:
@@ -188,6 +211,10 @@ class SliceSampler(DistributedSampler):
             order = rng.choice(count, size=count, p=weight / weight.sum())
         else:
             order = rng.permutation(count)
+        of_class = list(self.dataset.of_class.values())  # type: ignore[attr-defined]
+        if self.foreground_share > 0 and of_class:
+            for place in np.flatnonzero(rng.random(count) < self.foreground_share):
+                order[place] = rng.choice(of_class[rng.integers(len(of_class))])
         order = np.resize(order, self.total_size)  # every process gets as many: the first ones are taken twice
         seeds = rng.integers(2**32, size=self.total_size)
         samples = [(int(i), int(s)) for i, s in zip(order, seeds)][self.rank :: self.num_replicas]

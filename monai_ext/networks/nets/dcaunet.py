@@ -149,6 +149,8 @@ class DCAUNet(TwoPaths):
     .. [1] Li et al., "DCAU-Net", arXiv:2603.09530.
     """
 
+    fixed_size = True  # of its graph: which stages have several windows depends on the size
+
     def __init__(
         self,
         spatial_dims: int = 2,

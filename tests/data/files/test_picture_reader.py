@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -480,3 +481,22 @@ def test_bad_arguments():
         MaskReader("colours")
     with pytest.raises(ValueError, match="no mask file given"):
         MaskReader().get_data(())
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "what"),
+    [
+        ("a.webp", b"RIFF....WEBP", "a WebP picture by its content"),
+        ("a.jp2", b"\0\0\0\x0cjP  \r\n", "a JPEG 2000 picture by its content"),
+        ("a.jpg", b"\0\0\0\x18ftypheic", "an HEIF or AVIF picture by its content"),  # a telephone's, renamed
+        ("a.png", bytes(128) + b"DICM", "a DICOM file by its content"),
+        ("a.svs", b"II*\0", "a slide scanner's picture"),
+        ("a.ppm", b"P6 2 2 255 ", "a Netpbm picture"),
+    ],
+)
+def test_pictures_of_other_formats_are_cases_that_say_what_they_are(tmp_path, name, start, what):
+    (tmp_path / name).write_bytes(start)
+    assert [Path(case["image"]).name for case in find_pictures(tmp_path)] == [name]
+    with pytest.raises(ValueError, match=f"{name}: is {what}") as caught:
+        PictureReader().get_data((tmp_path / name,))
+    assert "damaged" not in str(caught.value)

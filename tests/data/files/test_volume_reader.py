@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
+from monai_ext.apps.new_bundle import pair_files
 from monai_ext.data import AtomicItkWriter, AtomicNibabelWriter, VolumeReader, find_images, read_geometry
 from tests.data.volumes import RAS, rotation, save, volume, write_preprocessed_synapse
 from tests.dicom import write_ct_series
@@ -135,6 +137,17 @@ def test_dicom_folder_errors(tmp_path):
         VolumeReader().get_data((tmp_path / "mixed",))
 
 
+def test_volumes_of_other_formats_are_cases_that_say_how_to_convert_them(tmp_path):
+    for name in ("scan.nii.gz", "a.hdr", "a.img", "b.mgz", "c.nii.bz2", "d.nrrd.gz", "all.zip", "notes.txt", "._d.mgz"):
+        (tmp_path / name).write_bytes(b"")
+    found = {Path(item["image"]).name for item in find_images(tmp_path)}
+    assert found == {"scan.nii.gz", "a.hdr", "b.mgz", "c.nii.bz2", "d.nrrd.gz"}
+    with pytest.raises(ValueError, match="Convert it with mri_convert"):
+        VolumeReader().get_data((tmp_path / "b.mgz",))
+    with pytest.raises(ValueError, match=r"a\.hdr: is one half .* Save the pair as one file"):
+        pair_files(tmp_path, tmp_path)
+
+
 def test_find_images(tmp_path):
     for name in ("b.nii.gz", "a.nrrd", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
@@ -143,6 +156,7 @@ def test_find_images(tmp_path):
     write_ct_series(tmp_path / "studies/one", volume()[0], RAS)
     assert [item["image"] for item in find_images(tmp_path / "studies")] == [str(tmp_path / "studies/one")]
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/scans.zip").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"empty: no volume found"):
         find_images(tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
