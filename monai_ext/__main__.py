@@ -20,7 +20,7 @@ def main() -> None:
     arguments = [{"true": "True", "false": "False"}.get(a, a) for a in sys.argv[1:] if a != "--debug"]
     if arguments[1:] and not {"-h", "--help"}.isdisjoint(arguments):
         arguments = [arguments[0], "--", "--help"]  # without the dashes, fire takes missing arguments for an error
-    command = arguments[0] if arguments[:1] == ["segment"] else None
+    command = arguments[0] if arguments[:1] in (["segment"], ["deploy"]) else None
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup's is another
             signal.signal(number, _stop)

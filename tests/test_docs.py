@@ -44,6 +44,7 @@ BOX = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN, NOT_RUN = {"bash", "python"}, {"console", "text", "{toctree}", "{include}"}
 PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md"))]
 SMALL = {"epochs": 1, "val_interval": 1, "batch_size": 8, "num_workers": 0, "image_size": 32, "patches_per_volume": 1}
+OWN = ("segment", "explain", "crossval")  # commands that run a bundle
 # what /data/NAME on a page stands for
 PICTURES = {
     "ISIC2016": "isic2016",
@@ -119,12 +120,13 @@ def workplace(tmp_path, monkeypatch) -> Iterator[Path]:
 def small_options(words: list[str]) -> list[str]:
     """Those of ``SMALL`` that the configs of a ``monai.bundle run`` have.
 
-    ``segment`` and ``explain`` run a bundle's inference.
+    ``segment`` and ``explain`` run a bundle's inference, ``crossval`` its training.
     """
     if "--config_file" in words:
         files = words[words.index("--config_file") + 1]
     else:
-        files = f"bundles/{words[words.index('--bundle') + 1]}/configs/inference.json"
+        name = "train" if "crossval" in words else "inference"
+        files = f"bundles/{words[words.index('--bundle') + 1]}/configs/{name}.json"
     config = ConfigParser.load_config_files(ast.literal_eval(files) if files.startswith("[") else files)
     options = {key: value for key, value in SMALL.items() if key in config}
     if "--resume" in words:
@@ -140,7 +142,7 @@ def run_line(line: str, monkeypatch) -> None:
     if words[1:4] == ["-m", "monai_ext", "phantom"]:
         words += ["--cases", "5"]
     module = words.index("-m") + 1
-    if words[module : module + 2] in (["monai.bundle", "run"], ["monai_ext", "segment"], ["monai_ext", "explain"]):
+    if words[module : module + 2] in (["monai.bundle", "run"], *(["monai_ext", command] for command in OWN)):
         words += small_options(words)
     if words[0] == "torchrun":
         words = [re.sub(r"^--nproc_per_node=.*", "--nproc_per_node=1", word) for word in words]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ import pydicom
 import pytest
 import torch
 from monai.bundle import ckpt_export
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from monai_ext.apps.deploy import deploy
@@ -27,6 +30,7 @@ from tests.apps.test_deploy_series import write_report
 from tests.data.files.test_dicom import AXIAL
 from tests.data.files.test_dicom import ct as pixels
 from tests.data.files.test_unusual_series import UNUSUAL
+from tests.dciodvfy import faults_of
 from tests.dicom import write_ct_series
 from tests_apps.bundles import ROOT, random_weights, run_bundle
 from tests_apps.studies import ct, save
@@ -46,6 +50,13 @@ def oblique_study(orientation: str) -> tuple[np.ndarray, np.ndarray]:
     if orientation == "coronal":
         image, affine = image.transpose(0, 2, 1)[:, :, ::3], affine[:, [0, 2, 1, 3]] @ np.diag([1.0, 1.0, 3.0, 1.0])
     return np.ascontiguousarray(image), affine
+
+
+USUAL_NAMES = ["box_seg.dcm", "box_sr.dcm", "box_rtstruct.dcm", "box_volumes.json"]
+
+
+def names_of(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 def results(output: Path) -> Path:
@@ -146,7 +157,7 @@ def test_surfaces_lie_where_the_organs_are(tmp_path):
     label[3:8, 10:30, 5:25] = 5
     metadata = json.loads((ROOT / "bundles" / BUNDLE / "configs" / "metadata.json").read_text())
     files = write_results(tmp_path / "out", "box", metadata, label, volume, stl=True)
-    assert [file.name for file in files] == ["box_seg.dcm", "box_liver.stl", "box_volumes.json"]
+    assert [file.name for file in files] == [*USUAL_NAMES[:3], "box_liver.stl", USUAL_NAMES[3]]
     surface = trimesh.load(results(tmp_path / "out") / "box_liver.stl")
     liver = volumes_ml(label, volume.affine, {"liver": 5})["liver"]
     assert surface.volume / 1000 == pytest.approx(liver, rel=0.02)  # of a box only the edges are cut
@@ -330,9 +341,9 @@ def test_results_of_two_patients_lie_in_two_folders(tmp_path):
         written = write_results(tmp_path / "out", "box", metadata, label, volume, stl=True)
         first = volume.frames[0].source
         folder = tmp_path / "out" / first.StudyInstanceUID / first.SeriesInstanceUID
-        assert written == [folder / f"box{end}" for end in ("_seg.dcm", "_liver.stl", "_volumes.json")]
+        assert written == [folder / name for name in (*USUAL_NAMES[:3], "box_liver.stl", USUAL_NAMES[3])]
         assert sorted(folder.iterdir()) == sorted(written)
-        assert pydicom.dcmread(written[0]).PatientID == patient
+        assert {pydicom.dcmread(file).PatientID for file in written if file.suffix == ".dcm"} == {patient}
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
@@ -346,7 +357,7 @@ def test_results_that_are_there_are_kept_or_replaced_as_a_whole(tmp_path):
         write_results(tmp_path / "out", "other", metadata, label, volume)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     write_results(tmp_path / "out", "other", metadata, label, volume, overwrite=True)
-    assert {path.name for path in results(tmp_path / "out").iterdir()} == {"other_seg.dcm", "other_volumes.json"}
+    assert names_of(results(tmp_path / "out")) == {name.replace("box", "other") for name in USUAL_NAMES}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -378,7 +389,90 @@ def test_existing_results_are_refused_before_inference(bundles, tmp_path, monkey
             deploy(*arguments)
     assert "\n" not in str(e.value)
     deploy(*arguments, overwrite="true")
-    assert {path.name for path in results(tmp_path / "out").iterdir()} == {
-        f"{BUNDLE}_seg.dcm",
-        f"{BUNDLE}_volumes.json",
-    }
+    assert names_of(results(tmp_path / "out")) == {name.replace("box", BUNDLE) for name in USUAL_NAMES}
+
+
+@pytest.mark.parametrize("form", ["plain", "tilted", "multi_frame"])
+def test_the_report_has_the_voxels_times_their_volume(form, tmp_path):
+    image, affine = oblique_study("axial")
+    write_ct_series(tmp_path / "ct", image, affine)
+    edit(tmp_path / "ct", lambda ds: setattr(ds, "PatientName", "Phantom^P"))
+    {**FORMS, "tilted": lambda folder: tilt(folder, 15)}[form](tmp_path / "ct")
+    label, volume, metadata = boxed(tmp_path / "ct")
+    label[7:9, 3:7, 4:9] = 3
+    seg, sr, rtstruct, summary = write_results(tmp_path / "out", "box", metadata, label, volume)
+    for file in (seg, sr, rtstruct):
+        assert faults_of(file) == []
+    report, segmentation = hd.sr.srread(sr), hd.seg.segread(seg)
+    assert (report.CompletionFlag, report.VerificationFlag, report.PreliminaryFlag) == (
+        *("COMPLETE", "UNVERIFIED", "PRELIMINARY"),
+    )
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    names = ["aorta", "gallbladder", "left kidney", "right kidney", "liver", "pancreas", "spleen", "stomach"]
+    assert [group.tracking_identifier for group in groups] == names
+    amounts = json.loads(summary.read_text())["volumes_ml"]
+    voxel = abs(np.linalg.det(volume.affine)) / 1000
+    for value, group in enumerate(groups, 1):
+        (measured,) = group.get_measurements(name=codes.SCT.Volume)
+        assert measured.value == pytest.approx(voxel * (label == value).sum(), abs=1e-4)
+        assert measured.value == amounts[names[value - 1]]
+        assert measured.unit == Code("mL", "UCUM", "milliliter")
+        reference = group.referenced_segment
+        assert reference.referenced_sop_instance_uid == segmentation.SOPInstanceUID
+        assert reference.referenced_segment_numbers == [value]
+        described = segmentation.get_segment_description(value)
+        assert group.tracking_uid == described.tracking_uid
+        assert group.finding_type == described.segmented_property_type
+    assert [name for name, amount in amounts.items() if amount] == ["left kidney", "liver"]
+    assert groups[2].finding_sites[0].laterality == codes.SCT.Left
+    written = report.to_json()
+    for words in ("Research only; not for diagnosis or treatment.", "Algorithm Name", "Artificial Intelligence"):
+        assert words in written
+
+
+def test_what_is_written_can_be_chosen(tmp_path):
+    write_ct_series(tmp_path / "ct", *oblique_study("axial"))
+    label, volume, metadata = boxed(tmp_path / "ct")
+    for k, (chosen, names) in enumerate(
+        {
+            "rtstruct": ["box_rtstruct.dcm", "box_volumes.json"],
+            " SEG, stl": ["box_seg.dcm", "box_liver.stl", "box_volumes.json"],
+            "stl": ["box_liver.stl", "box_volumes.json"],
+        }.items()
+    ):
+        written = write_results(tmp_path / str(k), "box", metadata, label, volume, results=chosen)
+        assert [path.name for path in written] == names
+        summary = json.loads(written[-1].read_text())
+        assert ("segmentation_sop_instance_uid" in summary) == ("box_seg.dcm" in names)
+    for chosen, reason in (
+        ("seg,nifti", "--results: 'nifti', expected some of seg,rtstruct,sr,stl"),
+        ("sr", "sr refers to the segments of seg. Add seg"),
+    ):
+        with pytest.raises(ValueError, match=f"monai_ext: .*{reason}"):
+            write_results(tmp_path / "none", "box", metadata, label, volume, results=chosen)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_class_without_a_code_is_refused_before_inference(bundles, tmp_path, monkeypatch):
+    bundle = shutil.copytree(bundles[BUNDLE], tmp_path / "own")
+    file = bundle / "configs" / "metadata.json"
+    file.write_text(file.read_text().replace('"5": "liver"', '"5": "duodenal cap"'))
+    write_ct_series(tmp_path / "study", *oblique_study("axial"))
+    with monkeypatch.context() as patch:
+        patch.setattr("monai_ext.apps.deploy.operators.BundleOperator.compute", None)
+        with pytest.raises(ValueError, match="class 'duodenal cap' has no coded term.*--results stl"):
+            deploy(str(bundle), str(tmp_path / "study"), str(tmp_path / "out"))
+    deploy(str(bundle), str(tmp_path / "study"), str(tmp_path / "out"), results="stl")
+    assert "duodenal cap" in json.loads((results(tmp_path / "out") / "own_volumes.json").read_text())["volumes_ml"]
+
+
+def test_results_of_weights_of_a_phantom_say_so(bundles, tmp_path):
+    bundle = shutil.copytree(bundles[BUNDLE], tmp_path / BUNDLE)
+    (bundle / "models" / "model.cases.json").write_text('{"phantom": true, "cases": []}')
+    write_ct_series(tmp_path / "study", *oblique_study("axial"))
+    deploy(str(bundle), str(tmp_path / "study"), str(tmp_path / "out"))
+    note = "Research only; not for diagnosis or treatment. Trained on phantom data, no clinical meaning."
+    folder = results(tmp_path / "out")
+    assert json.loads((folder / f"{BUNDLE}_volumes.json").read_text())["note"] == note
+    assert note in hd.sr.srread(folder / f"{BUNDLE}_sr.dcm").to_json()
+    assert note in pydicom.dcmread(folder / f"{BUNDLE}_rtstruct.dcm").StructureSetDescription

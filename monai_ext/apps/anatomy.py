@@ -7,7 +7,7 @@ import zlib
 
 from monai_ext.data.datasets import DATASETS, Structure
 
-__all__ = ["STRUCTURES", "Structure", "colour_of"]
+__all__ = ["STRUCTURES", "Structure", "colour_of", "structure_of"]
 
 #: class name in a bundle's metadata -> structure, as the datasets say it
 STRUCTURES: dict[str, Structure] = {
@@ -22,3 +22,19 @@ def colour_of(name: str) -> tuple[int, int, int]:
         return known.colour
     red, green, blue = zlib.crc32(name.lower().encode()).to_bytes(4, "big")[:3]
     return 64 + red * 3 // 4, 64 + green * 3 // 4, 64 + blue * 3 // 4
+
+
+def structure_of(name: str) -> Structure:
+    """Code and colour of a class, as DICOM objects need them.
+
+    Raises:
+        ValueError: for a class that no dataset of the collection has.
+    """
+    structure = STRUCTURES.get(name.lower())
+    if structure is None:
+        raise ValueError(
+            f"monai_ext: class {name!r} has no coded term, so DICOM cannot name it. Known are {', '.join(STRUCTURES)}. "
+            "Name it as one of them, give its code in the structures of a dataset (monai_ext.data.datasets), or let "
+            "deploy write no DICOM (--results stl)."
+        )
+    return structure

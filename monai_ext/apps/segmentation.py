@@ -11,33 +11,39 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
 from monai.utils import ensure_tuple
 
 import monai_ext
-from monai_ext.bundle import Bundle, literal
+from monai_ext.bundle import Bundle, join_processes, largest_component, literal
 from monai_ext.data import CaseLoader, find_images, find_pictures
-from monai_ext.data.case_loader import raise_failed
+from monai_ext.data.case_loader import gathered, raise_failed
 from monai_ext.data.files.case_finder import LABEL, walk
 from monai_ext.data.files.fingerprint import hash_file
 from monai_ext.data.files.label_notes import LabelNote, note_label, noted_labels
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.files.volume_reader import is_volume
+from monai_ext.data.lists import CHANNEL
 from monai_ext.networks import is_export
 from monai_ext.utils import config_errors, ends_all, locked, read_json, scratch_folder, write_json
 
 __all__ = ["Segmented", "segment"]
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 NIFTI, ITK = (".nii.gz", ".nii"), (".nrrd", ".mha")
 LOCK = ".monai_ext-segment.lock"
 LONGEST = 254  # bytes of a name, with the dot that it has while it is written
+NAMINGS = ("seg", "nnunet")
 SAME_LABELS = {"num_workers", "device", "batch_size"}  # knobs that change speed and memory
 
 
@@ -85,14 +91,26 @@ class _Case(NamedTuple):
         return ensure_tuple(self.image)[0]
 
 
+class _Plan(NamedTuple):
+    cases: list[_Case]
+    skipped: list[Path]
+    suffix: str
+    parent: Path
+    run: str
+    todo: list[_Case]
+    failed: list[tuple[str, str]]
+
+
 def segment(
     bundle: str | os.PathLike,
-    input: str | os.PathLike,
+    input: str | os.PathLike | Sequence[Mapping[str, Any]],
     output: str | os.PathLike,
     checkpoints: Sequence[str | os.PathLike] = (),
     tta: bool = False,
     overwrite: bool = False,
     force: bool = False,
+    ensemble: bool = True,
+    naming: str = "seg",
     **knobs: Any,
 ) -> Segmented:
     """Segment one image, or every image and DICOM series below a folder, and return the label files.
@@ -102,15 +120,22 @@ def segment(
     the same run does what is missing. What concerns one case ends that case. ``run_inference.json`` says what the run
     was, see :class:`~monai_ext.handlers.RunRecord`.
 
+    Started by ``torchrun``, the processes share the cases out, on one machine or on several that see one folder. Each
+    returns what all have done.
+
     Args:
         bundle: a bundle's name or folder.
         input: a file or a folder. Of several channels a folder in nnU-Net's naming (``case_0000.nii.gz``, ...), one of
-            a case's files, its files with commas between, or one file with all of them.
+            a case's files, its files with commas between, or one file with all of them. Or cases, each
+            ``{"image": ..., "case_id": ...}``.
         output: a folder, or for one image the file to write.
         checkpoints: weights instead of the bundle's own; the probabilities of several are averaged.
         tta: average the probabilities of mirrored views too.
         overwrite: replace files that are there already, finished ones too.
         force: go on when intensities are not those of the bundle's modality.
+        ensemble: use the folds of a cross-validation, and what it decided on, where the bundle has them; false for its
+            ``model.pt``.
+        naming: of labels: ``"seg"``, or ``"nnunet"`` for ``case.nii.gz`` of ``case_0000.nii.gz`` or ``case.nii.gz``.
         knobs: values for the bundle's ``inference.json``.
 
     Returns:
@@ -129,9 +154,12 @@ def segment(
         >>> labels
         [PosixPath('labels/scan_seg.nii.gz')]
     """
+    if naming not in NAMINGS:
+        raise ValueError(f"monai_ext: --naming {naming!r:.100}: expected {' or '.join(NAMINGS)}.")
     found = Bundle.find(bundle)
     names = ["inference"]
-    weights = [Path(path) for path in checkpoints or [knobs.pop("ckpt_path", None) or found.require_weights()]]
+    given = checkpoints or [path for path in [knobs.pop("ckpt_path", None)] if path]
+    weights = [Path(path) for path in given] or found.checkpoints(ensemble)
     for path in weights:
         if not path.is_file():
             raise FileNotFoundError(
@@ -144,35 +172,49 @@ def segment(
         knobs |= {"ckpt_paths": [str(path) for path in weights], "tta": tta}
     else:
         knobs["ckpt_path"] = str(weights[0])
-    images, skipped = _images(Path(input), found)
-    suffix, parent, targets = _targets(Path(output), [case["case_id"] for case in images], found.pictures)
-    cases = [
-        _Case(case["image"], case["case_id"], target, _hash_or_none(case["image"]))
-        for case, target in zip(images, targets, strict=True)
-    ]
     config = found.config("inference")
-    if suffix in ITK:
-        knobs["writer"] = "monai_ext.data.AtomicItkWriter"
-    if suffix != config.get("output_ext", suffix):
-        knobs["output_ext"] = suffix
-    run = _run_hash([found.config_file(name) for name in names], weights, {**knobs, "output_ext": suffix})
-    if "strict" in config:
-        knobs["strict"] = not force
+    files = [found.config_file(name) for name in names]
+
+    def plan(held: ExitStack) -> _Plan:
+        images, skipped = (
+            _images(Path(input), found)
+            if isinstance(input, (str, os.PathLike))
+            else ([_as_listed(case) for case in input], [])
+        )
+        ids = [case["case_id"] for case in images]
+        suffix, parent, targets = _targets(Path(output), ids, found.pictures, naming)
+        cases = [
+            _Case(case["image"], case["case_id"], target, _hash_or_none(case["image"]))
+            for case, target in zip(images, targets, strict=True)
+        ]
+        _keep_images(cases)
+        run = _run_hash(files, weights, {**knobs, "output_ext": suffix})
+        with _writable(parent):
+            held.enter_context(locked(parent, LOCK, "Wait until it has ended, or give another output."))
+        todo, failed = _planned(cases, {} if overwrite else noted_labels(parent), run, overwrite)
+        return _Plan(cases, skipped, suffix, parent, run, todo, failed)
+
     # an error is told once, in one line, at its end; what else these loggers say is of no use to the user
     for name in ("ignite.engine.engine", "monai.bundle.workflows"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(parent, LOCK, "Wait until it has ended, or give another output."))
-            folder = stack.enter_context(scratch_folder(parent, "segment-"))
-        except BlockingIOError:
-            raise
-        except OSError as e:
-            raise OSError(f"monai_ext: {parent}: cannot be written to ({e.strerror or e}).") from e
-        todo, failed = _planned(cases, {} if overwrite else noted_labels(parent), run, overwrite)
-        keeper = _Keeper(folder, parent, suffix, cases, run)
-        if todo:
-            with config_errors(found.config_file(names[-1]), "segment"):
+        if not dist.is_initialized():
+            stack.callback(_leave_group)
+        process, _ = join_processes()
+        planned = _of_first_process(lambda: plan(stack))
+        with _writable(planned.parent):
+            folder = stack.enter_context(scratch_folder(planned.parent, "segment-"))
+        suffix = planned.suffix
+        if suffix in ITK:
+            knobs["writer"] = "monai_ext.data.AtomicItkWriter"
+        if suffix != config.get("output_ext", suffix):
+            knobs["output_ext"] = suffix
+        if "strict" in config:
+            knobs["strict"] = not force
+        keeper = _Keeper(folder, planned, process)
+        failed = []
+        if planned.todo:
+            with config_errors(files[-1], "segment"):
                 workflow = found.workflow(
                     "inference",
                     names,
@@ -180,19 +222,71 @@ def segment(
                     **{
                         **knobs,
                         # a tuple, in which MONAI looks for no expressions: a file may be called $... or @...
-                        "dataset#data": tuple({"image": case.image, "case_id": case.name} for case in todo),
+                        "dataset#data": tuple({"image": case.image, "case_id": case.name} for case in planned.todo),
                     },
                 )
-                failed += keeper.run(workflow)
-    missing = {case.file for case in todo} - {image for image, _ in failed} - keeper.images
+                failed = keeper.run(workflow)
+        shares = gathered((keeper.written, keeper.images, failed))
+        written = [label for share in shares for label in share[0]]
+        if process == 0 and written:
+            keeper.keep_record()
+    made = {image for share in shares for image in share[1]}
+    lost = [*planned.failed, *(case for share in shares for case in share[2])]
+    missing = {case.file for case in planned.todo} - {image for image, _ in lost} - made
     if missing:
         raise ValueError(
-            f"monai_ext: {found.config_file(names[-1])}: as a config it wrote no label for {len(missing)} of "
-            f"{len(todo)} images ({sorted(missing)[0]})."
+            f"monai_ext: {files[-1]}: as a config it wrote no label for {len(missing)} of {len(planned.todo)} images "
+            f"({sorted(missing)[0]})."
         )
-    lost = {image for image, _ in failed}
-    labels = [case.target for case in cases if case.file not in lost]
-    return Segmented(labels, keeper.written, failed, skipped)
+    without = {image for image, _ in lost}
+    labels = [case.target for case in planned.cases if case.file not in without]
+    return Segmented(labels, written, lost, planned.skipped)
+
+
+def _of_first_process(work: Callable[[], T]) -> T:
+    """What ``work`` gives, done by the first process of a run; its error is everybody's."""
+    if not dist.is_initialized():
+        return work()
+    result: list[Any] = [None]
+    if dist.get_rank() == 0:
+        try:
+            result = [work()]
+        except Exception as e:
+            result = [e]
+    dist.broadcast_object_list(result)
+    if isinstance(result[0], Exception):
+        raise result[0]
+    return result[0]
+
+
+def _as_listed(case: Mapping[str, Any]) -> dict[str, Any]:
+    """A case as finding has it: of several files a tuple."""
+    files = ensure_tuple(case["image"])
+    return {**case, "image": files if len(files) > 1 else files[0]}
+
+
+def _leave_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _writable(parent: Path) -> Iterator[None]:
+    """Tell of a folder that cannot be written to."""
+    try:
+        yield
+    except BlockingIOError:
+        raise
+    except OSError as e:
+        raise OSError(f"monai_ext: {parent}: cannot be written to ({e.strerror or e}).") from e
+
+
+def _keep_images(cases: Sequence[_Case]) -> None:
+    """Refuse a label in the place of an image, which names without ``_seg`` make possible."""
+    images = {os.path.realpath(file) for case in cases for file in ensure_tuple(case.image)}
+    for case in cases:
+        if os.path.realpath(case.target) in images:
+            raise ValueError(f"monai_ext: {case.target}: this label would replace an image. Give another output.")
 
 
 def _check_ensemble(weights: Sequence[Path], knobs: dict[str, Any]) -> None:
@@ -206,16 +300,17 @@ def _check_ensemble(weights: Sequence[Path], knobs: dict[str, Any]) -> None:
         if knobs.get(knob, "auto") not in ("auto", "torch", "float32"):
             raise ValueError(
                 f"monai_ext: --{knob} {knobs[knob]}: averages, of several models or with --tta, compute with torch in "
-                f"float32. Leave --{knob} out."
+                f"float32. Leave --{knob} out, or give one model (--ensemble false, or --checkpoint FILE)."
             )
 
 
 class _Keeper:
     """Takes each label from where the bundle writes it to its place, as soon as it is whole."""
 
-    def __init__(self, folder: Path, parent: Path, suffix: str, cases: Sequence[_Case], run: str) -> None:
-        self.folder, self.parent, self.suffix, self.cases, self.run_hash = folder, parent, suffix, cases, run
-        self.by_image = {case.file: case for case in cases}
+    def __init__(self, folder: Path, plan: _Plan, process: int) -> None:
+        self.folder, self.parent, self.suffix, self.process = folder, plan.parent, plan.suffix, process
+        self.cases, self.run_hash = plan.cases, plan.run
+        self.by_image = {case.file: case for case in plan.cases}
         self.written: list[Path] = []
         self.images: set[str] = set()
 
@@ -226,7 +321,9 @@ class _Keeper:
         self.loader: CaseLoader = workflow.parser.get_parsed_content("dataloader")
         evaluator = workflow.parser.get_parsed_content("evaluator")
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, self.keep)
-        workflow.run()
+        with _finishing() as stop_if_asked:
+            evaluator.add_event_handler(Events.ITERATION_COMPLETED, stop_if_asked)
+            workflow.run()
         hidden = str(self.folder) + os.sep
         return [(name, reason.replace(hidden, str(self.parent) + os.sep)) for name, reason in self.loader.failed]
 
@@ -235,9 +332,10 @@ class _Keeper:
         if engine.state.output and len(made) == len(self.loader.current) == 1:
             case = self.by_image[self.loader.current[0]]
             try:
-                if not self.written:
+                if not self.written and self.process == 0:
                     self.keep_record()
-                note_label(self.parent, case.target.name, LabelNote(hash_file(made[0]), case.hash or "", self.run_hash))
+                note = LabelNote(hash_file(made[0]), case.hash or "", self.run_hash)
+                note_label(self.parent, case.target.name, note, self.process)
                 os.replace(made[0], case.target)
             except OSError as e:
                 if ends_all(e):
@@ -263,6 +361,29 @@ class _Keeper:
             content["config"]["output_dir"] = literal(str(self.parent))
             content["config"]["dataset"]["data"] = [{"image": c.image, "case_id": c.name} for c in self.cases]
         write_json(self.parent / record.name, content)
+
+
+@contextmanager
+def _finishing() -> Iterator[Callable[[], None]]:
+    """Let a process of several finish its case when SIGTERM comes: so ``torchrun`` ends them when one has died.
+
+    Gives what ends the process then, to be called after each case.
+    """
+    asked: list[int] = []
+    if not dist.is_initialized() or threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before: Any = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+
+    def stop_if_asked() -> None:
+        if asked:
+            raise SystemExit(128 + asked[0])
+
+    try:
+        yield stop_if_asked
+        stop_if_asked()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _planned(
@@ -293,6 +414,7 @@ def _run_hash(configs: Sequence[Path], weights: Sequence[Path], knobs: dict[str,
     """What a label depends on beside its image."""
     chosen = {key: value for key, value in knobs.items() if key not in SAME_LABELS | {"ckpt_path", "ckpt_paths"}}
     parts = [monai_ext.__version__, *(hash_file(path) for path in (*configs, *weights)), str(sorted(chosen.items()))]
+    parts += [f"largest component of {label}" for label in largest_component(weights)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -326,7 +448,7 @@ def _images(path: Path, bundle: Bundle) -> tuple[list[dict[str, Any]], list[Path
     return cases, [file for file in files if other(file) or (wanted(file) and str(file) not in images)]
 
 
-def _targets(output: Path, names: list[str], pictures: bool) -> tuple[str, Path, list[Path]]:
+def _targets(output: Path, names: list[str], pictures: bool, naming: str) -> tuple[str, Path, list[Path]]:
     """The format, by its suffix, the folder to write into, and the files to write."""
     known = (".png",) if pictures else NIFTI + ITK
     suffix = next((s for s in (*NIFTI, *ITK, ".png") if output.name.lower().endswith(s)), None)
@@ -335,9 +457,18 @@ def _targets(output: Path, names: list[str], pictures: bool) -> tuple[str, Path,
             raise ValueError(
                 f"monai_ext: {output}: is a file, expected a folder or a name ending in {', '.join(known)}."
             )
-        return known[0], output, [output / f"{name}{LABEL}{known[0]}" for name in names]
+        labels = [f"{name}{LABEL}" if naming == "seg" else _without_channel(name) for name in names]
+        if twice := next((label for k, label in enumerate(labels) if label in labels[:k]), None):
+            raise ValueError(f"monai_ext: {output}: several images would have the label {twice}{known[0]}. Give one.")
+        return known[0], output, [output / f"{label}{known[0]}" for label in labels]
     if suffix not in known:
         raise ValueError(f"monai_ext: {output}: labels of this bundle are written as {', '.join(known)}.")
     if len(names) > 1:
         raise ValueError(f"monai_ext: {output}: one file for {len(names)} images. Give a folder as output.")
     return suffix, output.parent, [output]
+
+
+def _without_channel(name: str) -> str:
+    """A case as nnU-Net calls it: ``liver_001`` of ``liver_001_0000``."""
+    found = CHANNEL.fullmatch(name)
+    return found["case"] if found else name

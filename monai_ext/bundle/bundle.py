@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monai_ext.bundle.ensembles import FoldEnsemble, fold_ensemble
 from monai_ext.bundle.literals import literal, mixed_precision
 from monai_ext.bundle.places import METADATA, collection, folder_for, is_bundle
 from monai_ext.bundle.trained_with import checked_sizes, trained_with
@@ -183,21 +184,44 @@ class Bundle:
 
     @property
     def weights(self) -> Path:
-        """Where its weights are, or will be: ``models/model.pt``, or the exported file itself."""
+        """Where its one model is, or will be: ``models/model.pt``, or the exported file itself."""
         return self.exported or Path(folder_for(self.folder, "models", reading=True), "model.pt")
 
-    def require_weights(self) -> Path:
-        """``weights``, which exist.
+    @property
+    def folds(self) -> FoldEnsemble | None:
+        """What a cross-validation left in it, see :func:`fold_ensemble`; None without one."""
+        return None if self.exported else fold_ensemble(self.weights.parent)
+
+    def checkpoints(self, ensemble: bool = True) -> list[Path]:
+        """What it segments with: a checkpoint of each fold after ``crossval``, else ``weights``; they exist.
+
+        Args:
+            ensemble: false for ``weights`` in any case.
 
         Raises:
             FileNotFoundError: if there are none; says how to get some.
         """
+        if ensemble and (folds := self.folds):
+            return list(folds.checkpoints)
         if not self.weights.is_file():
             raise FileNotFoundError(
                 f"monai_ext: bundle {self.name}: no weights at {self.weights}. Train it (python -m monai.bundle run "
                 f"--config_file {self.folder / 'configs' / 'train.json'}), or put some there."
             )
-        return self.weights
+        return [self.weights]
+
+    def require_weights(self) -> Path:
+        """One network's weights, which exist: ``weights``, or where there is only an ensemble, its first member.
+
+        Raises:
+            FileNotFoundError: if there are none; says how to get some.
+        """
+        return self.weights if self.weights.is_file() else self.checkpoints()[0]
+
+    @property
+    def largest_component(self) -> list[int]:
+        """Classes of which only the largest component is kept, as a cross-validation decided."""
+        return list(folds.largest_component) if (folds := self.folds) else []
 
     def config_file(self, name: str) -> Path:
         """Where the config of that name is, such as ``inference``."""
@@ -331,7 +355,7 @@ class Bundle:
         """What the preprocessing of its weights was, see :func:`trained_with`; an export has it in its metadata."""
         if self.exported and isinstance(noted := self.metadata.get("trained_with"), Mapping):
             return checked_sizes(noted, self.exported)
-        return trained_with(self.weights)
+        return trained_with(folds.checkpoints if (folds := self.folds) else self.weights)
 
     def default(self, knob: str, name: str = "train") -> Any:
         """The recipe's value of a knob, which weights may have another of (``as_trained`` in the config)."""

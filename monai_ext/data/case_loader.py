@@ -5,8 +5,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, list_data_collate
 from monai.utils import ensure_tuple
@@ -17,6 +18,7 @@ from monai_ext.utils import plain_cause
 __all__ = ["CaseLoader", "UnreadableCasesError"]
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 LISTED = 10
 AFTER_A_DEATH = 0.5  # seconds
 
@@ -34,6 +36,8 @@ class CaseLoader(DataLoader):
     them when the others are done. :class:`~monai_ext.engines.CaseEvaluator` adds those that fail later, in the network
     or in writing. Where workers cannot work (a container's small shared memory, no memory for a second process), the
     cases that are left are read without them.
+
+    The processes of a distributed run share the cases out: each takes every ``world size``-th one.
 
     How many cases there will be is known only at the end, so that the loader has no ``len()``: an engine would go back
     to the first cases to make up for those left out. Given among the engine's handlers it tells how many to expect.
@@ -53,7 +57,11 @@ class CaseLoader(DataLoader):
     def __init__(self, dataset: Any, **kwargs: Any) -> None:
         self.failed: list[tuple[str, str]] = []
         self.current: tuple[str, ...] = ()
-        if len(dataset) == 1:
+        rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.share = range(rank, len(dataset), processes)
+        if processes > 1:
+            kwargs["sampler"] = self.share
+        if len(self.share) <= 1:
             kwargs["num_workers"] = 0  # a worker reads ahead; for one case it takes a second to start and to hand over
         collate = _Collate(kwargs.pop("collate_fn", list_data_collate))
         super().__init__(_Guarded(dataset), collate_fn=collate, **kwargs)
@@ -108,18 +116,28 @@ class CaseLoader(DataLoader):
         engine.add_event_handler(Events.DATALOADER_STOP_ITERATION, self._stop)
 
     def raise_failed(self) -> None:
-        """Tell of the cases that were left out, if there were any.
+        """Tell of the cases that were left out, if there were any; of all processes, when each has done its share.
 
         Raises:
             UnreadableCasesError: with how many of how many, and why.
         """
-        raise_failed(self.failed, len(self.dataset))  # type: ignore[arg-type]
+        failed = gathered(self.failed)
+        raise_failed([case for part in failed for case in part], len(self.dataset))  # type: ignore[arg-type]
 
     def _expect(self, engine: Engine) -> None:
-        engine.state.epoch_length = -(-len(self.dataset) // (self.batch_size or 1))  # type: ignore[arg-type]
+        engine.state.epoch_length = -(-len(self.share) // (self.batch_size or 1))
 
     def _stop(self, engine: Engine) -> None:
         engine.terminate_epoch()
+
+
+def gathered(mine: T) -> list[T]:
+    """What every process of a distributed run has, in their order; each of them must ask."""
+    if not dist.is_initialized():
+        return [mine]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, mine)
+    return found
 
 
 def raise_failed(failed: Sequence[tuple[str, str]], total: int) -> None:

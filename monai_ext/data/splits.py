@@ -48,7 +48,10 @@ def fold_parts(
     chosen: set[str] = set()
     for group in groups.values():
         if len(group) < folds:
-            raise ValueError(f"monai_ext: {len(group)} patients or images for {folds} folds: a fold would be empty.")
+            raise ValueError(
+                f"monai_ext: {len(group)} patients or images for {folds} folds: a fold would be empty. Give fewer "
+                "folds (--num_folds; crossval has --folds), or more cases."
+            )
         chosen.update(np.array_split(np.array(group), folds)[fold].tolist())
     return _with_test(cases, chosen, patient)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inferers beside MONAI's: 2D networks on volumes, windows of volumes as labels, and ensembles."""
 
-from .ensemble import ProbabilityEnsemble, find_checkpoints
+from .ensemble import ProbabilityEnsemble, find_checkpoints, with_weights
 from .slice_inferer import SliceBatchInferer
-from .whole_image_inferer import WholeImageInferer
+from .whole_image_inferer import WholeImageInferer, WindowImageInferer
 from .window_inferer import SlidingWindowLabelInferer
 
 __all__ = [
@@ -11,5 +11,7 @@ __all__ = [
     "SliceBatchInferer",
     "SlidingWindowLabelInferer",
     "WholeImageInferer",
+    "WindowImageInferer",
     "find_checkpoints",
+    "with_weights",
 ]

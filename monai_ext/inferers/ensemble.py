@@ -16,9 +16,9 @@ from monai.data import MetaTensor
 from monai.utils import ensure_tuple
 
 from monai_ext.inferers.outputs import check_logits
-from monai_ext.networks import load_weights
+from monai_ext.networks import load_weights, ready_network
 
-__all__ = ["ProbabilityEnsemble", "find_checkpoints"]
+__all__ = ["ProbabilityEnsemble", "find_checkpoints", "with_weights"]
 
 WEIGHTS = "model.pt"  # as training leaves them in a folder
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
@@ -113,6 +113,48 @@ class ProbabilityEnsemble(nn.Module):
                     yield nn.functional.logsigmoid(torch.cat([logits, -logits], dim=1))
                 else:
                     yield logits.log_softmax(dim=1)
+
+
+def with_weights(
+    network: nn.Module,
+    checkpoints: Paths,
+    device: torch.device | str = "cpu",
+    backend: str = "auto",
+    precision: str = "auto",
+    refuse_zero: bool = True,
+    regions: Sequence[int] | None = None,
+) -> nn.Module:
+    """The network with its weights, ready to use, or where these are several, the :class:`ProbabilityEnsemble` of them.
+
+    Args:
+        network: whose weights they are.
+        checkpoints: one weights file, or a list of them.
+        device: where to compute.
+        backend: of one network, see :func:`~monai_ext.networks.ready_network`; an ensemble computes with PyTorch.
+        precision: likewise; an ensemble computes in float32.
+        refuse_zero: see :func:`~monai_ext.networks.load_weights`.
+        regions: see :class:`ProbabilityEnsemble`.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``ready_network`` and ``ProbabilityEnsemble`` do; for a backend or precision
+            that an ensemble has not.
+
+    Examples::
+
+        >>> network = UNetDCA(spatial_dims=2, in_channels=1, out_channels=9)
+        >>> type(with_weights(network, ["fold0.pt", "fold1.pt"])).__name__
+        'ProbabilityEnsemble'
+    """
+    paths = [checkpoints] if isinstance(checkpoints, (str, os.PathLike)) else list(checkpoints)
+    if len(paths) == 1:
+        return ready_network(network, paths[0], device, backend, precision, refuse_zero)
+    for knob, value in (("backend", backend), ("precision", precision)):
+        if value not in ("auto", "torch", "float32"):
+            raise ValueError(
+                f"monai_ext: --{knob} {value}: an ensemble computes with torch in float32. Leave --{knob} out, or give "
+                "--ensemble false."
+            )
+    return ProbabilityEnsemble(network.to(device), paths, regions=regions).eval()
 
 
 def find_checkpoints(paths: Paths) -> list[str]:

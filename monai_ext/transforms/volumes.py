@@ -110,7 +110,7 @@ class CheckVolumed(MapTransform):
             if reason:
                 message = f"monai_ext: {_name(data, key)}: does not look like {self.modality}: {reason}."
                 if self.strict:
-                    raise ValueError(f"{message} Give --force true if it is.")
+                    raise ValueError(f"{message} If it is, give segment --force true, a bundle --strict false.")
                 logger.warning(message)
                 if isinstance(data[key], MetaTensor):
                     data[key].meta[NOTICE] = f"does not look like {self.modality}: {reason}"

@@ -36,15 +36,18 @@ _MEMORY: dict[str | None, str] = {
     None: "Use fewer workers or smaller batches.",
     "training": "Lower --num_workers, --cache_rate or --batch_size, and go on with --resume true.",
     **dict.fromkeys(("evaluation", "inference", "segment"), "Give --num_workers 0."),
+    "deploy": "End other programs, or use a machine with more.",
 }
 _GPU_MEMORY: dict[str | None, str] = {
     None: "Use smaller batches, mixed precision or the CPU.",
     "training": "Lower --batch_size or --image_size, or keep --amp true.",
     **dict.fromkeys(("evaluation", "inference", "segment"), "Keep --amp true, or give --device cpu."),
+    "deploy": "End other programs on it, or hide it (CUDA_VISIBLE_DEVICES=-1), which takes the CPU.",
 }
 _NO_WORKERS: dict[str | None, str] = {
     None: "use no workers",
     **dict.fromkeys(("training", "evaluation", "inference", "segment"), "give --num_workers 0"),
+    "deploy": "end other programs",
 }
 _ROOM, _WAY = "Make room, {again}.", "Put that right, or give another place, {again}."
 _ERRNO = {
@@ -100,7 +103,8 @@ def end_with_plain_error(command: str | None = None) -> None:
     traceback. A bundle calls this in ``initialize``; the traceback stays as it is, the cause is repeated below it.
 
     Args:
-        command: ``"training"``, ``"evaluation"``, ``"inference"`` or ``"segment"``, whose options advice may name.
+        command: ``"training"``, ``"evaluation"``, ``"inference"``, ``"segment"`` or ``"deploy"``, whose options advice
+            may name.
     """
     global _command
     _command = command

@@ -117,6 +117,14 @@ def _axes(value: Any) -> list[int]:
     return [int(axis) for axis in axes]
 
 
+def _labels(value: Any) -> list[int]:
+    expected = "a list of classes from 1 on, such as [1,3]"
+    labels = _listed_numbers(value, expected) if not (isinstance(value, (list, tuple)) and not value) else []
+    if any(label != int(label) or not 0 < label < 256 for label in labels):
+        raise ValueError(expected)
+    return [int(label) for label in labels]
+
+
 def _switch(value: Any) -> bool:
     try:
         return flag(value)
@@ -166,18 +174,20 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 # every knob of every bundle -> what makes a value of it of what a command line gives; ValueError says what is expected
 KNOBS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("epochs", "val_interval", "batch_size", "patches_per_volume"), _whole(1)),
-    **dict.fromkeys(("num_workers", "warm_up"), _whole(0)),
+    **dict.fromkeys(("num_workers", "warm_up", "report_channel"), _whole(0)),
     **dict.fromkeys(("seed", "fold"), _whole(0, none=True)),
     "num_classes": _whole(2),
+    "num_folds": _whole(2, none=True),
     "learning_rate": _between(0, open_below=True),
     **dict.fromkeys(("weight_decay", "rotation", "foreground_weight"), _between(0)),
     **dict.fromkeys(("flip_prob", "cache_rate", "foreground_share"), _between(0, 1)),
-    **dict.fromkeys(("amp", "mirror", "resume", "tta", "strict", "allow_overlap", "silent"), _switch),
+    **dict.fromkeys(("amp", "mirror", "resume", "tta", "strict", "allow_overlap", "silent", "ensemble"), _switch),
     "image_size": _sizes,
     "intensity_window": _window,
     "tissue_contrast": _contrast,
     "spacing": _spacing,
     "mirror_axes": _axes,
+    "largest_component": _labels,
     "tolerances": _tolerances,
     "device": _device,
     "backend": _one_of(*BACKENDS),

@@ -433,3 +433,28 @@ def test_backends_give_the_same_labels(exports, tmp_path, monkeypatch, caplog):
     with pytest.raises(Exception) as refused:
         segment(exports / "bundle", scan, tmp_path / "no", weights, num_workers=0, backend="tensorrt")
     assert "--backend tensorrt: expected one of auto, torch" in (plain_cause(refused.value) or "")
+
+
+def test_names_as_nnunet_has_them(weights, tmp_path):
+    """So its own evaluation finds each label by the name of the true one; an image is never replaced."""
+    source = tmp_path / "imagesTs"
+    for name in ("liver_001_0000.nii.gz", "liver_002_0000.nii.gz", "spleen.nii.gz"):
+        save(source / name, volume(len(name))[0])
+    labels = run(source, tmp_path / "out", weights, naming="nnunet")
+    expected = ["liver_001.nii.gz", "liver_002.nii.gz", "spleen.nii.gz"]
+    assert names(tmp_path / "out") == expected == [path.name for path in labels]
+    plain = run(source, tmp_path / "plain", weights)
+    for own, other in zip(labels, plain):
+        np.testing.assert_array_equal(voxels(own), voxels(other))
+    assert run(source, tmp_path / "out", weights, naming="nnunet").written == []
+    # known as labels by their notes, not by their names
+    assert {Path(case["image"]).parent.name for case in find_images(tmp_path)} == {"imagesTs"}
+    before = (source / "spleen.nii.gz").read_bytes()
+    with pytest.raises(ValueError, match=r"^monai_ext: .*spleen\.nii\.gz: this label would replace an image"):
+        run(source, source, weights, naming="nnunet", overwrite=True)
+    assert (source / "spleen.nii.gz").read_bytes() == before
+    save(source / "liver_001.nii.gz", volume(0)[0])
+    with pytest.raises(ValueError, match=r"^monai_ext: .*several images would have the label liver_001\.nii\.gz"):
+        run(source, tmp_path / "twice", weights, naming="nnunet")
+    with pytest.raises(ValueError, match=r"^monai_ext: --naming 'nnUNet': expected seg or nnunet"):
+        run(source, tmp_path / "odd", weights, naming="nnUNet")

@@ -32,9 +32,14 @@ OWN_KNOBS = {
     "mirror_axes",
     "ckpt_paths",
     "patches_per_volume",
+    "report_channel",
+    "tolerances",
+    "foreground_share",
+    "tissue_contrast",
 }
 # what training and inference each have their own of
-NOT_SHARED = {"as_trained", "ckpt_dir", "dataset_dir", "network_def", "num_workers", "initialize", "run"}
+NOT_SHARED = {"as_trained", "ckpt_dir", "dataset_dir", "network_def", "network", "num_workers", "initialize", "run"}
+NOT_SHARED |= {"device"}  # in inference each process has its own
 every = pytest.mark.parametrize("bundle", BUNDLES)
 
 
@@ -77,7 +82,8 @@ def test_metadata(bundle, tmp_path):
     channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     names = class_names(bundle)
     assert list(channels.values()) == ["background", *names]
-    assert metadata["network_data_format"]["outputs"]["pred"]["num_channels"] == len(channels)
+    regions = "regions" in read(bundle, "train")  # which have no channel of the background
+    assert metadata["network_data_format"]["outputs"]["pred"]["num_channels"] == len(channels) - regions
 
 
 @every
@@ -134,7 +140,11 @@ def test_handlers_and_metrics_agree(bundle):
     for row in report(bundle)["published"]:
         assert row["source"]
         assert set(row.get("dice", {})) <= set(names)
-    assert train["num_classes"] == len(names) + 1 == train["network_def"]["out_channels"]
+    if "regions" in train:
+        assert train["network_def"]["out_channels"] == len(names) == len(train["regions"])
+        assert train["num_classes"] == max(map(max, train["regions"])) + 1
+    else:
+        assert train["num_classes"] == len(names) + 1 == train["network_def"]["out_channels"]
 
 
 @every
@@ -163,6 +173,7 @@ def test_overlays_are_one_for_all(bundle):
         assert read(bundle, name) == read(BUNDLES[0], name)
     (first, *_) = (name for name in BUNDLES if Bundle.find(name).pictures == Bundle(config_folder(bundle)).pictures)
     assert read(bundle, "inference_trt") == read(first, "inference_trt")
+    assert read(bundle, "strong") == read(first, "strong")
 
 
 @pytest.mark.parametrize("bundle", THREE_D)
@@ -191,6 +202,7 @@ def test_overlays_change_what_is_there(bundle):
         (["inference"], ["inference_trt", "ensemble_inference"]),
         (["train", "evaluate"], ["ensemble_inference"]),
         (["train"], ["train_3d"] if bundle in THREE_D else []),
+        (["train"], ["strong"] if bundle in BUNDLES else []),
         (["inference"], ["inference_3d"] if bundle in THREE_D else []),
     ):
         for name in names:
@@ -283,3 +295,13 @@ def test_augmented_slices_have_one_type(bundle):
         sample = augmentation(sample)
         found.add((sample["image"].dtype, sample["label"].dtype))
     assert len(found) == 1
+
+
+CHECKS_OF_A_MADE_BUNDLE = (
+    test_files,
+    test_network_in_and_out,
+    test_train_and_inference_agree,
+    test_handlers_and_metrics_agree,
+    test_overlays_change_what_is_there,
+    test_every_target_and_name_exists,
+)

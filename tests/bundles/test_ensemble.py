@@ -17,6 +17,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from PIL import Image
+from scipy import ndimage
 
 from monai_ext.data import write_phantom
 from tests.bundles.runs import BUNDLES, command, config, run
@@ -80,6 +81,34 @@ def test_labels_are_those_of_the_mean_probability(bundle, tmp_path):
     reference = {"network": Members(members, [(), (2,), (3,), (2, 3)]), "initialize": []}
     run(bundle, "inference", **options, **reference, output_dir=str(tmp_path / "members"))
     assert np.mean(labels(tmp_path / "mean") != labels(tmp_path / "members")) < 1e-3  # sums in another order
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_inference_uses_the_folds_of_a_cross_validation(bundle, tmp_path):
+    """Their mean, and of the class that was decided on its largest component alone."""
+    members = networks(bundle, tmp_path)
+    models = tmp_path / "models"
+    models.mkdir()
+    for k in (0, 1):
+        (tmp_path / f"fold{k}" / "model.pt").rename(models / f"fold{k}.pt")
+    options = {**small(bundle), "dataset_dir": str(source_of(bundle, tmp_path)), "ckpt_dir": str(models)}
+    content = {"checkpoints": ["fold0.pt", "fold1.pt"], "largest_component": []}
+    (models / "crossval.json").write_text(json.dumps(content))
+    run(bundle, "inference", **options, output_dir=str(tmp_path / "folds"))
+    expected = labels(tmp_path / "folds").copy()
+    reference = {"network": Members(members, [()]), "initialize": [], "ckpt_path": str(models / "fold0.pt")}
+    run(bundle, "inference", **options, **reference, output_dir=str(tmp_path / "members"))
+    assert np.mean(expected != labels(tmp_path / "members")) < 1e-3  # sums in another order
+    around = np.ones([3] * expected.ndim)
+    parts = {k: ndimage.label(expected == k, around) for k in np.unique(expected).tolist() if k}
+    kept = max(parts, key=lambda k: parts[k][1])
+    sizes = np.bincount(parts[kept][0].ravel())[1:]
+    assert len(sizes) > 1
+    largest = [parts[kept][0] == 1 + k for k in np.flatnonzero(sizes == sizes.max())]  # of equal ones either will do
+    (models / "crossval.json").write_text(json.dumps({**content, "largest_component": [kept]}))
+    run(bundle, "inference", **options, output_dir=str(tmp_path / "decided"))
+    found = labels(tmp_path / "decided")
+    assert any((found == np.where((expected == kept) & ~part, 0, expected)).all() for part in largest)
 
 
 @pytest.mark.parametrize("bundle", PARALLEL)

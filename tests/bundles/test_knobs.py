@@ -20,6 +20,7 @@ RUNS = (
     ("inference",),
     ("inference", "ensemble_inference"),
     ("train", "train_3d"),
+    ("train", "strong"),
     ("inference", "inference_3d"),
 )
 # no knobs: what a run does, and what its parts are
@@ -50,15 +51,19 @@ GOOD = {
     "dataset_dir": ("2024", "2024"),
     "dataset_name": ("synapse", "synapse"),
     "device": ("cpu", "cpu"),
+    "ensemble": ("false", False),
     "epochs": ("2", 2),
     "flip_prob": ("1", 1),
     "fold": ("none", None),
+    "foreground_share": ("0.5", 0.5),
     "foreground_weight": ("2.5", 2.5),
     "intensity_window": ("-100,300", [-100, 300]),
+    "largest_component": ("[1,3]", [1, 3]),
     "learning_rate": ("1e-3", 0.001),
     "mirror": ("false", False),
     "mirror_axes": ("[0]", [0]),
     "num_classes": ("2", 2),
+    "num_folds": ("3", 3),
     "num_workers": ("0", 0),
     "output_dir": ("12", "12"),
     "output_ext": (".nii", ".nii"),
@@ -71,6 +76,7 @@ GOOD = {
     "silent": ("false", False),
     "split": ("paper", "paper"),
     "strict": ("true", True),
+    "tissue_contrast": ("-0.1,0.1", [-0.1, 0.1]),
     "tta": ("true", True),
     "val_interval": ("1", 1),
     "warm_up": ("0", 0),
@@ -99,6 +105,7 @@ WRONG = {
     "resume": ("last.pt", "true or false"),
     "rotation": ("-1", "a number of at least 0"),
     "seed": ("x", "a whole number of at least 0"),
+    "tissue_contrast": ("[-1,1]", "two numbers above -1, the lower first"),
     "val_interval": ("true", "a whole number of at least 1"),
     "weight_decay": ("[1,2]", "a number of at least 0"),
 }
@@ -141,12 +148,13 @@ def test_every_knob_takes_a_text(bundle, files):
 
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_a_wrong_value_is_one_line(bundle):
-    knobs = read(bundle, ("train",)).keys() & WRONG.keys()
+    knobs = read(bundle, ("train", "strong")).keys() & WRONG.keys()
     assert len(knobs) > 14
     for knob in (*sorted(knobs), "backend", "precision"):
         text, expected = WRONG[knob]
         with pytest.raises(RuntimeError) as refused:
-            workflow(bundle, ("train",) if knob in knobs else ("inference",), {knob: text}).initialize()
+            configs = ("train", "strong") if knob in knobs else ("inference",)
+            workflow(bundle, configs, {knob: text}).initialize()
         line = plain_cause(refused.value)
         assert line is not None and line.startswith(f"monai_ext: --{knob} "), knob
         assert f": expected {expected}" in line

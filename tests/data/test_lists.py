@@ -100,8 +100,14 @@ def test_nnunet_1_lists_cases_and_not_channels(tmp_path):
     assert found(listed, tmp_path)["test"] == [("a_02", "imagesTs/a_02_0000.nii.gz", "labelsTs/a_02.nii.gz")]
     assert listed.modality == "MR"
     touch(tmp_path, "imagesTr/a_01_0001.nii.gz")
-    with pytest.raises(ValueError, match=r"a_01_0000.nii.gz has further channels .*takes one"):
+    with pytest.raises(ValueError, match=r"names one channel \(MRI\), but case a_01 has 2 files"):
         read_list(file)
+    touch(tmp_path, "imagesTs/a_02_0001.nii.gz")
+    about = json.loads(file.read_text()) | {"modality": {"0": "T1", "1": "T2"}}
+    listed = read_list(write(tmp_path, about))
+    both = [f"imagesTr/a_01_{k:04d}.nii.gz" for k in range(2)]
+    assert found(listed, tmp_path)["training"] == [("a_01", both, "labelsTr/a_01.nii.gz")]
+    assert listed.channel_names == ("T1", "T2")
 
 
 def nnunet_2(folder: Path, **more) -> Path:
@@ -132,8 +138,11 @@ def test_nnunet_2_with_files_elsewhere(tmp_path):
     assert found(listed, tmp_path)["training"] == [(n, f"raw/{n}.mha", f"truth/{n}.mha") for n in ("p7", "p8")]
     assert not listed.notes
     cases["p7"]["images"] *= 2
-    with pytest.raises(ValueError, match=r"dataset\[0\] has 2 images, which are channels of one"):
+    with pytest.raises(ValueError, match=r"names one channel \(CT\), but case p7 has 2 files"):
         read_list(nnunet_2(tmp_path, dataset=cases))
+    cases["p8"]["images"] = ["x_0000.mha", "x_0002.mha"]
+    with pytest.raises(ValueError, match=r"case p8: x_0000|case p8: .*0001 \(b\) missing and 0002 too many"):
+        read_list(nnunet_2(tmp_path, dataset=cases, channel_names={"0": "a", "1": "b"}))
 
 
 def test_colour_pictures_have_three_channels_in_one_file(tmp_path):
@@ -178,6 +187,7 @@ def test_labels_either_way_round(tmp_path, labels, names):
 
 
 PAIR = {"image": "a.nii", "label": "b.nii"}
+REGIONS = {"labels": {"whole": [1, 2], "core": 2}}
 
 
 @pytest.mark.parametrize(
@@ -188,20 +198,42 @@ PAIR = {"image": "a.nii", "label": "b.nii"}
         ({"training": [{"image": "a.nii"}]}, r"training\[0\] is .* expected .*\"label\""),
         ({"training": [PAIR], "validation": ["a.nii"]}, r"validation\[0\] is 'a.nii', expected"),
         ({"training": [{**PAIR, "label": ["b.nii", "c.nii"]}]}, "2 label files; several are united for pictures only"),
-        ({"training": [{**PAIR, "image": ["a.nii", "c.nii"]}]}, "2 images, which are channels of one"),
+        ({"training": [{**PAIR, "image": ["a.png", "c.png"]}]}, "has 2 pictures, expected one"),
         ({"training": [PAIR, PAIR]}, r"case a is listed as training\[0\] and as training\[1\]"),
         ({"training": [PAIR], "val": [PAIR]}, "'val' holds cases, expected them in training, validation, test"),
         ({"training": [PAIR], "test": [PAIR], "testing": [PAIR]}, '"test" and "testing"'),
         ({"training": [{**PAIR, "fold": 0.5}]}, "fold 0.5, expected a whole number from 0"),
         ({"training": [{**PAIR, "fold": -1}]}, "fold -1, expected"),
         ({"training": [{**PAIR, "case_id": True}]}, "case_id True, expected text"),
-        ({"training": [PAIR], "labels": {"background": 0, "a": 1, "ignore": 2}}, "label 2 is 'ignore'"),
-        ({"training": [PAIR], "labels": {"whole": [1, 2], "core": [2]}}, "'whole' is a region of the values .*overlap"),
+        ({"training": [PAIR], "labels": {"a": 1, "ignore": [2, 3]}}, "'ignore' is .*expected one number"),
+        ({"training": [PAIR], "labels": {"a": 1, "ignore": 1}}, "1 is 'a' and 'ignore'"),
+        (
+            {"training": [PAIR], "labels": {"whole": [1, 2], "core": [2]}},
+            r"'whole' and 'core' overlap \(label value 2\), in no",
+        ),
+        ({"training": [PAIR], **REGIONS, "regions_class_order": [1]}, "expected 2 different label values"),
+        ({"training": [PAIR], **REGIONS, "regions_class_order": [1, 1]}, "expected 2 different label values"),
+        (
+            {"training": [PAIR], **REGIONS, "regions_class_order": [2, 1]},
+            "'core' is written as 1, expected one of its own",
+        ),
+        (
+            {"training": [PAIR], "labels": {"core": 2, "whole": [1, 2]}, "regions_class_order": [2, 1]},
+            "'whole' is written after 'core', which it covers",
+        ),
+        (
+            {"training": [PAIR], "labels": {"whole": [1, 3], "ignore": 3}, "regions_class_order": [1]},
+            "label value 3.*not 'ignore'",
+        ),
         ({"training": [PAIR], "labels": {"a": 1, "b": 1}}, "1 is 'a' and 'b'"),
         ({"training": [PAIR], "labels": {"a": 1.5}}, "expected a name and a number"),
         (
-            {"training": [PAIR], "modality": {"0": "T2", "1": "ADC"}},
-            r"2 channels \(T2, ADC\); a network here takes one",
+            {"training": [{**PAIR, "image": ["a.nii", "c.nii"]}], "modality": {"0": "T2", "1": "ADC", "2": "DWI"}},
+            r"case a: .*2 channels, expected 3 \(T2, ADC, DWI\): 0002 \(DWI\) missing",
+        ),
+        (
+            {"training": [PAIR], "channel_names": {"0": "T2", "1": "$x"}},
+            r"channels: class name '\$x' has '\$'",
         ),
         ({"training": [PAIR], "label_mapping": {"1": 1.5}}, "label_mapping is .*expected"),
         ({"training": [PAIR], "label_mapping": {"1": True}}, "label_mapping is .*expected"),
@@ -230,8 +262,41 @@ def test_a_pair_that_is_not_whole(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"c\.3\.nii\.gz: no image c\.3_0000\.nii\.gz in "):
         read_list(file)
     touch(tmp_path, "imagesTr/c.3_0000.nii.gz", "imagesTr/c.3_0001.nii.gz")
-    with pytest.raises(ValueError, match=r"case c\.3 has 2 channels \(c\.3_0001\.nii\.gz\)"):
+    with pytest.raises(ValueError, match=r"names one channel \(CT\), but case c\.3 has 2 files"):
         read_list(file)
+
+
+def test_channels_regions_and_what_is_ignored(tmp_path):
+    """As BraTS and KiTS have them; the order of files in the folder says nothing."""
+    touch(
+        tmp_path,
+        *(f"imagesTr/{c}_{k:04d}.nii.gz" for k in (1, 0) for c in "ba"),
+        "labelsTr/a.nii.gz",
+        "labelsTr/b.nii.gz",
+    )
+    labels = {"background": 0, "kidney": [1, 2, 3], "masses": [2, 3], "tumor": 2, "ignore": 4}
+    about = {"channel_names": {"0": "T1", "1": "T2"}, "labels": labels, "regions_class_order": [1, 3, 2]}
+    listed = read_list(write(tmp_path, {**about, "file_ending": ".nii.gz"}))
+    assert found(listed, tmp_path)["training"] == [
+        (c, [f"imagesTr/{c}_{k:04d}.nii.gz" for k in range(2)], f"labelsTr/{c}.nii.gz") for c in "ab"
+    ]
+    assert listed.channel_names == ("T1", "T2")
+    assert listed.regions == {"kidney": (1, 2, 3), "masses": (2, 3), "tumor": (2,)}
+    assert (listed.region_order, listed.ignore) == ((1, 3, 2), 4)
+    assert not listed.notes
+    assert listed_class_names(tmp_path / "dataset.json") == ["kidney", "masses", "tumor"]
+    split = load_datalist(datalist=tmp_path / "dataset.json", check=False, split="paper")
+    assert split["label_mapping"] == {0: 0, 1: 1, 2: 2, 3: 3, 4: 255}
+    assert split["regions"] == [[1, 2, 3], [2, 3], [2]]
+    # regions that do not overlap need no order
+    apart = {**about, "labels": {"left": [1, 3], "right": 2}, "file_ending": ".nii.gz"}
+    del apart["regions_class_order"]
+    assert read_list(write(tmp_path, apart)).region_order == (1, 2)
+    plain = {**about, "labels": {"background": 0, "a": 1, "b": 2, "ignore": 3}, "file_ending": ".nii.gz"}
+    del plain["regions_class_order"]
+    split = load_datalist(datalist=write(tmp_path, plain), check=False, split="paper")
+    assert split["label_mapping"] == {0: 0, 1: 1, 2: 2, 3: 255}
+    assert (split["class_names"], split["regions"]) == (["a", "b"], [])
 
 
 def test_what_is_not_used_is_told(tmp_path):

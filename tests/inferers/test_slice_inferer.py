@@ -418,3 +418,34 @@ def test_logits_that_are_not_finite_are_refused(inferer, value):
     }[inferer]
     with pytest.raises(ValueError, match=r"^monai_ext: the network's logits are not finite"):
         infer(image, network)
+
+
+@pytest.mark.parametrize("image_size", [(48, 48), (24, 32)])
+def test_a_pixel_means_the_same_in_every_scan(image_size):
+    """A network that marks what is at least 9 mm wide, by its own pixels: right for scans of any spacing."""
+    seen = []
+
+    def wide(x):
+        seen.append(tuple(x.shape[2:]))
+        # 3 pixels of 3 mm side by side
+        inside = -torch.nn.functional.max_pool2d(-(x > 0.5).float(), (3, 1), 1, (1, 0))
+        return torch.cat([1 - inside, inside], dim=1) * 10
+
+    for side in (0.75, 1.5, 3.0):
+        count = round(120 / side) + 1
+        place = torch.arange(count) * side
+        image = torch.zeros(1, 1, count, count, 2)
+        image[:, :, (place > 20) & (place < 26)] = 1.0  # 6 mm
+        image[:, :, (place > 60) & (place < 90)] = 1.0  # 30 mm
+        volume = MetaTensor(image, affine=torch.diag(torch.tensor([side, side, 5.0, 1.0])))
+        labels = SliceBatchInferer(image_size, 4, spacing=[3.0, 3.0])(volume, wide)
+        assert labels.shape == image.shape
+        assert torch.equal(labels.affine, volume.affine)
+        middle = labels[0, 0, :, count // 2, 1]
+        assert not middle[(place > 15) & (place < 31)].any()
+        assert middle[(place > 67) & (place < 83)].all()
+    assert set(seen) == {image_size}
+    with pytest.raises(ValueError, match="a volume with an affine is needed"):
+        SliceBatchInferer(image_size, spacing=3.0)(torch.zeros(1, 1, 8, 8, 2), wide)
+    with pytest.raises(ValueError, match="image_size is needed, too"):
+        SliceBatchInferer(None, spacing=3.0)

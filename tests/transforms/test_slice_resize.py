@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from monai.data import MetaTensor, set_track_meta
 from scipy import ndimage
 
-from monai_ext.transforms import ResizeSlicesd, resize_slices
+from monai_ext.transforms import ResizeSlicesd, resize_slices, size_at_spacing
 
 ORDERS = {"cubic": 3, "bilinear": 1, "nearest": 0}
 
@@ -129,7 +129,7 @@ class TestResizeSlices:
             ((1, 1, 9, 9), (5, 5, 5), "cubic", r"positive integers, got \(5, 5, 5\)"),
             ((1, 1, 9, 9), (5, 0), "nearest", r"positive integers, got \(5, 0\)"),
             ((1, 1, 9, 9), (5.5, 5), "nearest", r"positive integers, got \(5.5, 5\)"),
-            ((1, 1, 9, 9), (5, 5), "area", "'cubic', 'bilinear', 'nearest'; got 'area'"),
+            ((1, 1, 9, 9), (5, 5), "area", "'cubic', 'antialiased', 'bilinear', 'nearest'; got 'area'"),
         ],
     )
     def test_errors(self, shape, size, mode, message):
@@ -210,3 +210,28 @@ class TestResizeSlicesd:
     def test_bad_shape_names_the_key(self):
         with pytest.raises(ValueError, match=r"label: expected .* got shape \[9, 9\]"):
             ResizeSlicesd("label")({"label": torch.zeros(9, 9)})
+
+
+def test_antialiased_is_cubic_of_a_mean():
+    x = np.random.default_rng(0).random((120, 90))
+    expected = ndimage.zoom(ndimage.gaussian_filter(x, ((119 / 29 - 1) / 2, 0), mode="mirror", truncate=3),
+                            (30 / 120, 180 / 90), order=3, mode="mirror")  # fmt: skip
+    found = resize_slices(torch.from_numpy(x)[None, None], (30, 180), "antialiased")
+    np.testing.assert_allclose(found[0, 0].numpy(), expected, atol=1e-6)
+    # noise of a fine scan is that of a coarse one
+    noise = torch.randn(2, 1, 256, 256)
+    assert resize_slices(noise, 64, "antialiased").std() < 0.35 < 0.6 < resize_slices(noise, 64, "cubic").std()
+
+
+def test_size_at_spacing():
+    affine = torch.tensor([[0, 2.0, 0, 5], [-1.0, 0, 0, 6], [0, 0, 5.0, 7], [0, 0, 0, 1]])  # sides 1, 2 and 5 mm
+    volume = MetaTensor(torch.zeros(1, 201, 101, 30), affine=affine)
+    assert size_at_spacing(volume, 4) == (51, 51)
+    assert size_at_spacing(volume, [2, 4]) == (101, 51)
+    batch = MetaTensor(torch.zeros(1, 1, 201, 101, 30))
+    batch.meta["affine"] = affine[None]
+    assert size_at_spacing(batch, 4) == (51, 51)
+    with pytest.raises(ValueError, match="a volume with an affine is needed"):
+        size_at_spacing(torch.zeros(1, 4, 4, 4), 4)
+    with pytest.raises(ValueError, match="Is the spacing of this scan right"):
+        size_at_spacing(volume, 0.001)

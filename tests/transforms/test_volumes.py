@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_ext.transforms import NOTICE, CheckVolumed, MapLabelsd, unlike_modality, unlike_patient
+from monai_ext.transforms import NOTICE, CheckVolumed, MapLabelsd, ScaleChannelsd, unlike_modality, unlike_patient
 
 
 def loaded(values, dtype=torch.float32) -> MetaTensor:
@@ -107,7 +107,10 @@ def test_values_that_are_no_hounsfield_units(change, found):
     assert found is None or found in reason
     image = MetaTensor(volume, affine=torch.diag(torch.tensor([2.0, 2, 4, 1])), meta={"filename_or_obj": "a.nii"})
     if found:
-        with pytest.raises(ValueError, match=r"a\.nii: does not look like CT: .* Give --force true if it is"):
+        with pytest.raises(
+            ValueError,
+            match=r"a\.nii: does not look like CT: .* If it is, give segment --force true, a bundle --strict false",
+        ):
             CheckVolumed("image", "CT", strict=True)({"image": image})
         assert found in CheckVolumed("image", "CT")({"image": image})["image"].meta[NOTICE]
     else:
@@ -131,5 +134,35 @@ def test_grids_that_are_no_patients(spacing, shape, found):
 
 def test_a_spacing_of_no_scanner_is_refused_like_odd_values():
     image = MetaTensor(ct(), affine=torch.diag(torch.tensor([1e-3, 1e-3, 4e-3, 1])), meta={"filename_or_obj": "a.nii"})
-    with pytest.raises(ValueError, match=r"a\.nii: does not look like CT: voxels of 0\.001.* Give --force true"):
+    with pytest.raises(
+        ValueError, match=r"a\.nii: does not look like CT: voxels of 0\.001.* give segment --force true"
+    ):
         CheckVolumed("image", "CT", strict=True)({"image": image})
+
+
+def test_channels_are_scaled_each_by_its_own_rule():
+    """A window, percentiles of the body where the outside is 0, percentiles of all where it is not."""
+    rng = np.random.default_rng(0)
+    ct = rng.uniform(-1000, 1000, (8, 9, 10)).astype(np.float32)
+    brain = np.zeros_like(ct)
+    brain[2:6, 2:7] = rng.uniform(100, 300, (4, 5, 10))
+    other = rng.uniform(-5, 5, ct.shape).astype(np.float32)
+    image = torch.from_numpy(np.stack([ct, brain, other]))
+    scaled = ScaleChannelsd("image", [[-125, 275], None, None])({"image": image})["image"].numpy()
+    np.testing.assert_allclose(scaled[0], np.clip((ct + 125) / 400, 0, 1), atol=1e-6)
+    low, high = np.percentile(brain[brain > 0], (0.5, 99.5))
+    np.testing.assert_allclose(
+        scaled[1], np.where(brain > 0, np.clip((brain - low) / (high - low), 0, 1), 0), atol=1e-6
+    )
+    low, high = np.percentile(other, (0.5, 99.5))
+    np.testing.assert_allclose(scaled[2], np.clip((other - low) / (high - low), 0, 1), atol=1e-5)
+    with pytest.raises(ValueError, match="3 channels, expected 2"):
+        ScaleChannelsd("image", [None, None])({"image": image})
+
+
+def test_what_is_ignored_is_kept_apart_from_classes():
+    label = torch.tensor([[[0, 1, 2, 3]]])
+    mapped = MapLabelsd("label", 3, {0: 0, 1: 1, 2: 2, 3: 255})({"label": label})["label"]
+    assert mapped.tolist() == [[[0, 1, 2, 255]]]
+    with pytest.raises(ValueError, match="label values \\[255\\]"):
+        MapLabelsd("label", 3)({"label": torch.tensor([[[0, 255]]])})

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from monai_ext.utils import config_errors, plain_cause
 from tests.bundles.runs import BUNDLES, ROOT
 
-COMMANDS = (None, "training", "evaluation", "inference", "segment")
+COMMANDS = (None, "training", "evaluation", "inference", "segment", "deploy")
 
 
 def chained(*errors: Exception) -> Exception:
@@ -108,11 +108,13 @@ def test_advice_names_options_that_the_command_has():
             for error, _ in TOLD:
                 named = set(re.findall(r"--(\w+)(?![\w-]*-)", plain_cause(error, command)))
                 assert named - {"shm"} <= knobs, (bundle, command, error)
+    for error, _ in TOLD:
+        assert not re.search(r"(fewer|smaller) (workers|batches)|resume|no workers", plain_cause(error, "deploy"))
 
 
 NAMES = ("train", "evaluate", "inference")
 FILES = {None: (), "training": ("train",), "evaluation": ("train", "evaluate"), "inference": ("inference",)}
-FILES["segment"] = FILES["inference"]
+FILES["segment"], FILES["deploy"] = FILES["inference"], ()
 
 
 class Failing(Dataset):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from monai_ext.apps.commands.bundles import bundles
 from monai_ext.apps.commands.convert import convert
+from monai_ext.apps.commands.crossval import crossval
 from monai_ext.apps.commands.datasets import datasets
 from monai_ext.apps.commands.explain import explain
 from monai_ext.apps.commands.export import export
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
         report,
         reproduce,
         new,
+        crossval,
         explain,
         convert,
         export,

@@ -34,12 +34,17 @@ def bundles(action: str = "list", name: str | None = None, folder: str | None = 
     if not known:
         raise FileNotFoundError("monai_ext: no bundles found. Start in the folder that holds bundles/.")
     rows = [
-        [name, bundle.metadata["task"], bundle.metadata["version"], "yes" if bundle.weights.is_file() else "not yet"]
-        for name, bundle in known.items()
+        [name, bundle.metadata["task"], bundle.metadata["version"], _model(bundle)] for name, bundle in known.items()
     ]
     print(tabulate(rows, ["bundle", "task", "version", "model"], disable_numparse=True))
     print("\nTrain one: python -m monai.bundle run --config_file bundles/NAME/configs/train.json")
     print("Copy one to edit: python -m monai_ext bundles copy NAME DIR")
+
+
+def _model(bundle: Bundle) -> str:
+    if folds := bundle.folds:
+        return f"{len(folds.checkpoints)} folds"
+    return "yes" if bundle.weights.is_file() else "not yet"
 
 
 def _copy(bundle: Bundle, folder: Path) -> str:

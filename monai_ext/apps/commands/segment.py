@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from fire.decorators import SetParseFns
@@ -11,7 +12,9 @@ __all__ = ["segment"]
 
 
 # what people type as it is: a folder may be called 2024, and --force no is no
-@SetParseFns(bundle=str, input=str, output=str, checkpoint=str, tta=flag, overwrite=flag, force=flag)
+@SetParseFns(
+    bundle=str, input=str, output=str, checkpoint=str, tta=flag, overwrite=flag, force=flag, ensemble=flag, naming=str
+)
 def segment(
     bundle: str,
     input: str,
@@ -20,12 +23,14 @@ def segment(
     tta: bool = False,
     overwrite: bool = False,
     force: bool = False,
+    ensemble: bool = True,
+    naming: str = "seg",
     **knobs: Any,
 ) -> None:
     """Segment one image, or every image and DICOM series below a folder; labels lie on the source's grid.
 
     Volumes: NIfTI, NRRD, MetaImage, or folders with a DICOM series. Pictures: PNG, JPEG, TIFF, BMP. Stopped, for
-    whatever reason, and started again, it does what is missing.
+    whatever reason, and started again, it does what is missing. torchrun --nproc_per_node=N shares the cases out.
 
     Args:
         bundle: a bundle's name, or its folder.
@@ -34,16 +39,19 @@ def segment(
         output: a folder, made if needed, for <name>_seg.nii.gz (pictures: .png), <folder>_<name>_seg.nii.gz for images
             in folders below the input; or, for one image, the file to write, ending in .nii.gz, .nii, .nrrd, .mha or
             .png.
-        checkpoint: weights instead of the bundle's models/model.pt; several, with commas between, are averaged.
+        checkpoint: weights instead of the bundle's own; several, with commas between, are averaged.
         tta: average the predictions of mirrored views too.
         overwrite: replace files that are there already.
         force: go on when an image does not look like the bundle's modality.
+        ensemble: use the folds that crossval trained, and what it decided on; false for models/model.pt.
+        naming: of the labels, seg (<name>_seg.nii.gz) or nnunet (case.nii.gz of case_0000.nii.gz).
         knobs: of the bundle's inference.json, such as --device cpu or --batch_size 8.
     """
     from monai_ext.apps.segmentation import segment as run
 
     checkpoints = [part for part in (checkpoint or "").split(",") if part]
-    labels = run(bundle, input, output, checkpoints, tta, overwrite, force, **knobs)
-    for path in labels:
-        print(path)
+    labels = run(bundle, input, output, checkpoints, tta, overwrite, force, ensemble, naming, **knobs)
+    if os.environ.get("RANK", "0") == "0":  # of several processes, one tells of all
+        for path in labels:
+            print(path)
     labels.check()

@@ -26,8 +26,11 @@ def main() -> None:
                 raise ValueError(f"monai_ext: HOLOSCAN_{name}_PATH is not set.")
             places.append(place)
         deploy(places[0], places[1], places[2])
-    except (ValueError, OSError) as e:
-        sys.exit(plain_cause(e, "deploy") or f"monai_ext: {(str(e).splitlines() or [type(e).__name__])[0]}")
+    except Exception as e:
+        cause = plain_cause(e, "deploy")
+        if cause is None and not isinstance(e, (ValueError, OSError)):
+            raise
+        sys.exit(cause or f"monai_ext: {(str(e).splitlines() or [type(e).__name__])[0]}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 
 from holoscan.conditions import CountCondition
-from monai.deploy.core import Application
+from monai.deploy.core import Application, Operator
 
+from monai_ext.apps.anatomy import structure_of
+from monai_ext.apps.deploy.dicom_results import USUAL, chosen_results
 from monai_ext.apps.deploy.operators import BundleOperator, ResultsOperator, SeriesOperator
+from monai_ext.apps.deploy.origin import NOTE
 from monai_ext.bundle import Bundle
+from monai_ext.handlers.run_record import cases_file
+from monai_ext.phantoms import PHANTOM_NOTE
+from monai_ext.utils import read_json
 
 __all__ = ["SegmentationApp"]
 
@@ -29,6 +36,10 @@ class SegmentationApp(Application):
         stl: write surfaces, too.
         overwrite: replace the folder of this series, as a whole, where there is one; else that is refused.
         checkpoint: weights, or an export of the bundle's network, instead of the bundle's own.
+        results: which, of ``seg``, ``rtstruct``, ``sr`` and ``stl``, with commas between.
+
+    Raises:
+        ValueError: if a result is unknown, or a class of the bundle has no coded term.
 
     Examples::
 
@@ -36,6 +47,8 @@ class SegmentationApp(Application):
         >>> app.run()
         >>> app.written
         [PosixPath('results/1.2.3/1.2.3.4/dcaunet_synapse_seg.dcm'),
+         PosixPath('results/1.2.3/1.2.3.4/dcaunet_synapse_sr.dcm'),
+         PosixPath('results/1.2.3/1.2.3.4/dcaunet_synapse_rtstruct.dcm'),
          PosixPath('results/1.2.3/1.2.3.4/dcaunet_synapse_volumes.json')]
     """
 
@@ -48,18 +61,27 @@ class SegmentationApp(Application):
         stl: bool = False,
         overwrite: bool = False,
         checkpoint: Path | None = None,
+        results: str | Collection[str] = USUAL,
     ) -> None:
         self.checkpoint = checkpoint
         self.bundle = model if isinstance(model, Bundle) else Bundle.find(model)
         self.input_folder, self.output_folder = input, output
-        self.series, self.stl, self.overwrite = series, stl, overwrite
+        self.series, self.overwrite = series, overwrite
+        self.kinds = chosen_results(results, stl)
+        for name in self.bundle.class_names if self.kinds - {"stl"} else ():  # before the work
+            structure_of(name)
         self._held = ExitStack()
+        self._operators: list[Operator] = []
         self.written: list[Path] = []
         super().__init__(argv=["monai_ext"])  # what follows on the command line is not Holoscan's
 
     def run(self) -> None:
-        with self._held:
-            super().run()
+        try:
+            with self._held:
+                super().run()
+        finally:  # Holoscan keeps an application that has run as long as the process lives: not its network and volumes
+            for operator in self._operators:
+                vars(operator).clear()
 
     def compose(self) -> None:
         name, metadata = self.bundle.name, self.bundle.metadata
@@ -76,7 +98,16 @@ class SegmentationApp(Application):
             name="series",
         )
         model = BundleOperator(self, self.bundle, self.checkpoint, name="bundle")
-        results = ResultsOperator(self, name, metadata, self.stl, self.written, name="results")
+        note = _note(self.checkpoint or self.bundle.weights)
+        results = ResultsOperator(self, name, metadata, False, self.written, self.kinds, note, name="results")
+        self._operators = [reader, model, results]
         self.add_flow(reader, model, {("image", "image")})
         self.add_flow(model, results, {("pred", "label")})
         self.add_flow(reader, results, {("volume", "volume"), ("folder", "folder")})
+
+
+def _note(weights: Path) -> str:
+    """What results of these weights tell of themselves."""
+    file = cases_file(weights)
+    noted = read_json(file, "note of cases") if file.is_file() else {}
+    return f"{NOTE} Trained on {PHANTOM_NOTE}." if isinstance(noted, dict) and noted.get("phantom") else NOTE

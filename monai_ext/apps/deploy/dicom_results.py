@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A label map as DICOM SEG, as volumes in mL, and as surfaces."""
+"""A label map as DICOM SEG, RT Structure Set and structured report, as volumes in mL, and as surfaces."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,45 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 import monai_ext
-from monai_ext.apps.anatomy import STRUCTURES
+from monai_ext.apps.anatomy import Structure
+from monai_ext.apps.deploy.origin import NOTE, Origin, series_number
+from monai_ext.apps.deploy.report import volume_report
 from monai_ext.apps.deploy.results_folder import ResultsFolder
 from monai_ext.apps.deploy.sources import is_multi_frame, quoted_sources
+from monai_ext.apps.deploy.structure_set import structure_set
 from monai_ext.data.files.affines import flip_lps, voxel_ml
 from monai_ext.data.files.dicom import Volume
 from monai_ext.data.files.dicom.headers import number_of_frames, text
 from monai_ext.utils import write_json
 
-__all__ = ["fill_results", "volumes_ml", "write_results"]
+__all__ = ["KINDS", "USUAL", "chosen_results", "fill_results", "segmentation", "volumes_ml", "write_results"]
 
-NOTE = "Research only; not for diagnosis or treatment."
+KINDS = ("seg", "rtstruct", "sr", "stl")
+USUAL = ("seg", "rtstruct", "sr")
+
+
+def chosen_results(results: str | Collection[str], stl: bool = False) -> frozenset[str]:
+    """Kinds of results that are known and can be had together.
+
+    Args:
+        results: of ``seg``, ``rtstruct``, ``sr`` and ``stl``; as a text with commas between them.
+        stl: surfaces, whether they are among ``results`` or not.
+
+    Raises:
+        ValueError: if one is unknown, or ``sr`` is asked for without the ``seg`` to whose segments it refers.
+
+    Examples::
+
+        >>> sorted(chosen_results("seg,sr"))
+        ['seg', 'sr']
+    """
+    named = results.split(",") if isinstance(results, str) else results
+    chosen = frozenset(name.strip().lower() for name in named if name.strip()) | frozenset(["stl"] if stl else [])
+    if unknown := sorted(chosen - {*KINDS}):
+        raise ValueError(f"monai_ext: --results: {', '.join(unknown)!r}, expected some of {','.join(KINDS)}.")
+    if "sr" in chosen and "seg" not in chosen:
+        raise ValueError("monai_ext: --results: sr refers to the segments of seg. Add seg, or leave sr out.")
+    return chosen
 
 
 def write_results(
@@ -36,11 +64,12 @@ def write_results(
     volume: Volume,
     stl: bool = False,
     overwrite: bool = False,
+    results: str | Collection[str] = USUAL,
 ) -> list[Path]:
-    """Write ``TITLE_seg.dcm``, ``TITLE_volumes.json`` and, if asked for, ``TITLE_ORGAN.stl``; all of them or none.
+    """Write ``TITLE_seg.dcm``, ``_sr.dcm``, ``_rtstruct.dcm``, ``_volumes.json``, and ``TITLE_ORGAN.stl`` if asked for.
 
     They lie in ``OUTPUT/STUDY/SERIES``, a folder named by the UIDs of the series, so that results of two patients never
-    lie together. It appears in one step.
+    lie together. It appears in one step, with all of them.
 
     Args:
         output: made if need be.
@@ -50,6 +79,7 @@ def write_results(
         volume: the series.
         stl: write surfaces.
         overwrite: replace the folder of this series, as a whole, where there is one.
+        results: which of them, see :func:`chosen_results`; ``_volumes.json`` is written always.
 
     Returns:
         The files, ``TITLE_volumes.json`` last.
@@ -62,50 +92,61 @@ def write_results(
     Examples::
 
         >>> volume = read_volume(select_series(find_series(Path("study")), "CT"))
-        >>> write_results(Path("results"), "dcaunet_synapse", metadata, label, volume)
+        >>> write_results(Path("results"), "dcaunet_synapse", metadata, label, volume, results="seg")
         [PosixPath('results/1.2.3/1.2.3.4/dcaunet_synapse_seg.dcm'),
          PosixPath('results/1.2.3/1.2.3.4/dcaunet_synapse_volumes.json')]
     """
+    kinds = chosen_results(results, stl)
     first = quoted_sources(volume)[0]
     study, series = text(first, "StudyInstanceUID"), text(first, "SeriesInstanceUID")
-    with ResultsFolder(Path(output), study, series, overwrite) as results:
-        return fill_results(results, title, metadata, label, volume, stl)
+    with ResultsFolder(Path(output), study, series, overwrite) as folder:
+        return fill_results(folder, title, metadata, label, volume, results=kinds)
 
 
 def fill_results(
-    results: ResultsFolder,
+    folder: ResultsFolder,
     title: str,
     metadata: Mapping[str, Any],
     label: np.ndarray,
     volume: Volume,
     stl: bool = False,
+    results: str | Collection[str] = USUAL,
+    note: str = NOTE,
 ) -> list[Path]:
-    """Write what :func:`write_results` writes into a folder that was entered before the work began."""
-    channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-    classes = {name: int(value) for value, name in channels.items() if int(value) > 0}
-    segmentation = _segmentation(title, metadata, classes, label, volume)
-    amounts = volumes_ml(label, volume.affine, classes)
-    surfaces = {name: _surface(label == value, volume.affine) for name, value in classes.items()} if stl else {}
-    first = volume.frames[0].source
-    summary = {
-        "bundle": title,
-        "version": metadata["version"],
-        "study_instance_uid": text(first, "StudyInstanceUID"),
-        "series_instance_uid": text(first, "SeriesInstanceUID"),
-        "segmentation_sop_instance_uid": str(segmentation.SOPInstanceUID),
-        "volumes_ml": {name: round(amount, 4) for name, amount in amounts.items()},
-        "note": NOTE,
+    """Write what :func:`write_results` writes into a folder that was entered before the work began.
+
+    ``note`` is what each result tells of itself.
+    """
+    kinds, sources = chosen_results(results, stl), quoted_sources(volume)
+    origin = Origin.of(title, metadata, note).of_result(label, sources)
+    amounts = {name: round(ml, 4) for name, ml in volumes_ml(label, volume.affine, origin.classes).items()}
+    summary: dict[str, Any] = {
+        "bundle": origin.title,
+        "version": origin.version,
+        "study_instance_uid": str(sources[0].StudyInstanceUID),
+        "series_instance_uid": str(sources[0].SeriesInstanceUID),
     }
-    names = [f"{title}_seg.dcm"]
-    with results.filled() as folder:
-        segmentation.save_as(folder / names[0])
-        for name, content in surfaces.items():
-            if content is not None:
-                names.append(f"{title}_{name.replace(' ', '_')}.stl")
-                (folder / names[-1]).write_bytes(content)
-        names.append(f"{title}_volumes.json")
-        write_json(folder / names[-1], summary)
-    return [results.path / name for name in names]
+    objects: dict[str, Dataset] = {}
+    if "seg" in kinds:
+        seg = segmentation(origin, label, volume, sources)
+        objects["seg"] = seg
+        summary["segmentation_sop_instance_uid"] = str(seg.SOPInstanceUID)
+        if "sr" in kinds:
+            objects["sr"] = volume_report(origin, amounts, seg, sources)
+    if "rtstruct" in kinds:
+        objects["rtstruct"] = structure_set(origin, label, volume.frames, sources)
+    names = []
+    with folder.filled() as new:
+        for kind, ds in objects.items():
+            names.append(f"{origin.title}_{kind}.dcm")
+            ds.save_as(new / names[-1], enforce_file_format=True)
+        for name, value in origin.classes.items() if "stl" in kinds else ():
+            if (surface := _surface(label == value, volume.affine)) is not None:
+                names.append(f"{origin.title}_{name.replace(' ', '_')}.stl")
+                (new / names[-1]).write_bytes(surface)
+        names.append(f"{origin.title}_volumes.json")
+        write_json(new / names[-1], {**summary, "volumes_ml": amounts, "note": origin.note})
+    return [folder.path / name for name in names]
 
 
 def volumes_ml(label: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]) -> dict[str, float]:
@@ -121,9 +162,21 @@ def volumes_ml(label: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]
     return {name: float(counts[value]) * voxel for name, value in classes.items()}
 
 
-def _segmentation(
-    title: str, metadata: Mapping[str, Any], classes: Mapping[str, int], label: np.ndarray, volume: Volume
+def segmentation(
+    origin: Origin, label: np.ndarray, volume: Volume, sources: Sequence[Dataset], corrected: bool = False
 ) -> hd.seg.Segmentation:
+    """A label map as DICOM SEG, a segment for each class.
+
+    Args:
+        origin: who made it, and its classes, numbered from 1 on.
+        label: ``(slices, rows, columns)`` on the grid of ``volume``.
+        volume: the series.
+        sources: its images, from ``quoted_sources``.
+        corrected: by a person, as DICOM's SEMIAUTOMATIC says; else a program alone made it.
+
+    Raises:
+        ValueError: if a class has no coded term.
+    """
     frames = volume.frames
     ordered = np.asarray(label, dtype=np.uint8)
     if is_multi_frame(frames):  # its segmentation follows the order in which the frames are stored
@@ -131,51 +184,48 @@ def _segmentation(
         stored[[frame.index for frame in frames]] = ordered
         ordered = stored
     algorithm = hd.AlgorithmIdentificationSequence(
-        name=title[:64], family=codes.DCM.ArtificialIntelligence, version=str(metadata["version"])
+        name=origin.title[:64], family=codes.DCM.ArtificialIntelligence, version=origin.version
     )
-    by_value = sorted(classes.items(), key=lambda item: item[1])
+    kinds = hd.seg.SegmentAlgorithmTypeValues
+    kind = kinds.SEMIAUTOMATIC if corrected else kinds.AUTOMATIC
     return hd.seg.Segmentation(
-        source_images=quoted_sources(volume),
+        source_images=sources,
         pixel_array=ordered,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_described(name, value, algorithm) for name, value in by_value],
-        series_instance_uid=hd.UID(),
-        series_number=_series_number(frames[0].source),
-        sop_instance_uid=hd.UID(),
+        segment_descriptions=[
+            _described(name, origin, structure, algorithm, kind) for name, structure in origin.structures.items()
+        ],
+        series_instance_uid=origin.uid("seg series"),
+        series_number=series_number(sources[0], 0),
+        sop_instance_uid=origin.uid("seg"),
         instance_number=1,
         manufacturer="monai_ext",
-        manufacturer_model_name=title,
+        manufacturer_model_name=origin.title,
         software_versions=monai_ext.__version__,
         device_serial_number="0",
-        content_description=f"Segmentation by {title}"[:64],
-        series_description=f"Segmentation by {title}. {NOTE}"[:64],
+        content_description=f"Segmentation by {origin.title}"[:64],
+        series_description=origin.series_description("Segmentation"),
         omit_empty_frames=bool(ordered.any()),
     )
 
 
-def _series_number(source: Dataset) -> int:
-    """One thousand above the source's, where DICOM's whole numbers reach that far."""
-    number = text(source, "SeriesNumber")
-    above = int(number) + 1000 if number.isdecimal() else 1000
-    return above if above < 2**31 else 1000
-
-
-def _described(name: str, value: int, algorithm: hd.AlgorithmIdentificationSequence) -> hd.seg.SegmentDescription:
-    structure = STRUCTURES.get(name.lower())
-    if structure is None:
-        raise ValueError(
-            f"monai_ext: class {name!r} has no coded term, so DICOM SEG cannot name it. Known are "
-            f"{', '.join(STRUCTURES)}. Name it as one of them, or give its code in the structures of a dataset "
-            "(monai_ext.data.datasets)."
-        )
+def _described(
+    name: str,
+    origin: Origin,
+    structure: Structure,
+    algorithm: hd.AlgorithmIdentificationSequence,
+    kind: hd.seg.SegmentAlgorithmTypeValues,
+) -> hd.seg.SegmentDescription:
     category = codes.SCT.MorphologicallyAbnormalStructure if structure.abnormal else codes.SCT.AnatomicalStructure
     segment = hd.seg.SegmentDescription(
-        segment_number=value,
+        segment_number=origin.classes[name],
         segment_label=name,
         segmented_property_category=category,
         segmented_property_type=Code(structure.code, "SCT", structure.meaning),
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=kind,
         algorithm_identification=algorithm,
+        tracking_uid=origin.uid(f"segment {name}"),
+        tracking_id=name,
         display_color=CIELabColor.from_rgb(*structure.colour),
     )
     if structure.side is not None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,8 @@ from monai.deploy.core import Image, IOType, Operator, OperatorSpec
 from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, MonaiBundleInferenceOperator
 from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 
-from monai_ext.apps.deploy.dicom_results import fill_results
+from monai_ext.apps.deploy.dicom_results import USUAL, chosen_results, fill_results
+from monai_ext.apps.deploy.origin import NOTE
 from monai_ext.apps.deploy.results_folder import ResultsFolder
 from monai_ext.apps.deploy.sources import quoted_sources
 from monai_ext.bundle import Bundle, literal, trained_with
@@ -112,12 +114,16 @@ class BundleOperator(MonaiBundleInferenceOperator):
             found["bundle_root"] = literal(str(self.bundle.folder))
             given = self.checkpoint
             found["as_trained"] = self.bundle.trained_with if given is None else trained_with(given)
+            found["largest_component"] = self.bundle.largest_component if given is None else []
         return found
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         if not self.bundle.exported:
-            network = self.bundle.network(self.checkpoint, device=None, backend=None, precision=None)
-            network.path = str(self.bundle.folder)  # type: ignore[assignment]  # where the SDK looks for the configs
+            if self.checkpoint is None and self.bundle.folds:
+                network: Any = self.bundle.parser().get_parsed_content("network").eval()  # with their weights
+            else:
+                network = self.bundle.network(self.checkpoint, device=None, backend=None, precision=None)
+            network.path = str(self.bundle.folder)  # where the SDK looks for the configs
             self.app_context = SimpleNamespace(models={"": network})
         super().compute(op_input, op_output, context)
 
@@ -129,7 +135,17 @@ class BundleOperator(MonaiBundleInferenceOperator):
 
 
 class ResultsOperator(Operator):
-    """Write the label as DICOM SEG, with the organs' volumes. Named inputs: ``label``, ``volume`` and ``folder``."""
+    """Write the results of a label. Named inputs: ``label``, ``volume`` and ``folder``.
+
+    Args:
+        app: the application.
+        title: what the files' names begin with.
+        metadata: the bundle's ``metadata.json``.
+        stl: write surfaces.
+        written: the files are added to it.
+        results: which, see :func:`~monai_ext.apps.deploy.dicom_results.chosen_results`.
+        note: what each result tells of itself.
+    """
 
     def __init__(
         self,
@@ -138,10 +154,12 @@ class ResultsOperator(Operator):
         metadata: dict[str, Any],
         stl: bool,
         written: list[Path],
+        results: Collection[str] = USUAL,
+        note: str = NOTE,
         **kwargs: Any,
     ) -> None:
-        self.title, self.about = title, metadata
-        self.stl, self.written = stl, written
+        self.title, self.about, self.note = title, metadata, note
+        self.kinds, self.written = chosen_results(results, stl), written
         super().__init__(app, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
@@ -152,5 +170,5 @@ class ResultsOperator(Operator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         label = op_input.receive("label").asnumpy()  # (slices, rows, columns)
         volume: Volume = op_input.receive("volume")
-        results: ResultsFolder = op_input.receive("folder")
-        self.written += fill_results(results, self.title, self.about, label, volume, self.stl)
+        folder: ResultsFolder = op_input.receive("folder")
+        self.written += fill_results(folder, self.title, self.about, label, volume, results=self.kinds, note=self.note)

@@ -12,7 +12,18 @@ from types import TracebackType
 
 from monai_ext.utils import locked, scratch_folder
 
-__all__ = ["ResultsFolder"]
+__all__ = ["ResultsExist", "ResultsFolder"]
+
+
+class ResultsExist(FileExistsError):
+    """There are results of this series already, in the folder ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"monai_ext: {path}: there are results of this series already. Give another --output, or "
+            "--overwrite true, which replaces the whole folder."
+        )
+        self.path = path
 
 
 class ResultsFolder:
@@ -26,7 +37,7 @@ class ResultsFolder:
 
     Raises:
         BlockingIOError: on entering, if another process writes results of this series.
-        FileExistsError: on entering, if there are results of this series already.
+        ResultsExist: on entering, if there are results of this series already.
         OSError: on entering, if ``output`` cannot be written to.
 
     Examples::
@@ -87,10 +98,7 @@ class ResultsFolder:
 
     def _refuse_existing(self) -> None:
         if os.path.lexists(self.path) and not self.overwrite:
-            raise FileExistsError(
-                f"monai_ext: {self.path}: there are results of this series already. Give another --output, or "
-                "--overwrite true, which replaces the whole folder."
-            )
+            raise ResultsExist(self.path)
 
     def _remove_if_empty(self) -> None:
         with suppress(OSError):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from pydicom import Dataset
+from pydicom.valuerep import DSfloat
 
 from monai_ext.data.files.dicom import Frame, Volume
 from monai_ext.data.files.dicom.finding import modality_of
@@ -88,7 +89,7 @@ def _quoted(frame: Frame, frames: Sequence[Frame]) -> Dataset:
     try:
         ds.decode()
     except Exception as e:  # a damaged value may raise anything
-        raise damaged(frame.header.path, e) from e
+        raise damaged(frame.header.path, e, b"DICM") from e
     ds.SpecificCharacterSet = "ISO_IR 192"  # of the result: every name can be written in UTF-8
     for name in REPEATED:
         value = text(ds, name)
@@ -96,6 +97,8 @@ def _quoted(frame: Frame, frames: Sequence[Frame]) -> Dataset:
     ds.Modality = modality_of(ds)
     first, last = frames[0], frames[-1]
     apart = abs(float((last.position - first.position) @ first.normal)) / max(len(frames) - 1, 1)
+    if is_multi_frame(frames):  # what a SEG takes over as it is
+        _shorten_numbers(ds)
     for measures in _measures(ds) if is_multi_frame(frames) else [ds]:
         if not measures.get("SliceThickness"):
             measures.SliceThickness = float(f"{apart or frame.thickness:.6g}")
@@ -106,3 +109,13 @@ def _measures(ds: Dataset) -> list[Dataset]:
     """Where a multi-frame object says how large its voxels are."""
     groups = [*(ds.get("SharedFunctionalGroupsSequence") or []), *ds.PerFrameFunctionalGroupsSequence]
     return [item for group in groups for item in group.get("PixelMeasuresSequence") or []]
+
+
+def _shorten_numbers(ds: Dataset) -> None:
+    """Numbers written with more characters than DICOM allows."""
+    for group in [*(ds.get("SharedFunctionalGroupsSequence") or []), *ds.PerFrameFunctionalGroupsSequence]:
+        for element in group.iterall():
+            if element.VR == "DS" and element.value is not None:
+                many = element.value if element.VM > 1 else [element.value]
+                short = [DSfloat(number, auto_format=True) for number in many]
+                element.value = short if element.VM > 1 else short[0]

@@ -62,7 +62,7 @@ def explain(
     found = Bundle.find(bundle)
     if Path(output).suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"monai_ext: {output}: expected a figure's name, ending in .png, .svg or .pdf.")
-    weights = found.weights if checkpoint is None else checkpoint
+    weights = found.require_weights() if checkpoint is None else checkpoint
     parser = found.parser("inference", ckpt_path=str(weights), **knobs)
     check_knobs(parser)
     network = parser.get_parsed_content("network_def").to(parser.get_parsed_content("device")).eval()
@@ -72,7 +72,7 @@ def explain(
             f"monai_ext: {found.name}: {type(network).__name__} has neither XAttnRes reads nor DCAU-Net's "
             "differential attention; explain draws these two."
         )
-    load_weights(network, weights if checkpoint is not None else found.require_weights())
+    load_weights(network, weights)
     case = str(input)
     if found.channel_names:
         (case, *more) = [entry["image"] for entry in find_images(input, found.channel_names)]

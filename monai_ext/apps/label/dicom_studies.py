@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
+import numpy as np
 
 from monai_ext.data.files.dicom import image_folders, read_series
 from monai_ext.utils import replacing
 
-__all__ = ["convert_series"]
+__all__ = ["SeriesFolders", "convert_series", "write_volume"]
 
 logger = logging.getLogger(__name__)
+SETTLED = 5.0  # seconds without a change, after which a series that is being copied is taken to be whole
 
 
 def convert_series(studies: Path) -> list[Path]:
@@ -25,25 +30,75 @@ def convert_series(studies: Path) -> list[Path]:
     Returns:
         the files written.
     """
-    written = []
-    sources: dict[Path, Path] = {}
-    for path in image_folders(studies, without=("labels",)):
-        parts = path.relative_to(studies).parts or (studies.resolve().name,)
-        target = studies / ("_".join(parts) + ".nii.gz")
-        if (other := sources.setdefault(target, path)) != path:
-            logger.warning("monai_ext: %s: would have the name of %s. Rename a folder. Left out.", path, other)
-            continue
-        if target.exists():
-            continue
-        try:
-            array, affine = read_series(str(path))
-        except (OSError, ValueError) as e:
-            logger.warning("%s Left out.", e)
-            continue
-        image = nibabel.Nifti1Image(array, affine)  # no qform, which could not hold a tilt
-        image.header.set_xyzt_units("mm")
-        with replacing(target) as temporary:
-            nibabel.save(image, temporary)
-        logger.info("monai_ext: %s written from %s", target, path)
-        written.append(target)
-    return written
+    return SeriesFolders(studies).convert(settled=0)[0]
+
+
+def write_volume(file: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    """A series that was read, as a NIfTI file; without a qform, which could not hold a tilt."""
+    image = nibabel.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    with replacing(file) as temporary:
+        nibabel.save(image, temporary)
+
+
+class SeriesFolders:
+    """The folders below the studies that hold DICOM images, and what became of them."""
+
+    def __init__(self, studies: Path) -> None:
+        self.studies = studies
+        self._seen: dict[
+            Path, tuple[float, int]
+        ] = {}  # as it was when it was last converted or refused -> file written
+
+    def named(self) -> Iterator[tuple[Path, Path]]:
+        """Each folder with the NIfTI file that stands for it; of two with one name, the first."""
+        sources: dict[Path, Path] = {}
+        for path in image_folders(self.studies, without=("labels",)):
+            parts = path.relative_to(self.studies).parts or (self.studies.resolve().name,)
+            target = self.studies / ("_".join(parts) + ".nii.gz")
+            if (other := sources.setdefault(target, path)) == path:
+                yield path, target
+            elif path not in self._seen:
+                self._seen[path] = (0, 0)
+                logger.warning("monai_ext: %s: would have the name of %s. Rename a folder. Left out.", path, other)
+
+    def source_of(self, file: Path) -> Path | None:
+        """The folder whose series a NIfTI file stands for."""
+        return next((path for path, target in self.named() if target.name == file.name), None)
+
+    def convert(self, settled: float = SETTLED) -> tuple[list[Path], bool]:
+        """Write those that have no file yet; those that others still write, later.
+
+        A series that went on growing after all, behind a slow network, is written anew, unless its file was changed.
+
+        Args:
+            settled: seconds for which nothing may have changed in a folder.
+
+        Returns:
+            the files written, and whether a folder was left for later.
+        """
+        written, later = [], False
+        for path, target in self.named():
+            newest = _newest(path)
+            before, mine = self._seen.get(path, (0.0, 0))
+            if newest == before or (target.exists() and target.stat().st_mtime_ns != mine):
+                continue
+            if settled and time.time() - newest < settled:
+                later = True
+                continue
+            self._seen[path] = (newest, 0)
+            try:
+                write_volume(target, *read_series(str(path)))
+            except (OSError, ValueError) as e:
+                logger.warning("%s Left out.", e)
+                continue
+            self._seen[path] = (newest, target.stat().st_mtime_ns)
+            logger.info("monai_ext: %s written from %s", target, path)
+            written.append(target)
+        return written, later
+
+
+def _newest(folder: Path) -> float:
+    """When something in a folder changed last; not the time that a copy keeps of its original."""
+    places = [folder, *folder.iterdir()] if os.access(folder, os.R_OK) else [folder]
+    return max(place.lstat().st_ctime for place in places)

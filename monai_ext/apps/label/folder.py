@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from monai_ext.apps.label.training_state import clear_dead_training
-from monai_ext.bundle import Bundle
-from monai_ext.utils import replacing
+from monai_ext.bundle import CROSSVAL, Bundle
+from monai_ext.data.files.fingerprint import hash_file
+from monai_ext.utils import read_json, replacing, write_json
 
 __all__ = ["app_folder", "chosen_bundles", "prepare_app"]
 
@@ -52,7 +53,7 @@ def chosen_bundles(bundles: str | Sequence[str] | None = None) -> dict[str, Bund
         ValueError: if none is named, or two have one name.
     """
     if bundles is None:
-        found = {name: bundle for name, bundle in Bundle.known().items() if bundle.weights.is_file()}
+        found = {name: bundle for name, bundle in Bundle.known().items() if bundle.weights.is_file() or bundle.folds}
         if not found:
             raise FileNotFoundError(
                 "monai_ext: no known bundle has weights (models/model.pt). Train one first, or name a folder with "
@@ -100,3 +101,17 @@ def prepare_app(app: Path, bundles: Mapping[str, Bundle]) -> None:
         if not weights.is_file():
             with replacing(weights) as temporary:
                 shutil.copyfile(bundle.require_weights(), temporary)
+        _copy_folds(bundle, weights)
+
+
+def _copy_folds(bundle: Bundle, model: Path) -> None:
+    """Copy what a cross-validation left, once; ``model`` is the served one that it lies beside."""
+    folds = bundle.folds
+    notes = model.with_name(CROSSVAL)
+    if folds is None or notes.is_file():
+        return
+    for checkpoint in folds.checkpoints:
+        with replacing(model.with_name(checkpoint.name)) as temporary:
+            shutil.copyfile(checkpoint, temporary)
+    content = read_json(bundle.weights.with_name(CROSSVAL), "cross-validation")
+    write_json(notes, {**content, "model": hash_file(model)})

@@ -12,17 +12,22 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.inferers import Inferer
+from monai.utils import MetaKeys
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.utils.others.generic import name_to_device
 
 from monai_ext.apps.anatomy import colour_of
-from monai_ext.apps.label.answers import write_label
-from monai_ext.apps.label.request_knobs import checked_knobs
+from monai_ext.apps.label.answers import sheared_nrrd, write_label
+from monai_ext.apps.label.request_knobs import RequestError, checked_knobs
 from monai_ext.bundle import Bundle, literal, mixed_precision
-from monai_ext.networks import ready_network
+from monai_ext.bundle.ensembles import fold_ensemble
+from monai_ext.data.files.fingerprint import hash_file
+from monai_ext.inferers import with_weights
 from monai_ext.transforms import NOTICE
 
 __all__ = ["BundleInference"]
+
+ENSEMBLE = "ensemble"  # of the folds of a cross-validation, among the weights to choose from
 
 
 class BundleInference(BundleInferTask):
@@ -40,7 +45,9 @@ class BundleInference(BundleInferTask):
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         # the bundle inverts its own preprocessing, so nothing is left for Label to restore
         super().__init__(path, conf, load_strict=True, add_post_restore=False)
-        self.volumes = not Bundle(path).pictures
+        bundle = Bundle(path)
+        self.volumes, self.modality = not bundle.pictures, bundle.modality
+        self.notice: str | None = None
         self.dimension = 3 if self.volumes else 2  # of what it segments; the networks work on slices
         self.colours = {name: colour_of(name) for name in self.labels}
         self.busy = threading.RLock()
@@ -50,7 +57,12 @@ class BundleInference(BundleInferTask):
         return {**super().info(), "label_colors": self.colours}
 
     def config(self) -> dict[str, Any]:
-        weights = sorted((path.name for path in Path(self.bundle_path, "models").glob("*.pt")), key=_model_first)
+        models = Path(self.bundle_path, "models")
+        weights = sorted((path.name for path in models.glob("*.pt")), key=_model_first)
+        if folds := fold_ensemble(models):
+            # what annotators have taught since comes first
+            as_then = folds.model == hash_file(models / "model.pt")
+            weights = [ENSEMBLE, *weights] if as_then else [*weights[:1], ENSEMBLE, *weights[1:]]
         return {**self._config, "model_filename": weights}
 
     def checked(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +81,7 @@ class BundleInference(BundleInferTask):
         asked = {"image": request["image"], "description": self.description, **self.checked(request)}
         with self.busy:
             self._take_weights(asked)
-            self.notice: str | None = None
+            self.notice = None
             file, answer = super().__call__(asked, callbacks)
             if self.notice:
                 answer["warning"] = self.notice
@@ -78,7 +90,11 @@ class BundleInference(BundleInferTask):
 
     def run_pre_transforms(self, data: dict[str, Any], transforms: Any) -> dict[str, Any]:
         data = super().run_pre_transforms(data, transforms)
-        self.notice = getattr(data[self.input_key], "meta", {}).get(NOTICE)
+        meta = getattr(data[self.input_key], "meta", {})
+        self.notice = meta.get(NOTICE)
+        affine = meta.get(MetaKeys.ORIGINAL_AFFINE) if self.volumes else None
+        if affine is not None and (reason := sheared_nrrd(data.get("result_extension"), affine)):
+            raise RequestError(422, f"monai_ext: {Path(data['image_path']).name}: {reason}")
         return data
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
@@ -111,24 +127,29 @@ class BundleInference(BundleInferTask):
 
     def _take_weights(self, request: dict[str, Any]) -> None:
         """Sizes that preprocessing depends on are those of the chosen weights."""
-        self.bundle_config["ckpt_path"] = literal(str(self._weights(request)))
+        paths = [str(path) for path in self._weights(request)]
+        self.bundle_config["ckpt_path"] = literal(paths if len(paths) > 1 else paths[0])
 
-    def _weights(self, request: dict[str, Any] | None) -> Path:
-        chosen = (request or {}).get("model_filename") or "model.pt"
-        name = chosen if isinstance(chosen, str) else chosen[0]
-        return Path(self.bundle_path, "models", Path(str(name)).name)
+    def _weights(self, request: dict[str, Any] | None) -> list[Path]:
+        chosen = (request or {}).get("model_filename") or self.config()["model_filename"]
+        name = Path(str(chosen if isinstance(chosen, str) else chosen[0])).name
+        models = Path(self.bundle_path, "models")
+        folds = fold_ensemble(models) if name == ENSEMBLE else None
+        return [models / name] if folds is None else list(folds.checkpoints)
 
     def _get_network(self, device: str, data: dict[str, Any] | None) -> torch.nn.Module:
-        path = self._weights(data)
-        if not path.is_file():
-            raise FileNotFoundError(f"monai_ext: {path}: no such weights.")
-        stat = path.stat()
-        key = (device, path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        paths = self._weights(data)
+        for path in paths:
+            if not path.is_file():
+                raise FileNotFoundError(f"monai_ext: {path}: no such weights.")
+        stats = [path.stat() for path in paths]
+        key = (device, *((p, s.st_mtime_ns, s.st_size, s.st_ino) for p, s in zip(paths, stats)))
         if self._ready is None or self._ready[0] != key:
             knobs = {
                 knob: self.bundle_config.get_parsed_content(knob, default="auto") for knob in ("backend", "precision")
             }
-            self._ready = (key, ready_network(copy.deepcopy(self.network), path, device, **knobs))
+            knobs["regions"] = self.bundle_config.get_parsed_content("region_order", default=None)
+            self._ready = (key, with_weights(copy.deepcopy(self.network), paths, device, **knobs))
         return self._ready[1]
 
 

@@ -76,6 +76,7 @@ def use_regions(configs: dict[str, Any], listed: CaseList) -> list[str]:
         inferers += [configs[name][key]] if name in configs else []
     for part in inferers:
         part["regions"] = "@region_order"
+    inference["network"] = inference["network"].removesuffix(")") + ", regions=@region_order)"
     (metric,) = train["validate"]["key_metric"].values()
     metric.pop("num_classes", None)
     metric["include_background"] = True  # every channel is a region

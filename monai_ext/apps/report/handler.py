@@ -311,7 +311,9 @@ class SegmentationReport:
         found = [lesion_metrics(*pair, 2, self.match) for pair in self._region_pairs(prediction, truth)]
         return {name: np.concatenate([scores[name] for scores in found], axis=-1) for name in found[0]}
 
-    def _region_pairs(self, prediction: torch.Tensor, truth: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _region_pairs(
+        self, prediction: torch.Tensor, truth: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         ours, theirs = (region_masks(labels[None], self.regions or []) for labels in (prediction, truth))
         return zip(ours, theirs, strict=True)
 

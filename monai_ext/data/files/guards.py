@@ -86,8 +86,8 @@ def is_note(name: str | os.PathLike) -> bool:
     return os.path.basename(os.fspath(name)).startswith("._")
 
 
-def stranger(path: str | os.PathLike) -> str | None:
-    """What a file is that has the name of an image only; None where it may be one."""
+def stranger(path: str | os.PathLike, own: bytes = b"") -> str | None:
+    """What a file is that has the name of an image only; None where it may be one, as with the mark of its own kind."""
     try:
         with open(path, "rb") as file:
             start = file.read(132)
@@ -95,7 +95,7 @@ def stranger(path: str | os.PathLike) -> str | None:
         return None
     for (at, mark), text in STRANGERS_WITHIN.items():
         if start[at:].startswith(mark):
-            return text
+            return None if mark == own else text
     return next((text for mark, text in STRANGERS.items() if start.startswith(mark)), None)
 
 
@@ -104,11 +104,11 @@ def unusable(path: str | os.PathLike, found: str, remedy: str) -> ValueError:
     return ValueError(f"monai_ext: {path}: {found}. {remedy}")
 
 
-def damaged(path: str | os.PathLike, reason: object) -> ValueError:
-    """The error for a file that cannot be read, or is none of the kind that its name says."""
+def damaged(path: str | os.PathLike, reason: object, own: bytes = b"") -> ValueError:
+    """The error for a file that cannot be read, or is none of the kind that its name says; see :func:`stranger`."""
     if isinstance(reason, MemoryError):
         return ValueError(f"monai_ext: {path}: there is not enough memory to read it ({Path(path).name}).")
-    if text := stranger(path):
+    if text := stranger(path, own):
         return ValueError(f"monai_ext: {path}: {text}.")
     lines = str(reason).strip().splitlines()
     text = (lines[-1] if lines else type(reason).__name__)[:300]

@@ -27,10 +27,14 @@ class LabelNote(NamedTuple):
     run: str
 
 
-def note_label(folder: str | os.PathLike, name: str, note: LabelNote) -> None:
-    """Add a line on the label that is about to become ``folder/name``."""
+def note_label(folder: str | os.PathLike, name: str, note: LabelNote, process: int = 0) -> None:
+    """Add a line on the label that is about to become ``folder/name``.
+
+    Each process of a run has a file of its own: network shares know no safe way to add to one from several machines.
+    """
     line = json.dumps({"name": name, **note._asdict()}) + "\n"
-    with open(Path(folder) / LABEL_NOTES, "a+b") as file:
+    own = LABEL_NOTES if process == 0 else LABEL_NOTES.replace(".", f".{process}.")
+    with open(Path(folder) / own, "a+b") as file:
         if file.tell() and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n":  # cut off by a stop
             line = "\n" + line
         file.write(line.encode())
@@ -40,19 +44,22 @@ def note_label(folder: str | os.PathLike, name: str, note: LabelNote) -> None:
 
 def noted_labels(folder: str | os.PathLike) -> dict[str, LabelNote]:
     """Name -> note of the labels in a folder that are there as they were noted."""
-    try:
-        lines = (Path(folder) / LABEL_NOTES).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return {}
-    notes = {}
-    for line in lines:
+    notes: dict[str, list[LabelNote]] = {}
+    for file in sorted(Path(folder).glob(LABEL_NOTES.replace(".", "*."))):
         try:
-            fields = json.loads(line)
-            name = str(fields.pop("name"))
-            notes[name] = LabelNote(**{key: str(value) for key, value in fields.items()})
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # cut off, or no line of ours
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
             continue
-    return {name: note for name, note in notes.items() if _hash(Path(folder) / Path(name).name) == note.label}
+        for line in lines:
+            try:
+                fields = json.loads(line)
+                name = str(fields.pop("name"))
+                note = LabelNote(**{key: str(value) for key, value in fields.items()})
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # cut off, or no line of ours
+                continue
+            notes.setdefault(name, []).append(note)
+    hashes = {name: _hash(Path(folder) / Path(name).name) for name in notes}
+    return {name: note for name, noted in notes.items() for note in noted if note.label == hashes[name]}
 
 
 def _hash(path: Path) -> str | None:

@@ -117,3 +117,58 @@ def test_no_volume_and_uneven_arrays():
         SliceDataset([], make_volume)
     with pytest.raises(ValueError, match=r"arrays of different size: image \(8, 6, 4\), label \(8, 6, 3\)"):
         SliceDataset([{}], lambda _: {"image": torch.ones(1, 8, 6, 4), "label": torch.ones(1, 8, 6, 3)}, progress=False)
+
+
+def test_slices_that_nobody_has_looked_at_are_not_drawn():
+    label = torch.zeros(1, 4, 4, 5, dtype=torch.uint8)
+    label[..., 1] = label[..., 4] = 255
+    label[0, 0, :, 2] = 255
+    label[0, 1, 0, 3] = 2
+    item = {"image": torch.arange(5.0).expand(1, 4, 4, 5).contiguous(), "label": label}
+    slices = SliceDataset([item], dict, num_workers=0, progress=False)
+    assert [float(slices[k]["image"].mean()) for k in range(len(slices))] == [0, 2, 3]
+    assert slices.foreground.tolist() == [False, False, True]  # what is ignored is no class
+    assert slices.of_class == {2: [2]}
+    assert slices[1]["label"].max() == 255
+    with pytest.raises(ValueError, match="no slice to draw: every voxel of every label is to be ignored"):
+        SliceDataset([{**item, "label": torch.full_like(label, 255)}], dict, num_workers=0, progress=False)
+
+
+def test_a_share_is_drawn_from_slices_with_a_class_each_as_often():
+    def rare(item):
+        volume = make_volume(item)
+        volume["label"][:] = 1
+        if item["number"] == 2:
+            volume["label"][..., 3] = 2  # one slice in eleven
+        return volume
+
+    dataset = SliceDataset(DATA, rare, progress=False)
+    assert dataset.of_class[2] == [7]
+    assert dataset.of_class[1] == [i for i in range(11) if i != 7]
+    sampler = SliceSampler(dataset, seed=1, foreground_share=0.5)
+    hits = []
+    for epoch in range(400):
+        sampler.set_epoch(epoch)
+        hits += [index == 7 for index, _ in sampler]
+    # half of the half is of class 2, of the rest every eleventh
+    assert np.mean(hits) == pytest.approx(0.5 * 0.5 + 0.5 / 11, abs=0.02)
+    with pytest.raises(ValueError, match="foreground_share must be from 0 to 1"):
+        SliceSampler(dataset, foreground_share=2)
+
+
+def test_slices_of_one_spacing():
+    """Two scans of one object, one twice as fine: their slices have pixels of one size."""
+    from monai.data import MetaTensor
+
+    def scan(item):
+        side = item["side"]
+        rows = torch.arange(0, 24 + side / 2, side)
+        image = rows[None, :, None, None].expand(1, len(rows), len(rows), 2).clone()
+        affine = torch.diag(torch.tensor([side, side, 4.0, 1.0]))
+        return {key: MetaTensor(image, affine=affine) for key in ("image", "label")}
+
+    dataset = SliceDataset([{"side": 1.0}, {"side": 2.0}], scan, spacing=[3.0, 3.0], progress=False)
+    assert [dataset[i]["image"].shape[1:] for i in (0, 2)] == [(9, 9), (9, 9)]
+    # each pixel is the mean of what lies around it, which is where it lies; mirrored at the edges
+    for i in (0, 2):
+        torch.testing.assert_close(dataset[i]["image"][0, 2:-2, 4], torch.arange(0, 25.0, 3)[2:-2], atol=0.05, rtol=0)

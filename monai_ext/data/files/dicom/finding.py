@@ -39,7 +39,7 @@ MODALITIES = {code: MODALITY_TABLE[code].sop_classes for code in VOLUME_MODALITI
 LEFT_OUT = frozenset(
     (
         *("LOCALIZER", "SCOUT", "TOPOGRAM", "SCREEN SAVE", "PROJECTION IMAGE", "MPR", "REFORMATTED"),
-        *("MIP", "MINIP", "MAX_IP", "MIN_IP", "AVERAGE", "CURVED_MPR", "VOLUME_RENDER", "SURFACE_RENDER"),
+        *("MIP", "MINIP", "MAX_IP", "MIN_IP", "AVERAGE", "CURVED_MPR", "VOLUME_RENDER", "SURFACE_RENDER", "VRT", "SSD"),
     )
 )
 HOUNSFIELD = ("", "HU", "US")  # values of Rescale Type; US says nothing
@@ -216,7 +216,11 @@ def _unsuitable(series: Series, modality: str | None) -> str | None:
     for name, words in (("PatientID", "IDs"), ("PatientName", "names"), ("PatientBirthDate", "birth dates")):
         several = sorted({text(header.tags, name).upper() for header in objects} - {""})
         if len(several) > 1:
-            return f"images of {len(several)} patients (their {words}: {', '.join(several[:3])})"
+            # names and birth dates are none of a log's
+            told = f": {', '.join(several[:3])}" if name == "PatientID" else " differ"
+            return (
+                f"images of {len(several)} patients (their {words}{told}); export those of each as a series of its own"
+            )
     try:
         frames = frames_of(objects)
         if all(types := [frame.kind & LEFT_OUT for frame in frames]):
@@ -237,7 +241,10 @@ def _computed(types: Sequence[frozenset[str]]) -> str:
 def _no_hounsfield_units(frame: Frame) -> str | None:
     table = frame.rescale
     if not table.get("ModalityLUTSequence") and None in (table.get("RescaleSlope"), table.get("RescaleIntercept")):
-        return f"image {frame.number} has no Rescale Slope and Intercept, so its values are no Hounsfield units"
+        return (
+            f"image {frame.number} has no Rescale Slope and Intercept, so its values are no Hounsfield units; send "
+            "the series as the scanner made it"
+        )
     if (unit := text(table, "RescaleType").upper()) not in HOUNSFIELD:
-        return f"its values are in {unit}, no Hounsfield units: it was computed from another series"
+        return f"its values are in {unit}, no Hounsfield units: it was computed from another series; take that"
     return None

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom import Dataset
 
-from monai_ext.data.files.dicom.headers import Header, text, values
-from monai_ext.data.files.guards import damaged
+from monai_ext.data.files.dicom.headers import EXPORT_AGAIN, Header, require, text, values
+from monai_ext.data.files.guards import damaged, unusable
 
 __all__ = ["Frame", "frames_of"]
 
@@ -56,6 +56,7 @@ def frames_of(headers: Iterable[Header]) -> list[Frame]:
         try:
             ds = header.tags
             if "PerFrameFunctionalGroupsSequence" in ds:
+                require(header.path, ds, "NumberOfFrames")
                 groups = ds.PerFrameFunctionalGroupsSequence
                 if len(groups) != int(ds.NumberOfFrames):
                     raise ValueError(f"{len(groups)} descriptions of {ds.NumberOfFrames} frames")
@@ -68,7 +69,7 @@ def frames_of(headers: Iterable[Header]) -> list[Frame]:
             else:
                 frames.append(_frame(header, 0, ds, ds, ds, ds, values(ds.get("ImageType"))))
         except Exception as e:  # a damaged value may raise anything
-            raise e if str(e).startswith("monai_ext: ") else damaged(header.path, e) from e
+            raise e if str(e).startswith("monai_ext: ") else damaged(header.path, e, b"DICM") from e
     return frames
 
 
@@ -116,15 +117,20 @@ def _frame(
         if found is None or found == "" or len(found) == 0:
             raise ValueError(
                 f"monai_ext: {header.path}: image {text(ds, 'InstanceNumber') or '?'} (frame {index + 1}) has no "
-                f"{words}, so where it lies in the patient is unknown. Export the series again from its archive."
+                f"{words}, so where it lies in the patient is unknown. {EXPORT_AGAIN}"
             )
-        if len(found) != length:
-            raise ValueError(f"{words} of {len(found)} numbers, expected {length}")
-        read.append(np.array([float(v) for v in found]))
+        many = [found] if isinstance(found, str) or not np.iterable(found) else list(found)
+        try:
+            read.append(np.array([float(v) for v in many]).reshape(length))
+        except (TypeError, ValueError):
+            told = ", ".join(str(v) for v in many)
+            raise unusable(
+                header.path, f"its {words} is {told!r:.80}, expected {length} numbers", EXPORT_AGAIN
+            ) from None
     where, axes, spacing = read
     square = np.allclose(axes.reshape(2, 3) @ axes.reshape(2, 3).T, np.eye(2), atol=1e-3)
     if not square or not np.isfinite(where).all() or not (np.isfinite(spacing).all() and spacing.min() > 0):
-        raise ValueError("its pixel spacing, orientation or position makes no sense")
+        raise unusable(header.path, "its pixel spacing, orientation or position makes no sense", EXPORT_AGAIN)
     between = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 1.0
     return Frame(
         position=where,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_description
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -22,9 +23,13 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from monai_ext.data.files.guards import damaged, require_file
+from monai_ext.data.files.guards import damaged, require_file, unusable
 
-__all__ = ["SUFFIXES", "Header", "data_set", "number_of_frames", "read_header", "text", "values"]
+__all__ = [
+    *("EXPORT_AGAIN", "SUFFIXES", "Header", "data_set", "number_of_frames", "read_header", "require", "text", "values"),
+]
+
+EXPORT_AGAIN = "Export the series again from its archive."
 
 SUFFIXES = (".dcm", ".ima")
 STARTS = (1 << 16, 1 << 20, 1 << 26)  # bytes in which a header ends; read from memory, a senseless length ends there
@@ -82,7 +87,7 @@ def read_header(path: str | os.PathLike) -> Header | None:
         except Exception as e:  # a damaged file may raise anything
             if not sure:
                 return None
-            raise e if str(e).startswith("monai_ext: ") else damaged(path, e) from e
+            raise e if str(e).startswith("monai_ext: ") else damaged(path, e, b"DICM") from e
 
 
 def data_set(path: str) -> Dataset:
@@ -94,6 +99,19 @@ def data_set(path: str) -> Dataset:
     if "TransferSyntaxUID" not in ds.file_meta:
         ds.file_meta.TransferSyntaxUID = _syntax(ds)
     return ds
+
+
+def require(path: str, tags: Dataset, *names: str) -> None:
+    """An image must say these things of itself.
+
+    Raises:
+        ValueError: names the file and the first that is not there.
+    """
+    for name in names:
+        if not text(tags, name):
+            raise unusable(
+                path, f"it has no {dictionary_description(name)}, without which no image is read", EXPORT_AGAIN
+            )
 
 
 def number_of_frames(tags: Dataset) -> int:
@@ -111,9 +129,10 @@ def text(tags: Dataset, name: str) -> str:
 
 
 def values(value: object) -> frozenset[str]:
-    """The texts of a value that may be one, several or none, in capitals."""
+    """The texts of a value that may be one, several or none, in capitals; each of several words, too."""
     several = [value] if isinstance(value, str) else value or []
-    return frozenset(str(one).strip().upper() for one in several)  # type: ignore[attr-defined]
+    texts = {str(one).strip().upper() for one in several}  # type: ignore[attr-defined]
+    return frozenset(texts.union(*(one.split() for one in texts)))  # as in "CT_SOM5 MIP"
 
 
 def _header(path: str, file: BinaryIO, deflated: bool) -> Header | None:
@@ -137,6 +156,7 @@ def _header(path: str, file: BinaryIO, deflated: bool) -> Header | None:
     for name in USED:  # whoever asks for it later is given it
         tags.get(name)
     if header.is_image:
+        require(path, tags, "Rows", "Columns", "BitsAllocated")
         size, frames = (int(tags.Rows), int(tags.Columns)), number_of_frames(tags)
         bits = size[0] * size[1] * frames * int(tags.get("SamplesPerPixel") or 1) * int(tags.BitsAllocated)
         if not header.syntax.is_encapsulated and bits // 8 > (stored or 0):

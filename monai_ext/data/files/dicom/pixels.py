@@ -10,10 +10,12 @@ from pydicom.pixels import apply_modality_lut, get_decoder, iter_pixels
 from pydicom.uid import JPEGExtended12Bit
 
 from monai_ext.data.files.dicom.frames import Frame
-from monai_ext.data.files.dicom.headers import data_set
-from monai_ext.data.files.guards import damaged
+from monai_ext.data.files.dicom.headers import data_set, require, text
+from monai_ext.data.files.guards import damaged, unusable
 
 __all__ = ["read_frames"]
+
+ORIGINAL = "Take the series as the scanner made it."
 
 
 def read_frames(frames: Sequence[Frame]) -> np.ndarray:
@@ -40,16 +42,21 @@ def read_frames(frames: Sequence[Frame]) -> np.ndarray:
                     pixels = (pixels << unused) >> unused
                 values[place] = apply_modality_lut(pixels, frames[place].rescale)
         except Exception as e:  # decoders raise anything
-            raise damaged(file, e) from e
+            raise damaged(file, e, b"DICM") from e
     return values
 
 
 def _check_kind(frame: Frame) -> None:
     ds, file, syntax = frame.source, frame.header.path, frame.header.syntax
     if int(ds.get("SamplesPerPixel") or 1) != 1:
-        raise ValueError(f"monai_ext: {file}: colour ({ds.SamplesPerPixel} values per pixel), expected one value.")
+        raise unusable(file, f"colour ({ds.SamplesPerPixel} values per pixel), expected one value", ORIGINAL)
+    if "PALETTE" in text(ds, "PhotometricInterpretation").upper():
+        raise unusable(file, "its pixels are numbers of colours in a palette, expected intensities", ORIGINAL)
+    require(file, ds, "SamplesPerPixel", "PhotometricInterpretation", "BitsStored")
+    if "FloatPixelData" not in ds and "DoubleFloatPixelData" not in ds:
+        require(file, ds, "PixelRepresentation")
     if "HighBit" in ds and int(ds.HighBit) != int(ds.BitsStored) - 1:
-        raise damaged(file, f"bits in an odd place (Bits Stored {ds.BitsStored}, High Bit {ds.HighBit})")
+        raise damaged(file, f"bits in an odd place (Bits Stored {ds.BitsStored}, High Bit {ds.HighBit})", b"DICM")
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
