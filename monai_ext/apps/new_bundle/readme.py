@@ -43,6 +43,7 @@ python -m monai.bundle run --config_file bundles/{name}/configs/train.json --res
 python -m monai.bundle run --config_file "['bundles/{name}/configs/train.json','bundles/{name}/configs/evaluate.json']"
 python -m monai_ext report bundles/{name}/eval
 python -m monai_ext segment {name} FILE_OR_FOLDER OUTPUT
+python -m monai_ext crossval --bundle {name}
 python -m monai.bundle ckpt_export network_def --bundle_root bundles/{name} \
 --config_file bundles/{name}/configs/inference.json
 ```
