@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Big pictures with thin vessels, in the layout of nnU-Net's second version: what is lost where they are shrunk."""
+"""Big pictures with thin vessels, in the layout of nnU-Net's second version: what is lost where they are shrunk.
+
+Colour alone does not find them (``benchmarks.picture_honesty``'s baselines on 5 cases of 384x512, mean Dice): k-means
+that knows the truth 0.13 (0.15 at best), the best threshold 0.11, ranks 0.18.
+"""
 
 from __future__ import annotations
 
