@@ -18,10 +18,16 @@ def scores(runs: int, patients: int, seed: int = 0) -> np.ndarray:
     return np.clip(hard + 0.01 * rng.normal(size=(runs, patients)), 0, 1)
 
 
+def raised(patients: int) -> float:
+    """The level that makes of a normal bootstrap Student's interval."""
+    return 2 * stats.norm.cdf(stats.t.ppf(0.975, patients - 1) * np.sqrt(patients / (patients - 1))) - 1
+
+
 class TestMeanInterval:
     def test_is_scipys(self):
         values = scores(1, 25)[0]
-        expected = stats.bootstrap((values,), np.mean, method="BCa", n_resamples=9999, random_state=1)
+        options = {"method": "BCa", "n_resamples": 9999, "random_state": 1, "confidence_level": raised(25)}
+        expected = stats.bootstrap((values,), np.mean, **options)
         low, high = expected.confidence_interval
         # two seeds of 9999 draws
         np.testing.assert_allclose(mean_interval(values), (low, high), atol=0.05 * (high - low))
@@ -40,7 +46,11 @@ class TestMeanInterval:
         values = rng.random(60) + 0.1 * owners
         sums, counts = np.bincount(owners, values), np.bincount(owners)
         expected = stats.bootstrap(
-            (sums, counts), lambda s, c, axis: s.sum(axis) / c.sum(axis), paired=True, random_state=1
+            (sums, counts),
+            lambda s, c, axis: s.sum(axis) / c.sum(axis),
+            paired=True,
+            random_state=1,
+            confidence_level=raised(15),
         ).confidence_interval
         found = mean_interval(values, owners.astype(str).tolist())
         np.testing.assert_allclose(found, (expected.low, expected.high), atol=0.05 * np.ptp(found))
@@ -57,6 +67,12 @@ class TestMeanInterval:
         values[:15, 1] = np.nan
         low, high = mean_interval(values)
         assert low < np.nanmean(values, axis=0).mean() < high
+
+    def test_is_students_where_values_are_normal(self):
+        values = np.random.default_rng(0).normal(size=400)
+        values = np.concatenate([values, -values])[:30]  # no skew to speak of
+        expected = stats.t.interval(0.95, 29, values.mean(), stats.sem(values))
+        np.testing.assert_allclose(mean_interval(values), expected, atol=0.06)
 
     def test_too_few_and_all_alike(self):
         assert np.isnan(mean_interval(np.array([0.5]))).all()

@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
+from monailabel.config import settings
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
@@ -27,7 +28,7 @@ from monai_ext.apps.label.request_knobs import RequestError
 from monai_ext.apps.label.segmentations import Segments, read_label, read_segments, source_volume, write_seg
 from monai_ext.utils import locked, read_json, replacing, scratch_folder, write_json
 
-__all__ = ["ArchivedStudies", "status_of"]
+__all__ = ["ArchivedStudies", "status_of", "with_password"]
 
 logger = logging.getLogger(__name__)
 FINAL = DefaultLabelTag.FINAL.value
@@ -38,6 +39,15 @@ UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")  # it becomes part of a path
 def status_of(error: ArchiveError) -> int:
     """The status of an answer that could not be given because of the archive: away, or failing."""
     return 503 if error.status is None else 502
+
+
+def with_password(address: str) -> str:
+    """An archive's address with the name and password that MONAI Label's own settings have for it."""
+    name, password = settings.MONAI_LABEL_DICOMWEB_USERNAME, settings.MONAI_LABEL_DICOMWEB_PASSWORD
+    parts = urlsplit(address)
+    if not name or not password or parts.username:
+        return address
+    return urlunsplit(parts._replace(netloc=f"{quote(name, safe='')}:{quote(password, safe='')}@{parts.netloc}"))
 
 
 @dataclass(frozen=True)

@@ -170,8 +170,8 @@ def statistics_of(cases: Sequence[CaseScores]) -> dict[str, Any]:
     whole = "" if patients == len(cases) else f" ({len(cases)} cases, each patient's together)"
     text = (
         f"Intervals are {100 * LEVEL:.0f} % confidence intervals of the mean: bias-corrected and accelerated bootstrap "
-        f"(BCa, scipy.stats.bootstrap), {DRAWS} draws of {patients} patients{whole}. They speak of other patients like "
-        "these, not of another training."
+        f"(BCa, scipy.stats.bootstrap, its level raised for small numbers as by Hesterberg 2015), {DRAWS} draws of "
+        f"{patients} patients{whole}. They speak of other patients like these, not of another training."
     )
     few = f"With fewer than {FEW} patients an interval means little: these are {patients}." if patients < FEW else None
     return {"method": "BCa bootstrap over patients", "draws": DRAWS, "level": LEVEL, "patients": patients,
