@@ -22,4 +22,5 @@ def served(bundles, tmp_path_factory) -> Iterator[Server]:
     """MONAI Label's server with all bundles and a few studies."""
     studies = write_studies(tmp_path_factory.mktemp("label") / "studies")
     with Server(studies, bundles.values()) as server:
+        server.wait_for("patient_series")
         yield server

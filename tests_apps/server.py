@@ -27,12 +27,12 @@ def free_port() -> int:
 class Server:
     """A running server; ``url`` is its address, ``app`` its folder."""
 
-    def __init__(self, studies: Path, bundles: Iterable[Path], **options: object) -> None:
-        self.studies = studies
-        self.app = studies.with_name(f"{studies.name}.monailabel")
+    def __init__(self, studies: Path | str, bundles: Iterable[Path], **options: object) -> None:
+        self.studies = Path(studies)
+        self.app = Path(str(options.get("app") or f"{studies}.monailabel"))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log = studies.parent / f"server_{self.port}.log"
+        self.log = self.app.parent / f"server_{self.port}.log"
         named = {"studies": str(studies), "bundles": ",".join(map(str, bundles)), "port": self.port}
         self.arguments = [json.dumps({**named, **options})]
         self.headers = {"Authorization": f"Bearer {options['token']}"} if "token" in options else {}
@@ -71,11 +71,11 @@ class Server:
     def weights(self, bundle: str) -> Path:
         return self.app / "model" / bundle / "models" / "model.pt"
 
-    def infer(self, bundle: str, study: str, **params) -> requests.Response:
+    def infer(self, bundle: str, study: str, output: str = "image", **params) -> requests.Response:
         """``/infer`` as a viewer calls it."""
         return requests.post(
             f"{self.url}/infer/{bundle}",
-            params={"image": study, "output": "image"},
+            params={"image": study, "output": output},
             data={"params": json.dumps(params)},
             timeout=300,
         )
@@ -89,6 +89,19 @@ class Server:
                 files={"label": (file.name, content)},
                 timeout=60,
             )
+
+    def ask(self, path: str, **params) -> requests.Response:
+        return requests.get(f"{self.url}{path}", params=params, timeout=300)
+
+    def next_sample(self, strategy: str, **params) -> requests.Response:
+        return requests.post(f"{self.url}/activelearning/{strategy}", json=params, timeout=300)
+
+    def wait_for(self, study: str) -> None:
+        """Until a DICOM folder, which may be still being copied, is listed."""
+        end = time.monotonic() + 60
+        while not self.ask("/datastore/image/info", image=study).ok:
+            assert time.monotonic() < end, self.log.read_text()[-3000:]
+            time.sleep(0.2)
 
     def train(self, bundle: str, **params) -> requests.Response:
         return requests.post(f"{self.url}/train/{bundle}", json=params, timeout=60)

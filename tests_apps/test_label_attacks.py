@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel
@@ -380,3 +382,24 @@ def test_labels_are_as_before_for_those_who_may(place, tmp_path):
     image = nibabel.load(place.studies / "ct5.nii.gz")
     assert found.shape == image.shape
     np.testing.assert_allclose(found.affine, image.affine, atol=1e-5)
+
+
+def test_requests_do_not_wait_for_one_another(place, monkeypatch):
+    from monai_ext.apps.label.infer import BundleInference
+
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow(self, request, callbacks=None):
+        started.set()
+        assert go_on.wait(120)
+        raise ValueError("monai_ext: done.")
+
+    monkeypatch.setattr(BundleInference, "__call__", slow)
+    with place.make(Rules()) as client, ThreadPoolExecutor(1) as pool:  # one event loop for both, as in the server
+        inference = pool.submit(client.post, f"/infer/{BUNDLE}", params={"image": "ct5"})
+        assert started.wait(120)
+        for path in ("/info/", "/datastore/", "/datastore/image/info?image=ct5"):
+            assert client.get(path).status_code == 200
+        assert not inference.done()
+        go_on.set()
+        assert inference.result().json()["detail"] == "monai_ext: done."

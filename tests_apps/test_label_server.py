@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import requests
 import SimpleITK as sitk
@@ -14,7 +17,12 @@ import torch
 from PIL import Image
 
 from monai_ext.data import DATASETS
+from tests.apps.series import tilt
+from tests.dicom import write_ct_series
 from tests_apps.bundles import BUNDLES, random_weights, run_bundle
+from tests_apps.dicom_seg import segments_of
+from tests_apps.server import Server
+from tests_apps.studies import ct, save
 
 VOLUMES = [name for name in BUNDLES if name.endswith(("synapse", "acdc"))]
 PICTURES = [name for name in BUNDLES if name not in VOLUMES]
@@ -130,6 +138,118 @@ def test_least_certain_study_comes_next(served):
     unknown = requests.post(f"{served.url}/activelearning/uncertainty", json={"model": "unet"}, timeout=60)
     assert unknown.status_code == 404
     assert "no model 'unet'" in unknown.json()["detail"]
+
+
+def test_corrected_labels_of_a_series_as_dicom_seg(served, bundles, tmp_path):
+    """In a folder, too: what the model says, and what a person made of it."""
+    image = nibabel.load(served.studies / "patient_series.nii.gz")
+    names = DATASETS["synapse"].class_names
+    label = nibabel.load(run_bundle(bundles["dcaunet_synapse"], served.studies / "patient/series", tmp_path / "bundle"))
+    answer = served.infer("dcaunet_synapse", "patient_series", output="dicom_seg")
+    assert answer.status_code == 200, answer.text
+    (tmp_path / "infer.dcm").write_bytes(answer.content)
+    masks = segments_of(tmp_path / "infer.dcm", image.affine, image.shape)
+    assert tuple(masks) == names
+    for value, name in enumerate(names, start=1):
+        np.testing.assert_array_equal(masks[name], np.asarray(label.dataobj) == value)
+
+    drawn = np.zeros(image.shape, np.uint8)
+    drawn[10:20, 10:30, 2:5], drawn[30:40, 10:30, 3] = 1, 2
+    file = save(tmp_path / "drawn.nii.gz", drawn, image.affine)
+    segments = [{"name": "Spleen"}, {"name": "liver"}]
+    assert served.save_label("patient_series", file, label_info=segments).status_code == 200
+    answer = served.ask("/datastore/label", label="patient_series", tag="final", output="dicom_seg")
+    assert answer.status_code == 200, answer.text
+    (tmp_path / "corrected.dcm").write_bytes(answer.content)
+    masks = segments_of(tmp_path / "corrected.dcm", image.affine, image.shape)
+    assert tuple(masks) == ("spleen", "liver")
+    np.testing.assert_array_equal(masks["spleen"], drawn == 1)
+    np.testing.assert_array_equal(masks["liver"], drawn == 2)
+    assert {s.SegmentAlgorithmType for s in pydicom.dcmread(tmp_path / "corrected.dcm").SegmentSequence} == {
+        "SEMIAUTOMATIC"
+    }
+    removed = requests.delete(
+        f"{served.url}/datastore/label", params={"id": "patient_series", "tag": "final"}, timeout=60
+    )
+    assert removed.status_code == 200
+
+    answer = served.infer("dcaunet_synapse", "ct", output="dicom_seg")
+    assert answer.status_code == 400
+    assert "'ct' is no DICOM series" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("study", ["nobody", "patient", "labels", "ct.nii.gz", "."])
+def test_what_is_not_there_is_404(served, study):
+    answers = [
+        *(served.ask(path, image=study) for path in ("/datastore/image", "/datastore/image/info")),
+        *(served.ask(path, label=study, tag="final") for path in ("/datastore/label", "/datastore/label/info")),
+        served.ask("/datastore/label", label="ct", tag="nothing"),
+        served.ask("/datastore/label/info", label="ct", tag="nothing"),
+        served.infer("dcaunet_synapse", study),
+        served.infer("dcaunet_synapse", study, output="dicom_seg"),
+        served.save_label(study, served.studies / "ct.nii.gz"),
+        requests.head(f"{served.url}/datastore/image", params={"image": study}, timeout=60),
+        requests.head(f"{served.url}/datastore/label", params={"image": study, "tag": "final"}, timeout=60),
+        requests.delete(f"{served.url}/datastore/image", params={"id": study}, timeout=60),
+        requests.delete(f"{served.url}/datastore/label", params={"id": study, "tag": "final"}, timeout=60),
+        requests.put(f"{served.url}/datastore/image/info", params={"image": study}, timeout=60),
+    ]
+    expected = 400 if study == "." else 404  # no name at all
+    assert {answer.status_code for answer in answers} <= {expected, 404}
+
+
+def test_series_and_files_that_arrive(served, tmp_path):
+    """While the server runs; one that is still being copied is not taken for a whole one."""
+    image, _, affine = ct(7)
+    write_ct_series(tmp_path / "late", image, affine)
+    files = sorted((tmp_path / "late").iterdir())
+    folder = served.studies / "late" / "ct"
+    folder.mkdir(parents=True)
+    for file in files:
+        shutil.copy(file, folder)
+        time.sleep(0.5)
+    tilted = served.studies / "tilted"
+    shutil.copytree(tmp_path / "late", tilted)
+    tilt(tilted, 10)
+    served.wait_for("late_ct")
+    assert nibabel.load(served.studies / "late_ct.nii.gz").shape == image.shape
+    assert served.infer("dcaunet_synapse", "late_ct").status_code == 200
+    served.wait_for("tilted")
+    answer = served.infer("dcaunet_synapse", "tilted", result_extension=".nrrd")
+    assert answer.status_code == 422
+    assert "tilted.nii.gz: the gantry was tilted" in answer.json()["detail"]
+    assert served.infer("dcaunet_synapse", "tilted").status_code == 200
+    # a file that was written under another name first
+    shutil.copy(served.studies / "ct.nii.gz", served.studies / "coming.part")
+    (served.studies / "coming.part").rename(served.studies / "come.nii.gz")
+    served.wait_for("come")
+    for study in ("late_ct", "tilted", "come"):
+        assert requests.delete(f"{served.url}/datastore/image", params={"id": study}, timeout=60).status_code == 200
+    shutil.rmtree(served.studies / "late")
+    shutil.rmtree(tilted)
+
+
+def test_studies_that_cannot_be_read_stop_nothing(bundles, tmp_path):
+    """Neither the start nor the next sample: links that lead nowhere or round and round, and a damaged file."""
+    studies = tmp_path / "studies"
+    image, _, affine = ct()
+    save(studies / "b.nii.gz", image, affine)
+    (studies / "a.nii.gz").write_bytes((studies / "b.nii.gz").read_bytes()[:1000])
+    (studies / "gone.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
+    (studies / "series").mkdir()
+    (studies / "series" / "gone.dcm").symlink_to(tmp_path / "gone.dcm")
+    (studies / "round").symlink_to(studies)
+    (studies / "away").symlink_to(tmp_path / "away")
+    (studies / "labels" / "final").mkdir(parents=True)
+    (studies / "labels" / "final" / "b.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
+    with Server(studies, [bundles["dcaunet_synapse"]]) as server:
+        assert server.ask("/info/").json()["datastore"] == {"total": 2, "completed": 0, "label_tags": {}}
+        for strategy in ("first", "random", "uncertainty"):
+            chosen = server.next_sample(strategy)
+            assert chosen.status_code == 200, chosen.text
+            assert chosen.json()["id"] == "b"
+        (studies / "b.nii.gz").unlink()
+        assert server.next_sample("first").json() == {}
 
 
 def test_api_page(served):

@@ -123,8 +123,8 @@ def test_twelve_studies_sent_at_once_and_three_kills(bundle, tmp_path):
     assert "1 slice(s) missing" in log
     assert "passed over, monai_ext: " in log
     assert "image type MIP" in log
-    left = [path for path in service.output.rglob("*") if path.is_file() and path.name != "changes.json"]
-    assert not [path for path in left if path.suffix == ".dcm"]
+    assert [path.name for path in service.output.rglob("*") if path.is_file()] == ["changes.json"]
+    assert not [path for path in (service.output / BUNDLE).glob("*") if path.name[0] != "."]
 
 
 def orthanc_is_stable(orthanc: Orthanc) -> bool:

@@ -148,16 +148,21 @@ class Archive:
     def __str__(self) -> str:
         return self.address
 
-    def series(self, study: str | None = None, modality: str | None = None, limit: int = 1000) -> list[ArchivedSeries]:
+    def series(
+        self, study: str | None = None, modality: str | None = None, limit: int = 1000, uid: str | None = None
+    ) -> list[ArchivedSeries]:
         """The series of a study, or of the whole archive; only those of a modality where one is given.
 
         Args:
             study: Study Instance UID.
             modality: as DICOM writes it, such as ``"CT"``.
             limit: at most so many.
+            uid: Series Instance UID, for the one series that has it.
         """
         found = []
-        filters = {"Modality": modality} if modality else None
+        filters = {"Modality": modality} if modality else {}
+        if uid is not None:
+            filters["SeriesInstanceUID"] = _uid(uid)
         with self._in_words():
             answer = self._client.search_for_series(
                 _uid(study) if study else None, fields=ASKED, search_filters=filters, limit=limit
@@ -175,7 +180,8 @@ class Archive:
                     study_date=text(entry, "StudyDate"),
                     study_description=text(entry, "StudyDescription"),
                 )
-                if one.uid and modality in (None, one.modality):  # some archives ignore a filter
+                # some archives ignore a filter
+                if one.uid and modality in (None, one.modality) and uid in (None, one.uid):
                     found.append(one)
         return found
 

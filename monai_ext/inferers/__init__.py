@@ -3,7 +3,7 @@
 
 from .ensemble import ProbabilityEnsemble, find_checkpoints, with_weights
 from .slice_inferer import SliceBatchInferer
-from .whole_image_inferer import WholeImageInferer
+from .whole_image_inferer import WholeImageInferer, WindowImageInferer
 from .window_inferer import SlidingWindowLabelInferer
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "SliceBatchInferer",
     "SlidingWindowLabelInferer",
     "WholeImageInferer",
+    "WindowImageInferer",
     "find_checkpoints",
     "with_weights",
 ]

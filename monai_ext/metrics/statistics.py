@@ -25,6 +25,9 @@ def mean_interval(
 ) -> tuple[float, float]:
     """The 95 % confidence interval of a mean over patients, by ``scipy.stats.bootstrap`` (BCa).
 
+    The bootstrap's level is raised for small numbers, as Hesterberg [1]_ does: for 12 patients to 97.8 %, for 50 to
+    95.8 %, so that the interval holds the mean in 95 %.
+
     Patients are drawn whole: two images of one heart, or all slices of a scan, come and go together, since they are
     not independent.
 
@@ -41,7 +44,9 @@ def mean_interval(
 
         >>> low, high = mean_interval(np.array([0.91, 0.85, 0.88, 0.79, 0.93, 0.9, 0.87, 0.84, 0.9, 0.92]))
         >>> f"{low:.3f} to {high:.3f}"
-        '0.849 to 0.900'
+        '0.838 to 0.905'
+
+    .. [1] Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69 (2015), 371-386.
     """
     table = np.asarray(values, dtype=np.float64)
     table = table[:, None] if table.ndim == 1 else table
@@ -82,7 +87,8 @@ def _bootstrap(
         "n_resamples": draws,
         "batch": max(1, BATCH // (patients * width)),
         "vectorized": True,
-        "confidence_level": LEVEL,
+        # a bootstrap's intervals are too narrow by n against n - 1 and by the normal against Student's distribution
+        "confidence_level": min(2 * stats.norm.cdf(_width(patients)) - 1, 1 - 2 / draws),
         "axis": -1,
     }
     with warnings.catch_warnings():
@@ -97,6 +103,13 @@ def _bootstrap(
                 (np.arange(patients),), statistic, method="percentile", bootstrap_result=drawn, **options
             ).confidence_interval
     return (float(ends.low), float(ends.high)), drawn.bootstrap_distribution
+
+
+def _width(patients: int) -> float:
+    """Of a 95 % interval, in standard errors of the bootstrap."""
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + LEVEL) / 2, patients - 1) * np.sqrt(patients / (patients - 1)))
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class RandViewd(RandomizableTransform, MapTransform):
         shift: largest shift of a picture's middle, as part of ``size``.
         bend: how far things are pushed about, largest, as part of ``size``: smoothly, from a grid of 4 points an axis.
             Organs get shapes and places that no patient of the training has. Below a sixth nothing folds.
+        foreground: part of the views of a larger picture that are cut around a labelled place, drawn by chance.
+        label_key: the entry that says which places are labelled: those above 0.
         prob: probability of turning, scaling, shearing, shifting and bending; what remains is the cut.
 
     Raises:
@@ -62,6 +64,8 @@ class RandViewd(RandomizableTransform, MapTransform):
         shift: float = 0.0,
         bend: float = 0.0,
         prob: float = 1.0,
+        foreground: float = 0.0,
+        label_key: str = "label",
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
@@ -73,13 +77,21 @@ class RandViewd(RandomizableTransform, MapTransform):
             raise ValueError(f"monai_ext: RandViewd: mode must be one of {', '.join(MODES)}, got {self.mode}.")
         self.size = tuple(int(side) for side in size)
         self.rotation, self.scale, self.shear, self.shift, self.bend = rotation, (low, high), shear, shift, bend
+        self.foreground, self.label_key = foreground, label_key
 
-    def randomize(self, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
+    def randomize(
+        self, shape: Sequence[int], label: torch.Tensor | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """The first voxel of the cut, and the matrix from the view's offsets to the picture's; None for a plain cut."""
         super().randomize(None)
         axes = len(self.size)
         room = np.maximum(np.array(shape) - self.size, 0)
         start = (np.array(shape) - self.size) / 2 + self.R.uniform(-0.5, 0.5, size=axes) * room
+        if label is not None and self.foreground and room.any() and self.R.uniform() < self.foreground:
+            places = torch.nonzero(label[0] > 0)
+            if len(places):
+                place = places[self.R.randint(len(places))].numpy() - self.R.uniform(0.25, 0.75, size=axes) * self.size
+                start = np.where(room > 0, np.clip(place, 0, room), start)
         if not self._do_transform:
             return np.round(start), None
         matrix = np.diag(np.exp(-self.R.uniform(*np.log(self.scale), size=axes)))
@@ -95,7 +107,7 @@ class RandViewd(RandomizableTransform, MapTransform):
         first = d[self.first_key(d)]
         if first.dim() != len(self.size) + 1:
             raise ValueError(f"monai_ext: RandViewd: got shape {list(first.shape)} for a view of {list(self.size)}.")
-        start, matrix = self.randomize(first.shape[1:])
+        start, matrix = self.randomize(first.shape[1:], d.get(self.label_key))
         grid = None if matrix is None else self._grid(first.shape[1:], start, matrix)
         for key, mode in self.key_iterator(d, self.mode):
             value = torch.as_tensor(d[key]).as_subclass(torch.Tensor)

@@ -19,9 +19,10 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
 
     What differs most between two patients' scans is not the whole picture's brightness, which other transforms vary,
     but which organ is brighter than which: contrast medium lifts an aorta from 40 to 170 HU and a liver from 45 to 90,
-    and a network that saw one phase only has learnt values in place of shapes. Factors are drawn class by class, times
-    a strength that the classes of one image share: a phase with much contrast medium and one with little. Values of 0
-    (gas, in a window of CT) stay 0. Borders are as wide as the voxels beside them, as partial volumes are.
+    and a network that saw one phase only has learnt values in place of shapes. Factors are drawn class by class and for
+    each channel by itself, times a strength that the classes of one image share: a phase with much contrast medium and
+    one with little. Values of 0 (gas, in a window of CT) stay 0. Borders are as wide as the voxels beside them, as
+    partial volumes are.
 
     Args:
         keys: images ``(C, *spatial)`` with intensities from 0 on.
@@ -60,21 +61,24 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
             256, np.float32
         )  # of every value that a label may have; above the classes nothing is done
 
-    def randomize(self, data: object = None) -> None:
+    def randomize(self, channels: int = 1) -> None:
         super().randomize(None)
         if self._do_transform:
-            strength = self.R.uniform(0, 1)
-            self.drawn[1 : self.num_classes] = strength * self.R.uniform(*self.factors, size=self.num_classes - 1)
+            strength = self.R.uniform(0, 1, size=(channels, 1))
+            self.drawn = np.zeros((channels, 256), np.float32)  # of every value that a label may have
+            self.drawn[:, 1 : self.num_classes] = strength * self.R.uniform(
+                *self.factors, size=(channels, self.num_classes - 1)
+            )
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         d = dict(data)
-        self.randomize()
+        self.randomize(len(d[self.first_key(d)]))
         if not self._do_transform:
             return d
         label = torch.as_tensor(d[self.label_key]).as_subclass(torch.Tensor).byte()
         pool = avg_pool2d if label.dim() == 3 else avg_pool3d
         # NumPy looks up bytes, PyTorch would make a number of 64 bits of each first
-        change = 1 + pool(torch.from_numpy(self.drawn[label.numpy()]), kernel_size=3, stride=1, padding=1)
+        change = 1 + pool(torch.from_numpy(self.drawn[:, label[0].numpy()]), kernel_size=3, stride=1, padding=1)
         for key in self.key_iterator(d):
             d[key] = d[key] * change.to(d[key].dtype)
         return d

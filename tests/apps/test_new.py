@@ -195,7 +195,7 @@ def test_a_list_keeps_its_folds(tmp_path):
         assert sorted(case["case_id"] for case in cases["test"]) == [f"{fold:02d}", f"{fold + 3:02d}"]
 
 
-def test_nnunets_own_list(tmp_path):
+def test_nnunets_own_list(tmp_path, monkeypatch):
     write_scans(tmp_path, label_values=(0, 1, 2))
     for i in range(6):
         for folder, name, end in (("imagesTr", "scans/img", "_0000"), ("labelsTr", "organs/label", "")):
@@ -213,8 +213,24 @@ def test_nnunets_own_list(tmp_path):
     assert len(load_datalist(datalist=tmp_path / "dataset.json")["training"]) == 5
     content["labels"]["ignore"] = 3
     (tmp_path / "dataset.json").write_text(json.dumps({**content, "file_ending": ".nii.gz"}))
-    with pytest.raises(ValueError, match="label 3 is 'ignore'"):
-        new_bundle("o", datalist=tmp_path / "dataset.json", where=tmp_path, progress=False)
+    # voxels that nobody has looked at are no class
+    case = tmp_path / "labelsTr/liver_000.nii.gz"
+    label = nibabel.load(case)
+    ignored = np.asarray(label.dataobj).copy()
+    ignored[..., 0] = 3
+    nibabel.save(nibabel.Nifti1Image(ignored, label.affine), case)
+    made, choices = new_bundle("o", nnunet=tmp_path, where=tmp_path, progress=False)
+    listed = json.loads((made / "datalist.json").read_text())
+    assert listed["label_mapping"] == {"0": 0, "1": 1, "2": 2, "3": 255}
+    assert listed["labels"] == {"0": "background", "1": "liver", "2": "cyst"}
+    train = contract.read(str(made), "train")
+    assert train["network_def"]["out_channels"] == train["num_classes"] == 3
+    assert train["loss"]["_target_"] == "monai_ext.losses.LabelLoss"
+    assert any(choice.startswith("ignore: voxels of label value 3") for choice in choices)
+    monkeypatch.chdir(tmp_path)
+    small = {"image_size": [32, 32], "batch_size": 4, "num_workers": 0}
+    run(str(made), "train", **small, epochs=1, val_interval=1)
+    run(str(made), "train", "evaluate", **small)
 
 
 def test_a_list_keeps_its_mapping_and_its_modality(tmp_path):
@@ -337,7 +353,7 @@ def nothing_labelled(folder):
         (None, {"class_names": ["one"]}, r"1 \(one\), expected 2 different ones, for label values 2, 7"),
         (None, {"test_share": 1.5}, "test_share must be between 0 and 1"),
         (without_a_label, {}, r"img03.nii.gz: no file of that name in .*organs"),
-        (two_channels, {}, r"case0_0001.nii.gz: no file of that name"),
+        (two_channels, {}, r"case1_0000.nii.gz: 1 channel, expected 2 .*channel 1 missing"),
         (fractions, {}, r"label03.nii.gz: label values 0.5 \(\d+ of \d+\), expected whole numbers"),
         (other_grid, {}, r"label03.nii.gz: its affine places voxels"),
         (nothing_labelled, {}, "every label is empty"),

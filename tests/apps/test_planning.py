@@ -6,14 +6,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from monai_ext.apps.new_bundle import new_bundle
 from monai_ext.apps.new_bundle.planning import (
     check_spacings,
     intensity_window,
     mirror_axes,
+    picture_plan,
     slice_plan,
     tissue_contrast,
 )
 from monai_ext.apps.new_bundle.survey import Survey, Tissue, survey
+from tests.bundles import test_contract as contract
+from tests.bundles.runs import run
 from tests.data.volumes import save
 
 
@@ -118,3 +122,42 @@ def test_a_spacing_of_another_order_is_refused():
         check_spacings(found({}, spacings=[*usual, (8.0, 8.0, 30.0)]), images)
     with pytest.raises(ValueError, match="scan3"):
         check_spacings(found({}, spacings=[*usual, (0.08, 0.08, 3.0)]), images)
+
+
+def test_a_thin_vessel_is_not_lost_in_a_large_picture():
+    def plan(side, width):
+        return picture_plan(Survey(pictures=True, shapes=[(side, side // 2)] * 3, widths={1: [width], 2: [90.0]}), 512)
+
+    assert plan(2048, 3.0)[0] == 1.0
+    assert "windows of 512 pixels" in plan(2048, 3.0)[1]
+    assert plan(2048, 6.0)[0] == 2.0
+    assert plan(2048, 30.0)[0] is None
+    assert plan(400, 2.0)[0] is None
+
+
+def test_large_pictures_with_thin_lines(tmp_path, monkeypatch):
+    """Views in training, windows in inference: a mask as large as its picture, by the bundle's documented commands."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        mask = np.zeros((620, 560), bool)
+        for place in rng.integers(20, 500, 6):
+            mask[:, place : place + 3] = True
+        picture = np.clip(rng.normal(120, 10, (620, 560, 3)) + 60 * mask[..., None], 0, 255).astype(np.uint8)
+        for folder, values in (("photos", picture), ("masks", mask.astype(np.uint8) * 255)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(values).save(tmp_path / folder / f"p{i}.png")
+    monkeypatch.chdir(tmp_path)
+    made, choices = new_bundle("lines", None, "photos", "masks", progress=False)
+    assert any("windows of 512 pixels" in choice and "keep their pixels" in choice for choice in choices)
+    assert any(choice.startswith("mirror_axes: along the first") for choice in choices)
+    bundle = str(made.resolve())
+    for check in (contract.test_train_and_inference_agree, contract.test_every_target_and_name_exists):
+        check(bundle)
+    small = {"image_size": 128, "batch_size": 2, "num_workers": 0}
+    run(bundle, "train", **small, epochs=1, val_interval=1)
+    run(bundle, "inference", **small, dataset_dir=str(tmp_path / "photos"))
+    for label in (made / "eval").glob("*_seg.png"):
+        assert Image.open(label).size == (560, 620)
+    assert len(list((made / "eval").glob("*_seg.png"))) == 3

@@ -57,6 +57,23 @@ def test_a_plain_view_is_cut_and_padded():
     assert torch.equal(RandViewd(BOTH, (40, 40), prob=0)(same)["image"], same["image"])
 
 
+def test_a_share_of_views_is_cut_around_what_is_labelled():
+    label = torch.zeros(1, 400, 400, dtype=torch.uint8)
+    label[0, 300, 40] = 1
+    view = RandViewd(["label"], (40, 40), "nearest", prob=0, foreground=0.5)
+    hits = sum(bool(view.set_random_state(seed=seed)({"label": label})["label"].any()) for seed in range(300))
+    assert 110 < hits < 190  # half, as chance alone finds it in 1 of 80
+    view = RandViewd(["label"], (40, 40), "nearest", prob=0, foreground=1.0)
+    assert not view({"label": torch.zeros(1, 400, 400)})["label"].any()
+
+
+def test_channels_have_contrasts_of_their_own():
+    lift = RandTissueContrastd("image", "label", num_classes=2, prob=1.0).set_random_state(seed=1)
+    seen = lift({"image": torch.ones(2, 9, 9), "label": torch.ones(1, 9, 9)})["image"]
+    assert seen[0, 4, 4] != seen[1, 4, 4]
+    assert (seen[:, 2:-2, 2:-2].flatten(1).std(dim=1) < 1e-6).all()
+
+
 def test_bending_moves_as_far_as_it_says_and_never_folds():
     rows = torch.arange(100.0).reshape(1, 100, 1).repeat(1, 1, 100) + 1
     view = RandViewd(["image"], (100, 100), bend=0.05)

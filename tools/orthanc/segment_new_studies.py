@@ -14,6 +14,7 @@ import logging
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,8 @@ class Worker:
                     return "passed over", f"fewer than {FEWEST} images"
                 deploy(str(bundle.exported or bundle.folder), str(folder), str(output), send=self.dicomweb)
             shutil.rmtree(output / study / series)
+            with suppress(OSError):  # another series of it waits there
+                (output / study).rmdir()
             return "stored", ""
         except Exception as e:  # no study may stop the others
             return "failed", (str(e).splitlines() or [type(e).__name__])[0]

@@ -115,7 +115,9 @@ def _summary(folder: Path) -> dict[str, Any]:
         units = [part["hd95_unit"] for part in content["conventions"].values()]
         texts = [*units, *content["class_names"], content["title"], content["data"] if content["phantom"] else ""]
         valid = all(map(_scores, entries)) and all(isinstance(text, str) for text in texts) and bool(units)
-        valid = valid and isinstance(content["number_of_cases"], int)
+        valid = (
+            valid and isinstance(content["number_of_cases"], int) and isinstance(content.get("statistics", {}), dict)
+        )
     except (KeyError, TypeError, AttributeError):
         valid = False
     if not valid:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from holoscan.conditions import CountCondition
-from monai.deploy.core import Application
+from monai.deploy.core import Application, Operator
 
 from monai_ext.apps.anatomy import structure_of
 from monai_ext.apps.deploy.dicom_results import USUAL, chosen_results
@@ -71,12 +71,17 @@ class SegmentationApp(Application):
         for name in self.bundle.class_names if self.kinds - {"stl"} else ():  # before the work
             structure_of(name)
         self._held = ExitStack()
+        self._operators: list[Operator] = []
         self.written: list[Path] = []
         super().__init__(argv=["monai_ext"])  # what follows on the command line is not Holoscan's
 
     def run(self) -> None:
-        with self._held:
-            super().run()
+        try:
+            with self._held:
+                super().run()
+        finally:  # Holoscan keeps an application that has run as long as the process lives: not its network and volumes
+            for operator in self._operators:
+                vars(operator).clear()
 
     def compose(self) -> None:
         name, metadata = self.bundle.name, self.bundle.metadata
@@ -95,6 +100,7 @@ class SegmentationApp(Application):
         model = BundleOperator(self, self.bundle, self.checkpoint, name="bundle")
         note = _note(self.checkpoint or self.bundle.weights)
         results = ResultsOperator(self, name, metadata, False, self.written, self.kinds, note, name="results")
+        self._operators = [reader, model, results]
         self.add_flow(reader, model, {("image", "image")})
         self.add_flow(model, results, {("pred", "label")})
         self.add_flow(reader, results, {("volume", "volume"), ("folder", "folder")})

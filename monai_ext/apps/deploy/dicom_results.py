@@ -26,7 +26,7 @@ from monai_ext.data.files.dicom import Volume
 from monai_ext.data.files.dicom.headers import number_of_frames, text
 from monai_ext.utils import write_json
 
-__all__ = ["KINDS", "USUAL", "chosen_results", "fill_results", "volumes_ml", "write_results"]
+__all__ = ["KINDS", "USUAL", "chosen_results", "fill_results", "segmentation", "volumes_ml", "write_results"]
 
 KINDS = ("seg", "rtstruct", "sr", "stl")
 USUAL = ("seg", "rtstruct", "sr")
@@ -128,11 +128,11 @@ def fill_results(
     }
     objects: dict[str, Dataset] = {}
     if "seg" in kinds:
-        segmentation = _segmentation(origin, label, volume, sources)
-        objects["seg"] = segmentation
-        summary["segmentation_sop_instance_uid"] = str(segmentation.SOPInstanceUID)
+        seg = segmentation(origin, label, volume, sources)
+        objects["seg"] = seg
+        summary["segmentation_sop_instance_uid"] = str(seg.SOPInstanceUID)
         if "sr" in kinds:
-            objects["sr"] = volume_report(origin, amounts, segmentation, sources)
+            objects["sr"] = volume_report(origin, amounts, seg, sources)
     if "rtstruct" in kinds:
         objects["rtstruct"] = structure_set(origin, label, volume.frames, sources)
     names = []
@@ -162,7 +162,21 @@ def volumes_ml(label: np.ndarray, affine: np.ndarray, classes: Mapping[str, int]
     return {name: float(counts[value]) * voxel for name, value in classes.items()}
 
 
-def _segmentation(origin: Origin, label: np.ndarray, volume: Volume, sources: Sequence[Dataset]) -> hd.seg.Segmentation:
+def segmentation(
+    origin: Origin, label: np.ndarray, volume: Volume, sources: Sequence[Dataset], corrected: bool = False
+) -> hd.seg.Segmentation:
+    """A label map as DICOM SEG, a segment for each class.
+
+    Args:
+        origin: who made it, and its classes, numbered from 1 on.
+        label: ``(slices, rows, columns)`` on the grid of ``volume``.
+        volume: the series.
+        sources: its images, from ``quoted_sources``.
+        corrected: by a person, as DICOM's SEMIAUTOMATIC says; else a program alone made it.
+
+    Raises:
+        ValueError: if a class has no coded term.
+    """
     frames = volume.frames
     ordered = np.asarray(label, dtype=np.uint8)
     if is_multi_frame(frames):  # its segmentation follows the order in which the frames are stored
@@ -172,12 +186,14 @@ def _segmentation(origin: Origin, label: np.ndarray, volume: Volume, sources: Se
     algorithm = hd.AlgorithmIdentificationSequence(
         name=origin.title[:64], family=codes.DCM.ArtificialIntelligence, version=origin.version
     )
+    kinds = hd.seg.SegmentAlgorithmTypeValues
+    kind = kinds.SEMIAUTOMATIC if corrected else kinds.AUTOMATIC
     return hd.seg.Segmentation(
         source_images=sources,
         pixel_array=ordered,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
-            _described(name, origin, structure, algorithm) for name, structure in origin.structures.items()
+            _described(name, origin, structure, algorithm, kind) for name, structure in origin.structures.items()
         ],
         series_instance_uid=origin.uid("seg series"),
         series_number=series_number(sources[0], 0),
@@ -194,7 +210,11 @@ def _segmentation(origin: Origin, label: np.ndarray, volume: Volume, sources: Se
 
 
 def _described(
-    name: str, origin: Origin, structure: Structure, algorithm: hd.AlgorithmIdentificationSequence
+    name: str,
+    origin: Origin,
+    structure: Structure,
+    algorithm: hd.AlgorithmIdentificationSequence,
+    kind: hd.seg.SegmentAlgorithmTypeValues,
 ) -> hd.seg.SegmentDescription:
     category = codes.SCT.MorphologicallyAbnormalStructure if structure.abnormal else codes.SCT.AnatomicalStructure
     segment = hd.seg.SegmentDescription(
@@ -202,7 +222,7 @@ def _described(
         segment_label=name,
         segmented_property_category=category,
         segmented_property_type=Code(structure.code, "SCT", structure.meaning),
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type=kind,
         algorithm_identification=algorithm,
         tracking_uid=origin.uid(f"segment {name}"),
         tracking_id=name,

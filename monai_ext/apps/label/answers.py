@@ -13,9 +13,21 @@ from monai.data import MetaTensor
 from monai_ext.data import AtomicNibabelWriter, AtomicPictureWriter
 from monai_ext.data.files.affines import to_itk
 
-__all__ = ["write_label"]
+__all__ = ["sheared_nrrd", "write_label"]
 
 NIFTI = (".nii", ".nii.gz")
+
+
+def sheared_nrrd(suffix: str | None, affine: np.ndarray) -> str | None:
+    """Why a label on a grid is not written with a suffix: what asks for NRRD holds no sheared one. None where it is."""
+    axes = np.asarray(affine, dtype=np.float64)[:3, :3]
+    axes = axes / np.linalg.norm(axes, axis=0)
+    if not str(suffix).endswith(".nrrd") or np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):
+        return None
+    return (
+        "the gantry was tilted, so the grid of this study is sheared. 3D Slicer, which asks for NRRD, would show its "
+        "label beside the organs. Ask for .nii.gz, or for output dicom_seg."
+    )
 
 
 def write_label(
@@ -36,7 +48,7 @@ def write_label(
         compress: of NRRD.
 
     Raises:
-        ValueError: for another suffix, or a label that is no label map.
+        ValueError: for another suffix, a label that is no label map, or a sheared one as NRRD.
     """
     if label.ndim not in (3, 4) or label.shape[0] != 1:
         raise ValueError(f"monai_ext: expected a label map (1, *spatial), got {list(label.shape)}.")
@@ -45,6 +57,8 @@ def write_label(
     elif file.endswith(".png") and label.ndim == 3:
         _write(AtomicPictureWriter(output_dtype=np.uint8), file, label)
     elif file.endswith(".nrrd"):
+        if label.ndim == 4 and (reason := sheared_nrrd(".nrrd", np.asarray(label.affine))):
+            raise ValueError(f"monai_ext: {reason}")
         image = _itk_image(label)
         for key, value in _segments(classes, colours).items():
             image.SetMetaData(key, value)

@@ -5,33 +5,37 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from fastapi import HTTPException
-from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
-from monailabel.tasks.activelearning.first import First
-from monailabel.tasks.activelearning.random import Random
 
 import monai_ext
+from monai_ext.apps.archive import Archive, ArchiveError, is_address
+from monai_ext.apps.label.archived_studies import ArchivedStudies, status_of, with_password
 from monai_ext.apps.label.infer import BundleInference
 from monai_ext.apps.label.request_knobs import RequestError, known
-from monai_ext.apps.label.strategy import MostUncertain
+from monai_ext.apps.label.segmentations import label_classes, write_seg
+from monai_ext.apps.label.strategy import AnyStudy, FirstStudy, MostUncertain, Without
+from monai_ext.apps.label.study_folder import StudyFolder
 from monai_ext.apps.label.train import BundleTraining
 from monai_ext.apps.label.training_state import end_with_parent
 from monai_ext.bundle import Bundle
+from monai_ext.utils import VOLUME_MODALITIES
 
 __all__ = ["BundleApp"]
 
 logger = logging.getLogger(__name__)
-FILES = ["*.nii.gz", "*.nii", "*.nrrd", "*.mha", "*.png", "*.jpg", "*.jpeg", "*.tif", "*.tiff", "*.bmp"]
 
 
 class BundleApp(MONAILabelApp):
@@ -56,9 +60,21 @@ class BundleApp(MONAILabelApp):
         )
 
     def init_datastore(self) -> Datastore:
-        if self.studies.startswith(("http://", "https://")):
-            return super().init_datastore()
-        return LocalDatastore(self.studies, extensions=FILES, auto_reload=True)
+        if not is_address(self.studies):
+            return StudyFolder(self.studies)
+        volumes = {n: b for n, b in self.bundles.items() if not b.pictures and b.modality in VOLUME_MODALITIES}
+        return ArchivedStudies(
+            Archive(with_password(self.studies)),
+            Path(self.app_dir, "archive"),
+            tuple(sorted({str(bundle.modality) for bundle in volumes.values()})),
+            partial(label_classes, bundles=volumes),
+            frozenset(name.lower() for bundle in volumes.values() for name in bundle.class_names),
+        )
+
+    def on_init_complete(self) -> None:
+        super().on_init_complete()
+        if isinstance(self._datastore, StudyFolder):
+            self._datastore.watch_series()
 
     def init_infers(self) -> dict[str, InferTask]:
         return {name: BundleInference(str(b.folder), self.conf) for name, b in self.bundles.items()}
@@ -67,7 +83,7 @@ class BundleApp(MONAILabelApp):
         return {name: BundleTraining(str(b.folder), self.conf) for name, b in self.bundles.items()}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        return {"uncertainty": MostUncertain(self._infers), "random": Random(), "first": First()}
+        return {"uncertainty": MostUncertain(self._infers), "random": AnyStudy(), "first": FirstStudy()}
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         return _answer(self._infer, request, datastore or self.datastore())
@@ -77,10 +93,10 @@ class BundleApp(MONAILabelApp):
         server's own folder."""
         task = known("model", request.get("model"), self._infers)
         study = str(request["image"])
-        kept = study in datastore.list_images()
-        path = datastore.get_image_uri(study) if kept else study
-        if not kept and not os.path.isabs(path):  # uploads and sessions lie where the server put them
+        kept = not os.path.isabs(study)  # uploads and sessions lie where the server put them
+        if kept and not datastore.has(study):
             raise RequestError(404, f"monai_ext: no study {study!r}.")
+        path = datastore.get_image_uri(study) if kept else study
         file, answer = task({**request, "image": path, "description": task.description})
         label: str | None = file
         tag = str(request.get("label_tag") or DefaultLabelTag.ORIGINAL.value)
@@ -101,8 +117,66 @@ class BundleApp(MONAILabelApp):
         return _answer(super().train, request)
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
-        known("strategy", request.get("strategy"), self._strategies)
-        return _answer(super().next_sample, request)
+        return _answer(self._next_sample, request)
+
+    def _next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The strategy's study; one that cannot be read or delivered is passed over, and the next is asked for."""
+        strategy = known("strategy", request.get("strategy"), self._strategies)
+        there: Any = self._datastore
+        left_out: set[str] = set()
+        while chosen := strategy(request, Without(there, left_out)):
+            try:
+                return {**chosen, "path": there.delivered(chosen["id"])}
+            except Exception as e:  # a decoder, the archive, a file that went away
+                logger.warning("monai_ext: study %s is passed over: %s", chosen["id"], e)
+                left_out.add(chosen["id"])
+        return {}
+
+    def infer_as_seg(self, request: dict[str, Any]) -> str:
+        """Segment a DICOM study; the label as the file of a DICOM SEG."""
+        return _answer(self._infer_as_seg, request)
+
+    def _infer_as_seg(self, request: dict[str, Any]) -> str:
+        source = self._dicom_source(request["image"])
+        answer = self._infer({**request, "result_extension": ".nii.gz"}, self._datastore)
+        try:
+            return self._seg(
+                Path(answer["file"]), source, self._label_classes({"model": request["model"]}), request["model"]
+            )
+        finally:
+            Path(answer["file"]).unlink(missing_ok=True)
+
+    def label_as_seg(self, study: str, tag: str) -> str:
+        """A saved label of a DICOM study as the file of a DICOM SEG."""
+        return _answer(self._label_as_seg, study, tag)
+
+    def _label_as_seg(self, study: str, tag: str) -> str:
+        there: Any = self._datastore
+        if isinstance(there, ArchivedStudies) and tag == DefaultLabelTag.FINAL.value:
+            return shutil.copyfile(there.final_seg(study), _temporary_seg())
+        info = there.get_label_info(study, tag)
+        classes = self._label_classes(info)
+        model = info.get("model") if tag != DefaultLabelTag.FINAL.value else None
+        return self._seg(Path(there.get_label_uri(study, tag)), self._dicom_source(study), classes, model)
+
+    def _label_classes(self, info: Mapping[str, Any]) -> dict[str, int]:
+        return label_classes(info, {name: bundle for name, bundle in self.bundles.items() if not bundle.pictures})
+
+    def _dicom_source(self, study: str) -> Path:
+        there: Any = self._datastore
+        if (source := there.dicom_source(study)) is None:
+            raise RequestError(400, f"monai_ext: study {study!r} is no DICOM series, which a DICOM SEG could refer to.")
+        return Path(source)
+
+    def _seg(self, label: Path, source: Path, classes: Mapping[str, int], model: str | None) -> str:
+        file = _temporary_seg()
+        try:
+            version = str(self.bundles[model].metadata["version"]) if model in self.bundles else ""
+            write_seg(Path(file), label, classes, source, model, version)
+        except BaseException:
+            os.unlink(file)
+            raise
+        return file
 
     def _infer_or_report(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         try:
@@ -111,13 +185,21 @@ class BundleApp(MONAILabelApp):
             return {"error": e.detail}
 
 
-def _answer(method: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+def _temporary_seg() -> str:
+    handle, file = tempfile.mkstemp(suffix=".dcm")
+    os.close(handle)
+    return file
+
+
+def _answer(method: Callable[..., Any], *arguments: Any) -> Any:
     """Call ``method``; an error of this library becomes an answer with its text instead of a bare status 500."""
     try:
         return method(*arguments)
     except RequestError as e:
         raise HTTPException(e.status, str(e)) from e
-    except (ValueError, FileNotFoundError, RuntimeError) as e:
+    except ArchiveError as e:
+        raise HTTPException(status_of(e), str(e)) from e
+    except (ValueError, OSError, RuntimeError) as e:
         cause: BaseException | None = e
         while cause is not None and not str(cause).startswith("monai_ext: "):
             cause = cause.__cause__ or cause.__context__

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monai_ext.utils import flag
+from monai_ext.utils import VOLUME_MODALITIES, flag
 
 if TYPE_CHECKING:
     from monai_ext.apps.label.entrance import Rules
+    from monai_ext.bundle import Bundle
 
 __all__ = ["label"]
 
@@ -41,7 +44,7 @@ def label(
         token: what every request has to show as "Authorization: Bearer TOKEN".
         insecure: let other machines connect without a token.
     """
-    from monai_ext.apps.label.dicom_studies import convert_series
+    from monai_ext.apps.archive import is_address
     from monai_ext.apps.label.entrance import Rules, checked_origins, is_loopback, own_hosts
     from monai_ext.apps.label.folder import app_folder, chosen_bundles, prepare_app
 
@@ -59,19 +62,34 @@ def label(
         raise ValueError(f"monai_ext: --token: {len(str(token))} characters, expected at least {SHORTEST}.")
     hosts, any_address = own_hosts(host)
     rules = Rules(hosts, any_address, checked_origins(origins), None if token is None else str(token))
-    remote = studies.startswith(("http://", "https://"))
+    remote = is_address(studies)
     if remote and app is None:
         raise ValueError("monai_ext: --app DIR is needed with a DICOMweb server: the server keeps its weights there.")
     folder = Path(studies).expanduser()
     if not remote and not folder.is_dir():
         raise FileNotFoundError(f"monai_ext: {studies}: no such folder of studies.")
     home = Path(str(app)).expanduser() if remote else app_folder(folder, app)
-    prepare_app(home, chosen_bundles(bundles))
-    if not remote:
-        convert_series(folder)
-    # MONAI Label keeps uploads of a session there, which are patients' images: with the rest, not in the home folder
+    served = chosen_bundles(bundles)
+    if remote and (reason := _not_of_an_archive(served)):
+        raise ValueError(
+            f"monai_ext: --bundles: {reason}. From a DICOMweb server only bundles of CT and MR volumes can be served."
+        )
+    prepare_app(home, served)
+    # patients' images: with the rest, not in the home folder, and not where all programs write
     os.environ["MONAI_LABEL_SESSION_PATH"] = str(home.resolve() / "sessions")
+    scratch = home.resolve() / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a server that was killed
+    scratch.mkdir()
+    os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
     _serve(home, studies if remote else str(folder.resolve()), host, port, rules)
+
+
+def _not_of_an_archive(bundles: Mapping[str, Bundle]) -> str | None:
+    """Why none of the bundles can work on the series of an archive."""
+    kinds = {name: "pictures" if b.pictures else str(b.modality) for name, b in bundles.items()}
+    if any(kind in VOLUME_MODALITIES for kind in kinds.values()):
+        return None
+    return "; ".join(f"{name} segments {kind}" for name, kind in kinds.items())
 
 
 def _serve(app: Path, studies: str, host: str, port: int, rules: Rules) -> None:

@@ -10,12 +10,15 @@ import json
 from pathlib import PurePath
 from typing import Any
 
+from fastapi import BackgroundTasks
+from fastapi.responses import FileResponse
 from monailabel.endpoints import activelearning, batch_infer, datastore, infer, scoring, session, train
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import remove_file
 
 from monai_ext.apps.label.request_knobs import RequestError, checked_knobs, checked_name, known
 
-__all__ = ["replace"]
+__all__ = ["download_label", "replace"]
 
 IMAGES = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 LONGEST_JSON = 1 << 20
@@ -35,9 +38,17 @@ def _json_object(what: str, text: str | None) -> dict[str, Any]:
 
 def _known_study(image: str) -> str:
     checked_name("study", image)
-    if image not in app_instance().datastore().list_images():
+    if not app_instance().datastore().has(image):
         raise RequestError(404, f"monai_ext: no study {image!r}.")
     return image
+
+
+def _known_label(study: str, tag: str) -> str:
+    """The file of a label that is there."""
+    path = app_instance().datastore().get_label_uri(_known_study(study), checked_name("tag", tag))
+    if not path:
+        raise RequestError(404, f"monai_ext: no label {tag!r} of study {study!r}.")
+    return str(path)
 
 
 def _suffix(file: Any, what: str) -> str:
@@ -53,6 +64,9 @@ def _suffix(file: Any, what: str) -> str:
 upstream_infer, upstream_add, upstream_save = infer.run_inference, datastore.add_image, datastore.save_label
 upstream_update_image, upstream_update_label = datastore.update_image_info, datastore.update_label_info
 upstream_remove_label, upstream_archive = datastore.remove_label, datastore.download_dataset
+upstream_image, upstream_image_info = datastore.download_image, datastore.get_image_info
+upstream_label, upstream_label_info = datastore.download_label, datastore.get_label_info
+upstream_remove_image = datastore.remove_image
 upstream_session, upstream_train = session.create_session, train.run_model
 upstream_batch, upstream_sample, upstream_scoring = batch_infer.run, activelearning.sample, scoring.run_method
 
@@ -78,16 +92,24 @@ def run_inference(
             raise RequestError(404, f"monai_ext: no session {session_id!r}.")
     else:
         _known_study(image)
-    if "label_info" in asked and output == "dicom_seg":
-        knobs["label_info"] = asked["label_info"]
+    if output == "dicom_seg":
+        if file or session_id:
+            raise RequestError(400, "monai_ext: output dicom_seg: only of a study of the server's, not of an upload.")
+        made = app_instance().infer_as_seg({"model": model, "image": image, **knobs})
+        return _seg_answer(background_tasks, made)
     return upstream_infer(background_tasks, model, image, session_id, json.dumps(knobs), file, None, output)
+
+
+def _seg_answer(background_tasks: BackgroundTasks, made: str) -> FileResponse:
+    background_tasks.add_task(remove_file, made)
+    return FileResponse(made, media_type="application/dicom", filename="segmentation.dcm")
 
 
 def add_image(background_tasks: Any, image: str | None, params: str, file: Any, user: str | None = None) -> Any:
     """Upstream's, under a name of its own."""
     stem = _suffix(file, "image")
     name = checked_name("study", image or stem)
-    if name in app_instance().datastore().list_images():
+    if app_instance().datastore().has(name):
         raise RequestError(409, f"monai_ext: study {name!r} is there already. Remove it first, or give another name.")
     return upstream_add(background_tasks, name, json.dumps(_json_object("params", params)), file, user)
 
@@ -110,9 +132,40 @@ def update_label_info(label: str, tag: str, info: str, user: str | None = None) 
 
 
 def remove_label(id: str, tag: str, user: str | None = None) -> Any:
-    if not app_instance().datastore().get_label_uri(_known_study(id), checked_name("tag", tag)):
-        raise RequestError(404, f"monai_ext: no label {tag!r} of study {id!r}.")
+    _known_label(id, tag)
     return upstream_remove_label(id, tag, user)
+
+
+def remove_image(id: str, user: str | None = None) -> Any:
+    return upstream_remove_image(_known_study(id), user)
+
+
+def download_image(image: str, check_only: bool = False, check_sum: str | None = None) -> Any:
+    return upstream_image(_known_study(image), check_only, check_sum)
+
+
+def get_image_info(image: str) -> Any:
+    return upstream_image_info(_known_study(image))
+
+
+def get_label_info(label: str, tag: str) -> Any:
+    _known_label(label, tag)
+    return upstream_label_info(label, tag)
+
+
+def check_label(label: str, tag: str, check_only: bool = False) -> Any:
+    _known_label(label, tag)
+    return upstream_label(label, tag, check_only)
+
+
+def download_label(background_tasks: BackgroundTasks, label: str, tag: str, output: str = "image") -> Any:
+    """A label as it was saved or, of a DICOM series, as DICOM SEG (``output=dicom_seg``)."""
+    if output not in ("image", "dicom_seg"):
+        raise RequestError(400, f"monai_ext: output {output!r:.80}: expected image or dicom_seg.")
+    _known_label(label, tag)
+    if output == "image":
+        return upstream_label(label, tag)
+    return _seg_answer(background_tasks, app_instance().label_as_seg(label, tag))
 
 
 def download_dataset(limit_cases: int | None = None) -> Any:
@@ -171,7 +224,9 @@ def replace() -> None:
     infer.run_inference = run_inference
     datastore.add_image, datastore.save_label, datastore.remove_label = add_image, save_label, remove_label
     datastore.update_image_info, datastore.update_label_info = update_image_info, update_label_info
-    datastore.download_dataset = download_dataset
+    datastore.download_dataset, datastore.remove_image = download_dataset, remove_image
+    datastore.download_image, datastore.get_image_info = download_image, get_image_info
+    datastore.download_label, datastore.get_label_info = check_label, get_label_info
     session.create_session = create_session
     train.run_model, batch_infer.run, activelearning.sample = run_model, run_batch, sample
     scoring.run_method = run_scoring

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.inferers import Inferer
+from monai.utils import MetaKeys
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.utils.others.generic import name_to_device
 
 from monai_ext.apps.anatomy import colour_of
-from monai_ext.apps.label.answers import write_label
-from monai_ext.apps.label.request_knobs import checked_knobs
+from monai_ext.apps.label.answers import sheared_nrrd, write_label
+from monai_ext.apps.label.request_knobs import RequestError, checked_knobs
 from monai_ext.bundle import Bundle, literal, mixed_precision
 from monai_ext.bundle.ensembles import fold_ensemble
 from monai_ext.data.files.fingerprint import hash_file
@@ -44,7 +45,9 @@ class BundleInference(BundleInferTask):
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         # the bundle inverts its own preprocessing, so nothing is left for Label to restore
         super().__init__(path, conf, load_strict=True, add_post_restore=False)
-        self.volumes = not Bundle(path).pictures
+        bundle = Bundle(path)
+        self.volumes, self.modality = not bundle.pictures, bundle.modality
+        self.notice: str | None = None
         self.dimension = 3 if self.volumes else 2  # of what it segments; the networks work on slices
         self.colours = {name: colour_of(name) for name in self.labels}
         self.busy = threading.RLock()
@@ -78,7 +81,7 @@ class BundleInference(BundleInferTask):
         asked = {"image": request["image"], "description": self.description, **self.checked(request)}
         with self.busy:
             self._take_weights(asked)
-            self.notice: str | None = None
+            self.notice = None
             file, answer = super().__call__(asked, callbacks)
             if self.notice:
                 answer["warning"] = self.notice
@@ -87,7 +90,11 @@ class BundleInference(BundleInferTask):
 
     def run_pre_transforms(self, data: dict[str, Any], transforms: Any) -> dict[str, Any]:
         data = super().run_pre_transforms(data, transforms)
-        self.notice = getattr(data[self.input_key], "meta", {}).get(NOTICE)
+        meta = getattr(data[self.input_key], "meta", {})
+        self.notice = meta.get(NOTICE)
+        affine = meta.get(MetaKeys.ORIGINAL_AFFINE) if self.volumes else None
+        if affine is not None and (reason := sheared_nrrd(data.get("result_extension"), affine)):
+            raise RequestError(422, f"monai_ext: {Path(data['image_path']).name}: {reason}")
         return data
 
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:

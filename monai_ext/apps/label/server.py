@@ -29,8 +29,6 @@ from monailabel.endpoints import (
     info,
     logs,
     model,
-    ohif,
-    proxy,
     scoring,
     session,
     train,
@@ -39,8 +37,12 @@ from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoun
 from monailabel.main import Main
 from monailabel.utils.async_tasks.task import AsyncTask
 
-from monai_ext.apps.label.endpoints import replace
+from monai_ext.apps.archive import ArchiveError, is_address
+from monai_ext.apps.label.archive_routes import archive_routes
+from monai_ext.apps.label.archived_studies import status_of, with_password
+from monai_ext.apps.label.endpoints import download_label, replace
 from monai_ext.apps.label.entrance import Entrance, Rules
+from monai_ext.apps.label.ohif_page import ohif_page
 from monai_ext.apps.label.request_knobs import RequestError
 
 __all__ = ["application", "serve"]
@@ -48,7 +50,7 @@ __all__ = ["application", "serve"]
 logger = logging.getLogger(__name__)
 
 # what viewers use; not whole-slide inference, other people's log-in, or the start-again of the server
-ROUTERS = (info, model, infer, batch_infer, train, activelearning, scoring, datastore, logs, ohif, session)
+ROUTERS = (info, model, infer, batch_infer, train, activelearning, scoring, datastore, logs, session)
 # of these not: training of everything at once, the output of a program, and weights from anywhere
 LEFT_OUT = {
     ("/train/", "POST"),
@@ -56,6 +58,7 @@ LEFT_OUT = {
     ("/logs/gpu", "GET"),
     ("/model/{model}", "PUT"),
     ("/model/{model}", "DELETE"),
+    ("/datastore/label", "GET"),  # ours says in which form, too
 }
 
 
@@ -85,8 +88,10 @@ def _add_routes(app: FastAPI, remote: bool) -> None:
                     tags=route.tags,
                     include_in_schema=route.include_in_schema,
                 )
+    app.add_api_route("/datastore/label", download_label, tags=["Datastore"], summary="Download Label")
+    app.add_api_route("/ohif/{path:path}", ohif_page, include_in_schema=False)
     if remote:  # OHIF reaches the archive through it
-        app.include_router(proxy.router)
+        app.include_router(archive_routes(with_password(settings.MONAI_LABEL_STUDIES)))
     app.mount("/static", StaticFiles(directory=upstream.static_dir))
     app.add_api_route("/", upstream.custom_swagger_ui_html, include_in_schema=False)
     app.add_api_route("/favicon.ico", upstream.favicon, include_in_schema=False)
@@ -96,6 +101,8 @@ def _in_words(request: Request, error: Exception) -> JSONResponse:
     """Every error as JSON with its reason; of what nobody expected the log has the rest."""
     if isinstance(error, RequestError):
         return JSONResponse({"detail": str(error)}, error.status)
+    if isinstance(error, ArchiveError):
+        return JSONResponse({"detail": str(error)}, status_of(error))
     if isinstance(error, HTTPException):
         return JSONResponse({"detail": error.detail}, error.status_code)
     if isinstance(error, (ImageNotFoundException, LabelNotFoundException)):
@@ -120,8 +127,9 @@ def application(rules: Rules) -> Entrance:
     """The application to serve, behind ``rules``."""
     replace()
     app = FastAPI(title="monai_ext bundles", docs_url=None, redoc_url="/docs", lifespan=_lifespan)
-    _add_routes(app, settings.MONAI_LABEL_STUDIES.startswith(("http://", "https://")))
-    for kind in (RequestError, ImageNotFoundException, LabelNotFoundException, MONAILabelException, Exception):
+    _add_routes(app, is_address(settings.MONAI_LABEL_STUDIES))
+    missing = (ImageNotFoundException, LabelNotFoundException, MONAILabelException)
+    for kind in (RequestError, ArchiveError, *missing, Exception):
         app.add_exception_handler(kind, _in_words)
     return Entrance(app, rules)
 

@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from monailabel.datastore.local import LocalDatastore
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 
 from monai_ext.apps.label.dicom_studies import SETTLED, SeriesFolders
+from monai_ext.data import PictureReader, VolumeReader
+from monai_ext.data.files.picture_reader import is_picture
 
 __all__ = ["FILES", "StudyFolder"]
 
@@ -49,6 +52,17 @@ class StudyFolder(LocalDatastore):
         self._observer.schedule(arrived, recursive=True, path=self._datastore_path)
         threading.Thread(target=self._take_in, daemon=True, name="series").start()
 
+    def has(self, study: str) -> bool:
+        """Whether there is a study of this name."""
+        return study in self.list_images()
+
+    def delivered(self, study: str) -> str:
+        """The file of a study, once it is sure that it can be read."""
+        path = self.get_image_uri(study)
+        reader = PictureReader() if is_picture(path) else VolumeReader()
+        reader.get_data((path,))
+        return path
+
     def dicom_source(self, study: str) -> Path | None:
         """The folder of the series that a study stands for; None where it is a file of its own."""
         path = self.get_image_uri(study)
@@ -65,7 +79,7 @@ class StudyFolder(LocalDatastore):
             except Exception:  # a folder that goes away meanwhile; the next look may succeed
                 logger.exception("monai_ext: %s: not looked through for DICOM series", self._datastore_path)
             if later:
-                threading.Event().wait(SETTLED / 2)
+                time.sleep(SETTLED / 2)
             else:
                 self._arrived.wait(LOOK_AGAIN)
 

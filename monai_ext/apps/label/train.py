@@ -96,7 +96,9 @@ class BundleTraining(BundleTrainTask):
         work.mkdir(parents=True)
         started = time.monotonic()
         cases = own_cases(
-            _saved(datastore), {name.lower(): value for value, name in self.bundle.channel_def.items()}, work
+            _saved(datastore, self.bundle.modality),
+            {name.lower(): value for value, name in self.bundle.channel_def.items()},
+            work,
         )
         parts = split_cases(cases, float(request["val_split"]))
         # each process takes its share of either part
@@ -209,9 +211,9 @@ def _reason(lines: Iterable[str]) -> str | None:
     return None
 
 
-def _saved(datastore: Datastore) -> list[dict[str, Any]]:
-    """The studies with a final label, and what the viewer said of its segments."""
-    tag = DefaultLabelTag.FINAL
+def _saved(datastore: Datastore, modality: str | None) -> list[dict[str, Any]]:
+    """The studies with a final label, and what the viewer said of its segments; of an archive's, the model's kind."""
+    tag = DefaultLabelTag.FINAL.value
     return [
         {
             "image": datastore.get_image_uri(study),
@@ -219,4 +221,5 @@ def _saved(datastore: Datastore) -> list[dict[str, Any]]:
             "segments": datastore.get_label_info(study, tag).get("label_info"),
         }
         for study in sorted(datastore.get_labeled_images())
+        if datastore.get_image_info(study).get("Modality", modality) == modality
     ]

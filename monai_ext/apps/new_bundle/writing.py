@@ -22,7 +22,7 @@ from monai_ext.transforms import IGNORE
 from monai_ext.utils import MODALITIES, VOLUME_MODALITIES, number_option, scratch_folder, text_options
 
 from .pairs import pair_files, short_ids
-from .planning import SIDE, check_spacings, intensity_window, mirror_axes, slice_plan, tissue_contrast
+from .planning import SIDE, check_spacings, intensity_window, mirror_axes, picture_plan, slice_plan, tissue_contrast
 from .readme import readme
 from .special import label_content, use_channels, use_label_loss, use_regions
 from .survey import Survey, survey
@@ -147,11 +147,16 @@ def new_bundle(
         )
     check_spacings(found, {case: ensure_tuple(cases[case]["image"])[0] for case in cases})
     published = template.default("image_size")
-    if found.pictures or recipe == "paper" or "strong" not in configs:
-        size, size_reason = _image_size(published, found)
-    else:
-        pixel, size, size_reason = slice_plan(found, published if isinstance(published, int) else max(published))
+    side = published if isinstance(published, int) else max(published)
+    size, size_reason = _image_size(published, found)
+    if recipe == "strong" and "strong" in configs and not found.pictures:
+        pixel, size, size_reason = slice_plan(found, side)
         _use_spacing(configs, [pixel, pixel])
+    elif recipe == "strong" and "strong" in configs:
+        smaller, reason = picture_plan(found, side)
+        if smaller is not None:
+            size_reason = reason
+            _use_windows(configs, smaller)
     members = [{value for value, target in mapping.items() if target == i + 1} for i in range(len(classes))]
     members = [set(values) for values in listed.regions.values()] or members
     names = {value: text for text, values in zip(classes, members, strict=True) for value in values}
@@ -233,6 +238,29 @@ def _use_spacing(configs: dict[str, Any], spacing: list[float]) -> None:
         )
     for part in (train["train"]["dataset"], train["validate"]["inferer"], inference["inferer"]):
         part["spacing"] = "@spacing"
+
+
+def _use_windows(configs: dict[str, Any], smaller: float) -> None:
+    """Pictures as large as they are, or ``smaller`` times as small; views in training, windows in inference."""
+    train, inference = configs["train"], configs["inference"]
+    for part in (train["train"]["preprocessing"], train["validate"]["preprocessing"], inference["preprocessing"]):
+        steps = []
+        for step in part["transforms"]:
+            if step["_target_"] == "Resized":
+                modes = ["area", "nearest-exact"] if isinstance(step["keys"], list) else "area"
+                zoom = {"_target_": "Zoomd", "keys": step["keys"], "zoom": 1 / smaller, "mode": modes}
+                steps += [] if smaller == 1 else [{**zoom, "keep_size": False}]
+            else:
+                steps.append(step)
+        part["transforms"] = steps
+    windows = {
+        "_target_": "monai_ext.inferers.WindowImageInferer",
+        "roi_size": "$[@image_size] * 2 if isinstance(@image_size, int) else @image_size",
+        "sw_batch_size": 4,
+        "overlap": 0.25,
+        "mode": "gaussian",
+    }
+    train["validate"]["inferer"], inference["inferer"] = dict(windows), dict(windows)
 
 
 def _parts(given: Mapping[str, list[str]], test_share: float | str, where: str) -> dict[str, list[str]]:

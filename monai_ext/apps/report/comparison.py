@@ -26,8 +26,8 @@ METHOD = (
     "A case's value is the mean of its classes; each patient counts once, with the mean of its cases. p-values are "
     "those of the paired permutation test (scipy.stats.permutation_test, two-sided, exact up to "
     f"{DRAWS} permutations, else {DRAWS} drawn), corrected by Holm's method for all pairs of runs. Intervals are "
-    f"{LEVEL:.0%} confidence intervals by the BCa bootstrap (scipy.stats.bootstrap, {DRAWS} draws of whole patients); "
-    "how often a ranking holds is the share of these draws.",
+    f"{100 * LEVEL:.0f} % confidence intervals by the BCa bootstrap (scipy.stats.bootstrap, {DRAWS} draws of whole "
+    "patients); how often a ranking holds is the share of these draws.",
     "A missed class counts as Dice and NSD 0. A class that truth and one run lack, but another run has, counts as 1 "
     "for the first and 0 for the second; one that all lack is left out. Where any run has no finite distance (a missed "
     "or spurious class), HD95 and ASSD of that class and case are left out for all runs.",
@@ -235,7 +235,7 @@ def sentences(found: Compared, names: Sequence[str], unit: str) -> Iterator[str]
         yield f"{title}: {len(found.cases)} {cases} of fewer than two patients: there is no test, and no interval."
         return
     scale = POINTS[found.metric]
-    points = "points" if scale == 100 else unit
+    points, digits = ("points", ".1f") if scale == 100 else (unit, ".2f")
     for place, run in enumerate(result.ranking, start=1):
         low, high = (scale * end for end in result.intervals[run])
         percent = " %" if scale == 100 else f" {unit}"
@@ -254,7 +254,7 @@ def sentences(found: Compared, names: Sequence[str], unit: str) -> Iterator[str]
         else:
             yield (
                 f"{title}: {names[d.one]} and {names[d.other]} cannot be told apart: with {who} a difference under "
-                f"about {scale * d.detectable:.1f} {points} cannot be told from chance."
+                f"about {scale * d.detectable:{digits}} {points} cannot be told from chance."
             )
     if len(names) > 2:
         yield f"{title}: the ranking holds in {100 * result.ranking_holds:.0f} % of the draws."

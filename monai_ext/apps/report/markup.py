@@ -55,7 +55,9 @@ thead th{border-bottom:2px solid #8a939e;vertical-align:bottom}
 th:first-child,td:first-child,.text{text-align:left}
 .text,td:first-child{white-space:normal;overflow-wrap:anywhere}
 .text{min-width:9rem}
-td:first-child{min-width:6rem}
+td:first-child{min-width:6.8rem}
+.tight th,.tight td{padding:.28rem .3rem}
+.tight .text{min-width:5.5rem}
 td small{color:var(--soft);font-size:.8rem;font-weight:400}
 .ours td{background:var(--ours);font-weight:600}
 .plot{width:100%;height:auto}
@@ -112,9 +114,10 @@ def bullets(sentences: Iterable[str]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[str], caption: str = "") -> str:
+    tight = " class=tight" if any("class=tall" in part for part in head) else ""
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     top = f"<thead>{''.join(head)}</thead>" if head else ""
-    return f'<div class="scroll"><table>{title}{top}<tbody>{"".join(rows)}</tbody></table></div>\n'
+    return f'<div class="scroll"><table{tight}>{title}{top}<tbody>{"".join(rows)}</tbody></table></div>\n'
 
 
 def row(

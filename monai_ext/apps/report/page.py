@@ -77,7 +77,7 @@ def _head(summary: Mapping[str, Any]) -> str:
 def _key_figures(summary: Mapping[str, Any], convention: str) -> str:
     part = summary["conventions"][convention]
     overall = part["overall"]
-    level = f"{summary['statistics']['level']:.0%}"
+    level = f"{100 * summary['statistics']['level']:.0f} %"
     figures = []
     for metric, scale in (("dice", 100), ("hd95", 1), ("nsd", 100)):
         if metric in overall:
@@ -139,7 +139,7 @@ def _per_class(summary: Mapping[str, Any], convention: str) -> str:
     part = summary["conventions"][convention]
     several = len(part["classes"]) > 1
     entries = {**part["classes"], **({"all classes": part["overall"]} if several else {})}
-    unit, level = part["hd95_unit"], f"{summary['statistics']['level']:.0%}"
+    unit, level = part["hd95_unit"], f"{100 * summary['statistics']['level']:.0f} %"
     percent = {"dice": ", %", "nsd": ", %"}
     metrics = [metric for metric in TITLES if metric in part["overall"]]
     head = ["Class"]
@@ -177,7 +177,7 @@ def _what_was_found(summary: Mapping[str, Any]) -> str:
         if "objects" in entry:
             cells += [entry["objects"][key] for key in ("true", "found", "false")] + [number(entry["objects"]["f1"])]
         rows.append(row(cells))
-    return table([row(head, tag="th")], rows, "Cases of each class, whatever the convention.")
+    return table([row(head, tag="th", tall=head[1:])], rows, "Cases of each class, whatever the convention.")
 
 
 def _distribution(summary: Mapping[str, Any], cases: Sequence[CaseScores], convention: str) -> str:

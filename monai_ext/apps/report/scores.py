@@ -169,9 +169,9 @@ def statistics_of(cases: Sequence[CaseScores]) -> dict[str, Any]:
     patients = len({c.patient for c in cases})
     whole = "" if patients == len(cases) else f" ({len(cases)} cases, each patient's together)"
     text = (
-        f"Intervals are {LEVEL:.0%} confidence intervals of the mean: bias-corrected and accelerated bootstrap (BCa, "
-        f"scipy.stats.bootstrap), {DRAWS} draws of {patients} patients{whole}. They speak of other patients like "
-        "these, not of another training."
+        f"Intervals are {100 * LEVEL:.0f} % confidence intervals of the mean: bias-corrected and accelerated bootstrap "
+        f"(BCa, scipy.stats.bootstrap, its level raised for small numbers as by Hesterberg 2015), {DRAWS} draws of "
+        f"{patients} patients{whole}. They speak of other patients like these, not of another training."
     )
     few = f"With fewer than {FEW} patients an interval means little: these are {patients}." if patients < FEW else None
     return {"method": "BCa bootstrap over patients", "draws": DRAWS, "level": LEVEL, "patients": patients,

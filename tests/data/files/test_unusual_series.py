@@ -86,6 +86,28 @@ def beside(name: str, content: bytes) -> Callable[[Path], None]:
     return lambda folder: (folder / name).write_bytes(content) and None  # type: ignore[return-value]
 
 
+def disc(folder: Path) -> None:
+    """Other series of the study in the same folder, none of them a volume of Hounsfield units, and a report."""
+    others = {
+        "scout": with_value(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+        "mip": with_value(ImageType=["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 MIP"]),
+        "iodine": with_value(RescaleType="MGML"),
+        "dose": both(
+            with_value(SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Modality="OT"),
+            lacking("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+        ),
+        "report": both(
+            with_value(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.33", Modality="SR"), lacking("PixelData", "Rows")
+        ),
+    }
+    for name, maker in others.items():
+        write_ct_series(folder / name, ct((12, 10, 4)), AXIAL)
+        maker(folder / name)
+        for path in (folder / name).iterdir():
+            path.rename(folder / f"{name}_{path.name}")
+        (folder / name).rmdir()
+
+
 def multi_frame_thickness(*thickness: object) -> Callable[[Path], None]:
     """Multi-frame with a Slice Thickness of its own, or with none."""
 
@@ -153,6 +175,7 @@ UNUSUAL: dict[str, Callable[[Path], None]] = {
     "names without suffix": named("IM{:04d}"),
     "names in capitals": named("SLICE {:03d} Ä.DCM"),
     "notes beside": beside("notes.txt", b"seen by nobody"),
+    "a study in one folder": disc,
     "long texts": with_value(AccessionNumber="A" * 40, PatientName="x" * 100),
 }
 
