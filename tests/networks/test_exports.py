@@ -359,7 +359,7 @@ def test_a_backend_that_fails_leaves_the_work_to_the_network(network, weights, m
         return call
 
     monkeypatch.setattr(torch, "compile", fail)
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(weights.parent))
     ready = ready_network(Small(), weights, backend="compile")
     for _ in range(2):
         assert torch.equal(run(ready, (24, 16)), run(network, (24, 16)))
@@ -377,6 +377,7 @@ def test_compiled_batches_are_filled_up_and_split(network, weights, monkeypatch)
         return call
 
     monkeypatch.setattr(torch, "compile", record)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(weights.parent))
     ready = ready_network(Small(), weights, backend="compile")
     for batch in (4, 3, 9):
         torch.testing.assert_close(run(ready, (24, 16), batch), run(network, (24, 16), batch))
