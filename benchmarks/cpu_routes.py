@@ -75,7 +75,8 @@ def speed(bundle: Bundle, weights: Path, batch: int, repeats: int) -> None:
         equal = float((labels[route] == labels["torch", "float32"]).double().mean())
         print(
             f"  {route[0]:12s}{route[1]:10s}{median(rounds):8.3f} s  {median(ratios):5.2f} times as fast "
-            f"({ratios[0]:.2f}-{ratios[-1]:.2f})  first call {first:6.1f} s  equal labels {equal:.4%}"
+            f"({ratios[0]:.2f}-{ratios[-1]:.2f})  first call {first:6.1f} s  equal labels {equal:.4%}",
+            flush=True,
         )
 
 
