@@ -129,10 +129,19 @@ def segment_in_ohif(browser: Browser, server: str, study: str, model: str) -> No
         "try { return services.segmentationService.getLabelmapVolume('1') && true } catch (e) { return false }"
     )
     browser.click("label", "Auto-Segmentation")
+    browser.run(CHOOSE, model)
     browser.click("button[title='Run Segmentation']")
     browser.wait(f"return ({LABELMAP}).values.some(v => v)")
 
 
+# a model in the tab that has the button, as a person does
+CHOOSE = """
+    let around = document.querySelector("button[title='Run Segmentation']");
+    while (!around.querySelector('select')) around = around.parentElement;
+    const box = around.querySelector('select');
+    Object.getOwnPropertyDescriptor(HTMLSelectElement.prototype, 'value').set.call(box, arguments[0]);
+    box.dispatchEvent(new Event('change', {bubbles: true}));
+"""
 # the labels that the page shows, and where it shows them (LPS, mm)
 LABELMAP = """(() => {
     const volume = services.segmentationService.getLabelmapVolume('1');

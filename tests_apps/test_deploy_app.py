@@ -179,10 +179,17 @@ def test_exported_model(bundles, tmp_path):
     write_ct_series(tmp_path / "study", image, affine)
     deploy(str(model), str(tmp_path / "study"), str(tmp_path / "exported"))
     deploy(str(bundle), str(tmp_path / "study"), str(tmp_path / "folder"))
+    deploy(str(bundle), str(tmp_path / "study"), str(tmp_path / "checkpoint"), checkpoint=str(model))
     labels = [
-        label_of(results(tmp_path / name) / f"{BUNDLE}_seg.dcm", affine, image.shape) for name in ("exported", "folder")
+        label_of(results(tmp_path / name) / f"{BUNDLE}_seg.dcm", affine, image.shape)
+        for name in ("folder", "exported", "checkpoint")
     ]
-    assert (labels[0] == labels[1]).mean() > 0.9999  # TorchScript may fuse operations
+    for other in labels[1:]:
+        assert (labels[0] == other).mean() > 0.9999  # TorchScript may fuse operations
+    with pytest.raises(FileNotFoundError, match=r"nothing\.pt2: no such model\. Give another --checkpoint"):
+        deploy(str(bundle), str(tmp_path / "study"), str(tmp_path / "none"), checkpoint=str(tmp_path / "nothing.pt2"))
+    with pytest.raises(ValueError, match=r"is a model already\. Give the bundle's folder, or no --checkpoint"):
+        deploy(str(model), str(tmp_path / "study"), str(tmp_path / "none"), checkpoint=str(model))
 
 
 def remove_one(study: Path) -> None:

@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
 import subprocess
+import weakref
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pydicom
 import pytest
+import torch
 from pydicom.uid import JPEG2000Lossless
 
 from monai_ext.apps.archive import ArchiveError
 from monai_ext.apps.deploy import deploy
+from monai_ext.bundle import Bundle
 from tests.apps.series import compress, edit, make_mr
 from tests.dicom import write_ct_series
 from tests_apps.bundles import run_bundle
@@ -76,6 +80,20 @@ def test_the_result_in_the_archive_is_the_label_of_the_bundle(bundles, bundle, w
             assert "0 of them were stored now" in said
         deploy(*arguments, **send, overwrite=True)  # made anew, it is the same object, too
         assert len(stored_files(orthanc, tmp_path / "again")) == image.shape[2] + 3
+
+
+def test_a_process_that_serves_many_studies_keeps_none_of_their_networks(bundles, tmp_path, monkeypatch):
+    write_ct_series(tmp_path / "study", *oblique_study("axial"))
+    built, build = [], Bundle.network
+
+    def network(self: Bundle, *args: object, **options: object) -> torch.nn.Module:
+        built.append(weakref.ref(made := build(self, *args, **options)))
+        return made
+
+    monkeypatch.setattr(Bundle, "network", network)
+    deploy(str(bundles[CT]), str(tmp_path / "study"), str(tmp_path / "out"))
+    gc.collect()
+    assert [network() for network in built] == [None]
 
 
 def test_results_that_cannot_be_sent_are_kept_and_go_with_the_next_run(bundles, tmp_path, monkeypatch):

@@ -309,3 +309,24 @@ def test_a_click_in_ohif_shows_the_label_where_it_is(served, bundles, scans, tmp
     np.testing.assert_allclose(places, np.round(places), atol=0.01)
     i, j, k = np.round(places).astype(int)
     np.testing.assert_array_equal(values.ravel(), np.vectorize({0: 0, **number}.get)(label[i, j, k]))
+
+
+def test_only_dicomweb_is_passed_on_to_the_archive(orthanc, bundles, scans, tmp_path):
+    """With the query, without this server's token; and not what else the archive answers."""
+    token = "t" * 32
+    shown = {"Authorization": f"Bearer {token}"}
+    with Server(orthanc.dicomweb, [bundles["CT"]], app=str(tmp_path / "app"), token=token) as server:
+        proxy = f"{server.url}/proxy/dicom"
+        scan = scans["MR", False]
+
+        def ask(path: str, **params) -> requests.Response:
+            return requests.get(f"{proxy}/{path}", params=params, headers=shown, timeout=60)
+
+        assert requests.get(f"{proxy}/qido/studies", timeout=60).status_code == 401
+        found = ask("qido/studies", StudyInstanceUID=scan.study).json()
+        assert [one["0020000D"]["Value"] for one in found] == [[scan.study]]
+        assert len(ask(f"wado/studies/{scan.study}/series/{scan.uid}/metadata").json()) == scan.label.shape[2]
+        for path in ("system", "qido/../../system", "instances/../../tools/reset", "qido/%2e%2e/%2e%2e/system", ""):
+            assert ask(path).status_code in (400, 404), path
+        posted = requests.post(f"{proxy}/wado/studies/{scan.study}/series", headers=shown, data=b"x", timeout=60)
+        assert posted.status_code == 404

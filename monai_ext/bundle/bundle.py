@@ -283,11 +283,9 @@ class Bundle:
         device = parser.get_parsed_content("device") if device is None else device
         if is_export(path):
             return ready_network(network, path, device)
-        chosen = [
-            parser.get_parsed_content(knob, default="auto") if value is None else value
-            for knob, value in (("backend", backend), ("precision", precision))
-        ]
-        return ready_network(network, path, device, *chosen)
+        backend = parser.get_parsed_content("backend", default="auto") if backend is None else backend
+        precision = parser.get_parsed_content("precision", default="auto") if precision is None else precision
+        return ready_network(network, path, device, backend=backend, precision=precision)
 
     def parser(self, name: str = "inference", **knobs: Any) -> ConfigParser:
         """MONAI's parser of a config, with this bundle's folder as its ``bundle_root`` and its metadata.

@@ -44,7 +44,6 @@ class WindowImageInferer(SlidingWindowInferer):
         torch.Size([1, 2, 2048, 2048])
     """
 
-    def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
-        return check_finite(super().__call__(inputs, network, *args, **kwargs))
+    def __call__(self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        logits: Any = super().__call__(inputs, network, *args, **kwargs)
+        return check_finite(logits)

@@ -132,10 +132,10 @@ class _InPrecision(nn.Module):
 
     def __init__(self, network: nn.Module, half: bool) -> None:
         super().__init__()
-        self.network, self.half = network, half
+        self.network, self.in_bfloat16 = network, half
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.half):
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.in_bfloat16):
             return self.network(x).float()
 
 
@@ -195,7 +195,7 @@ class _Converted(_OrPlain):
     def __init__(self, network: nn.Module, backend: str, half: bool) -> None:
         super().__init__(network)
         self.what = backend
-        self.half = half
+        self.in_bfloat16 = half
         self.loaded: Any = None
 
     def faster(self, x: torch.Tensor) -> torch.Tensor:
@@ -210,13 +210,13 @@ class _Converted(_OrPlain):
         folder = _cache(self.what, version, size, self.network)
         path = folder / f"network{EXPORT_FORMATS[format][0]}"
         try:
-            return load_export(path, self.half)
+            return load_export(path, self.in_bfloat16)
         except (ValueError, FileNotFoundError):  # not made yet, or damaged
             logger.warning("monai_ext: the network is being converted for %s, once for these weights.", self.what)
         folder.mkdir(parents=True, exist_ok=True)
         plain = copy.deepcopy(self.network)
         export_network(plain, size[1:], size[0], format, path)
-        return load_export(path, self.half)
+        return load_export(path, self.in_bfloat16)
 
 
 def _cache(*parts: Any) -> Path:

@@ -219,6 +219,7 @@ def test_every_target_and_name_exists(bundle):
     import monai_ext
 
     names = (*CONFIGS, "multi_gpu_train", "multi_gpu_evaluate", "inference_trt", "ensemble_inference")
+    names += ("strong",) if bundle in BUNDLES else ()  # a bundle of one's own has it in its train.json
     for name in (*names, "train_3d", "inference_3d") if bundle in THREE_D else names:
         parser = ConfigParser(read(bundle, name))
         targets = []

@@ -77,7 +77,7 @@ GOOD = {
     "split": ("paper", "paper"),
     "strict": ("true", True),
     "tissue_contrast": ("-0.1,0.1", [-0.1, 0.1]),
-    "tolerances": ("2.5", [2.5]),
+    "tolerances": ("[2,3]", [2, 3]),
     "tta": ("true", True),
     "val_interval": ("1", 1),
     "warm_up": ("0", 0),

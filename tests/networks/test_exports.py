@@ -20,7 +20,7 @@ import torch
 import torch.nn as nn
 from monai.data import MetaTensor
 
-from monai_ext.networks import export_extra, export_network, load_export, load_weights, ready_network
+from monai_ext.networks import backends, export_extra, export_network, load_export, load_weights, ready_network
 from monai_ext.networks.exports import EXPORT_FORMATS
 
 SUFFIXES = {format: suffix for format, (suffix, _) in EXPORT_FORMATS.items()}
@@ -325,3 +325,72 @@ def test_exports_in_the_place_of_weights(files, network):
             ready_network(Small(classes=4), files / f"net{suffix}")
     with pytest.raises(ValueError, match=r"--backend compile: .*net\.pt2 is an export, which runs by itself"):
         ready_network(Small(), files / "net.pt2", backend="compile")
+
+
+@pytest.fixture
+def weights(network, tmp_path):
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    return tmp_path / "model.pt"
+
+
+def test_precision(network, weights, monkeypatch, caplog):
+    expected = run(network, (24, 16))
+    assert torch.equal(run(ready_network(Small(), weights), (24, 16)), expected)
+    monkeypatch.setattr(backends, "has_bfloat16", lambda: True)
+    half = run(ready_network(Small(), weights, precision="bfloat16"), (24, 16))
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, expected)
+    torch.testing.assert_close(half, expected, rtol=0.05, atol=0.05)
+    # auto takes it for a network that says so, on a processor that has it
+    monkeypatch.setattr(Small, "bfloat16_inference", True, raising=False)
+    assert torch.equal(run(ready_network(Small(), weights), (24, 16)), half)
+    assert torch.equal(run(ready_network(Small(), weights, precision="float32"), (24, 16)), expected)
+    monkeypatch.setattr(backends, "has_bfloat16", lambda: False)
+    for precision in ("auto", "bfloat16"):
+        assert torch.equal(run(ready_network(Small(), weights, precision=precision), (24, 16)), expected)
+    assert caplog.text.count("this processor does not compute in it; float32 is taken") == 1
+
+
+def test_a_backend_that_fails_leaves_the_work_to_the_network(network, weights, monkeypatch, caplog):
+    def fail(*args, **kwargs):
+        def call(x):
+            raise RuntimeError("no compiler\nhere")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fail)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(weights.parent))
+    ready = ready_network(Small(), weights, backend="compile")
+    for _ in range(2):
+        assert torch.equal(run(ready, (24, 16)), run(network, (24, 16)))
+    assert caplog.text.count("--backend compile does not work here, torch is taken (no compiler)") == 1
+
+
+def test_compiled_batches_are_filled_up_and_split(network, weights, monkeypatch):
+    seen = []
+
+    def record(net, **kwargs):
+        def call(x):
+            seen.append(len(x))
+            return net(x)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", record)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(weights.parent))
+    ready = ready_network(Small(), weights, backend="compile")
+    for batch in (4, 3, 9):
+        torch.testing.assert_close(run(ready, (24, 16), batch), run(network, (24, 16), batch))
+    assert seen == [4, 4, 4, 4, 4]
+
+
+def test_backends_that_cannot_be_had(weights, monkeypatch):
+    with pytest.raises(ValueError, match="backend must be one of 'auto', 'torch', .*got 'tensorrt'"):
+        ready_network(Small(), weights, backend="tensorrt")
+    with pytest.raises(ValueError, match="--backend onnxruntime computes in float32"):
+        ready_network(Small(), weights, backend="onnxruntime", precision="bfloat16")
+    with pytest.raises(ValueError, match="--backend onnxruntime computes on the CPU, got --device cuda"):
+        ready_network(Small(), weights, "cuda", backend="onnxruntime")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="--backend openvino needs openvino, .*, which is not installed. pip install"):
+        ready_network(Small(), weights, backend="openvino")

@@ -11,11 +11,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
 
 import torch
 from fastapi import HTTPException
-from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask
@@ -24,7 +22,8 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 import monai_ext
 from monai_ext.apps.archive import Archive, ArchiveError, is_address
-from monai_ext.apps.label.archived_studies import ArchivedStudies, status_of
+from monai_ext.apps.label.archived_studies import ArchivedStudies, status_of, with_password
+from monai_ext.apps.label.command import SCRATCH
 from monai_ext.apps.label.infer import BundleInference
 from monai_ext.apps.label.request_knobs import RequestError, known
 from monai_ext.apps.label.segmentations import label_classes, write_seg
@@ -50,6 +49,10 @@ class BundleApp(MONAILabelApp):
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        if (scratch := Path(app_dir, SCRATCH)).is_dir():
+            tempfile.tempdir = str(
+                scratch.resolve()
+            )  # of this process; those that it starts may need a short path for sockets
         served = sorted(Path(app_dir, "model").glob("*/configs/inference.json"))
         self.bundles = {bundle.name: bundle for bundle in (Bundle(path.parents[1]) for path in served)}
         super().__init__(
@@ -66,7 +69,7 @@ class BundleApp(MONAILabelApp):
             return StudyFolder(self.studies)
         volumes = {n: b for n, b in self.bundles.items() if not b.pictures and b.modality in VOLUME_MODALITIES}
         return ArchivedStudies(
-            Archive(_with_password(self.studies)),
+            Archive(with_password(self.studies)),
             Path(self.app_dir, "archive"),
             tuple(sorted({str(bundle.modality) for bundle in volumes.values()})),
             partial(label_classes, bundles=volumes),
@@ -191,15 +194,6 @@ def _temporary_seg() -> str:
     handle, file = tempfile.mkstemp(suffix=".dcm")
     os.close(handle)
     return file
-
-
-def _with_password(address: str) -> str:
-    """An archive's address with the name and password that MONAI Label's own settings have for it."""
-    name, password = settings.MONAI_LABEL_DICOMWEB_USERNAME, settings.MONAI_LABEL_DICOMWEB_PASSWORD
-    parts = urlsplit(address)
-    if not name or not password or parts.username:
-        return address
-    return urlunsplit(parts._replace(netloc=f"{quote(name, safe='')}:{quote(password, safe='')}@{parts.netloc}"))
 
 
 def _answer(method: Callable[..., Any], *arguments: Any) -> Any:

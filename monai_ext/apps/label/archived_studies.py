@@ -13,11 +13,13 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
+from monailabel.config import settings
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
@@ -27,7 +29,7 @@ from monai_ext.apps.label.request_knobs import RequestError
 from monai_ext.apps.label.segmentations import Segments, read_label, read_segments, source_volume, write_seg
 from monai_ext.utils import locked, read_json, replacing, scratch_folder, write_json
 
-__all__ = ["ArchivedStudies", "status_of"]
+__all__ = ["ArchivedStudies", "status_of", "with_password"]
 
 logger = logging.getLogger(__name__)
 FINAL = DefaultLabelTag.FINAL.value
@@ -38,6 +40,15 @@ UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")  # it becomes part of a path
 def status_of(error: ArchiveError) -> int:
     """The status of an answer that could not be given because of the archive: away, or failing."""
     return 503 if error.status is None else 502
+
+
+def with_password(address: str) -> str:
+    """An archive's address with the name and password that MONAI Label's own settings have for it."""
+    name, password = settings.MONAI_LABEL_DICOMWEB_USERNAME, settings.MONAI_LABEL_DICOMWEB_PASSWORD
+    parts = urlsplit(address)
+    if not name or not password or parts.username:
+        return address
+    return urlunsplit(parts._replace(netloc=f"{quote(name, safe='')}:{quote(password, safe='')}@{parts.netloc}"))
 
 
 @dataclass(frozen=True)
@@ -161,6 +172,8 @@ class ArchivedStudies(Datastore):
             if (found := self._segments.get(seg.uid)) and found.series == series.uid:
                 shutil.rmtree(self._place(seg), ignore_errors=True)
         shutil.rmtree(self._place(series), ignore_errors=True)
+        with suppress(OSError):  # another series of the patient
+            self._place(series).parent.rmdir()
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Keep a label; a final one is stored in the archive as DICOM SEG, and is kept only when it is there."""

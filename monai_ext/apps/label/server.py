@@ -39,7 +39,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 
 from monai_ext.apps.archive import ArchiveError, is_address
 from monai_ext.apps.label.archive_routes import archive_routes
-from monai_ext.apps.label.archived_studies import status_of
+from monai_ext.apps.label.archived_studies import status_of, with_password
 from monai_ext.apps.label.endpoints import download_label, replace
 from monai_ext.apps.label.entrance import Entrance, Rules
 from monai_ext.apps.label.ohif_page import ohif_page
@@ -91,7 +91,7 @@ def _add_routes(app: FastAPI, remote: bool) -> None:
     app.add_api_route("/datastore/label", download_label, tags=["Datastore"], summary="Download Label")
     app.add_api_route("/ohif/{path:path}", ohif_page, include_in_schema=False)
     if remote:  # OHIF reaches the archive through it
-        app.include_router(archive_routes(settings.MONAI_LABEL_STUDIES))
+        app.include_router(archive_routes(with_password(settings.MONAI_LABEL_STUDIES)))
     app.mount("/static", StaticFiles(directory=upstream.static_dir))
     app.add_api_route("/", upstream.custom_swagger_ui_html, include_in_schema=False)
     app.add_api_route("/favicon.ico", upstream.favicon, include_in_schema=False)

@@ -231,8 +231,9 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, texts: Mappin
     import onnx
 
     if program not in _translated:
-        names = {"input_names": ["image"], "output_names": ["pred"]}
-        _translated[program] = torch.onnx.export(program, (), **names, verbose=False, external_data=False)
+        _translated[program] = torch.onnx.export(
+            program, (), input_names=["image"], output_names=["pred"], verbose=False, external_data=False
+        )
     model = _translated[program].model_proto
     onnx.helper.set_model_props(model, dict(texts))
     for node in model.graph.node:

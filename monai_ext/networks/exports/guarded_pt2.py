@@ -101,14 +101,14 @@ def _check_graph(value: Any, key: str = "") -> None:
             _check_graph(content, key)
     elif isinstance(value, str):
         if key == "target":
-            fits = TARGET.fullmatch(value) and not NO_TENSORS.fullmatch(value)
+            fits = TARGET.fullmatch(value) is not None and not NO_TENSORS.fullmatch(value)
         elif key == "guards_code":
-            fits = GUARD.fullmatch(value)
+            fits = GUARD.fullmatch(value) is not None
         elif key in ("in_spec", "out_spec"):
-            fits = SPECIFICATION.fullmatch(value)
+            fits = SPECIFICATION.fullmatch(value) is not None
         elif key == "torch_version":
-            fits = VERSION.fullmatch(value)
+            fits = VERSION.fullmatch(value) is not None
         else:
-            fits = NAME.fullmatch(value) or SIZE.fullmatch(value)
+            fits = (NAME.fullmatch(value) or SIZE.fullmatch(value)) is not None
         if not fits:
             raise ValueError(f"its graph has the {key or 'text'} {value!r:.80}, which no exported network has")

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle of several channels with regions: Label serves studies of four dimensions, Deploy refuses it."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from monai_ext.apps.deploy import deploy
+from monai_ext.apps.label.compat import prepare_imports
+from monai_ext.apps.new_bundle import new_bundle
+from monai_ext.apps.segmentation import segment
+from monai_ext.phantoms import write_brain_phantom
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """Three thresholds of channel 2, one for each region, at the size of the slices."""
+    home = tmp_path_factory.mktemp("brain")
+    write_brain_phantom(home / "data", 5, progress=False, workers=1, coarse=4)
+    folder = new_bundle("brain", nnunet=home / "data", where=home, progress=False)[0]
+    for name in ("train", "inference"):
+        file = folder / "configs" / f"{name}.json"
+        config = json.loads(file.read_text())
+        config["network_def"] = {
+            "_target_": "monai.networks.blocks.Convolution",
+            "spatial_dims": 2,
+            "in_channels": 4,
+            "out_channels": 3,
+            "kernel_size": 1,
+            "conv_only": True,
+        }
+        config |= {"image_size": None, "spacing": None}
+        file.write_text(json.dumps(config))
+    weight = torch.zeros(3, 4, 1, 1)
+    weight[:, 2] = 50
+    (folder / "models").mkdir()
+    torch.save({"conv.weight": weight, "conv.bias": -50 * torch.tensor([0.3, 0.5, 0.8])}, folder / "models/model.pt")
+    return folder
+
+
+def test_label_serves_studies_of_four_dimensions(bundle, tmp_path):
+    prepare_imports()
+    from monai_ext.apps.label.infer import BundleInference
+    from monai_ext.apps.label.uncertainty import uncertainty
+
+    files = sorted((bundle.parents[1] / "data/imagesTs").glob("*.nii.gz"))
+    images = [nibabel.load(file) for file in files]
+    study = tmp_path / "study.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.stack([np.asarray(i.dataobj) for i in images], -1), images[0].affine), study)
+    task = BundleInference(str(bundle), {})
+    assert list(task.labels) == ["whole tumour", "tumour core", "enhancing tumour"]
+    file, _ = task({"image": str(study), "device": "cpu"})
+    (expected,) = segment(bundle, ",".join(map(str, files)), tmp_path / "out", num_workers=0)
+    served, written = nibabel.load(file), nibabel.load(expected)
+    np.testing.assert_array_equal(np.asarray(served.dataobj), np.asarray(written.dataobj))
+    np.testing.assert_allclose(served.affine, written.affine, atol=1e-4)
+    assert set(np.unique(np.asarray(written.dataobj))) == {0, 1, 2, 3}
+    assert 0 <= task.predict_with(str(study), uncertainty) < 1
+    with pytest.raises(ValueError, match="1 channel, expected 4"):
+        task({"image": str(files[0]), "device": "cpu"})
+
+
+def test_deploy_refuses_it_in_one_line(bundle, tmp_path):
+    with pytest.raises(ValueError, match=r"brain takes 4 channels \(FLAIR, T1w, T1gd, T2w\), and deploy reads one"):
+        deploy(str(bundle), str(tmp_path), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
