@@ -86,8 +86,8 @@ def test_a_process_that_serves_many_studies_keeps_none_of_their_networks(bundles
     write_ct_series(tmp_path / "study", *oblique_study("axial"))
     built, build = [], Bundle.network
 
-    def network(self: Bundle, *args: object) -> torch.nn.Module:
-        built.append(weakref.ref(made := build(self, *args)))
+    def network(self: Bundle, *args: object, **options: object) -> torch.nn.Module:
+        built.append(weakref.ref(made := build(self, *args, **options)))
         return made
 
     monkeypatch.setattr(Bundle, "network", network)

@@ -282,3 +282,10 @@ def test_training_without_labels_says_so(served):
     task = served.wait_for_training()
     assert task["status"] == "ERROR"
     assert any("no study has a final label yet" in line for line in task["details"])
+
+
+def test_nothing_of_a_request_is_left(served):
+    """Not even in the app's folder, where it lies while the request is at work."""
+    assert served.infer("dcaunet_synapse", "ct").status_code == 200
+    assert served.infer("dcaunet_synapse", "patient_series", output="dicom_seg").status_code == 200
+    assert list((served.app / "scratch").iterdir()) == []

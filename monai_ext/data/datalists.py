@@ -21,7 +21,7 @@ from monai_ext.data.files.picture_reader import check_picture_pair, is_picture
 from monai_ext.data.files.volume_reader import channel_files, check_channels, read_geometry
 from monai_ext.data.lists import PARTS, CaseList, read_list
 from monai_ext.data.splits import fold_parts, hold_out, random_parts
-from monai_ext.phantoms import PHANTOM_NOTE, read_marker, write_brain_phantom
+from monai_ext.phantoms import PHANTOM_NOTE, read_marker, write_brain_phantom, write_fine_vessels
 from monai_ext.phantoms.beside import write_beside
 from monai_ext.transforms import IGNORE
 from monai_ext.utils import flag, path_option, text_options, whole_option
@@ -31,7 +31,7 @@ __all__ = ["PHANTOMS", "check_pair", "is_phantom", "load_datalist", "phantom_dir
 logger = logging.getLogger(__name__)
 FOLDS = 5
 #: phantoms of no published dataset, in nnU-Net's layout
-PHANTOMS: dict[str, Callable[..., None]] = {"brain_mr": write_brain_phantom}
+PHANTOMS: dict[str, Callable[..., None]] = {"brain_mr": write_brain_phantom, "fine_vessels": write_fine_vessels}
 
 
 def phantom_dir(name: str) -> str:

@@ -181,10 +181,9 @@ class SliceBatchInferer(Inferer):
         def checked(windows: torch.Tensor) -> torch.Tensor:
             return check_logits(network(windows, *args, **kwargs), windows, "slices", self.regions)
 
-        # of a slice that is not larger than a window, MONAI's is one window, with zeros around it
-        logits = sliding_window_inference(
-            x, self.image_size or (-1, -1), self.batch_size, checked, overlap=0.5, mode="gaussian"
-        )
+        # a slice that is not larger than a window is one window, with zeros around it; as many at once as slices,
+        # so that fewer slices take less memory
+        logits = sliding_window_inference(x, self.image_size or (-1, -1), len(x), checked, overlap=0.5, mode="gaussian")
         return torch.as_tensor(logits)
 
     def _predict(

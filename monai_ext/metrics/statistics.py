@@ -44,7 +44,7 @@ def mean_interval(
 
         >>> low, high = mean_interval(np.array([0.91, 0.85, 0.88, 0.79, 0.93, 0.9, 0.87, 0.84, 0.9, 0.92]))
         >>> f"{low:.3f} to {high:.3f}"
-        '0.838 to 0.905'
+        '0.842 to 0.904'
 
     .. [1] Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69 (2015), 371-386.
     """

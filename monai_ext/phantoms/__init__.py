@@ -14,6 +14,7 @@ from monai_ext.phantoms.cardiac_mr import MRCase, mr_phantom_case, mr_phantom_id
 from monai_ext.phantoms.cohort import PHANTOM_NOTE, read_marker
 from monai_ext.phantoms.ct_abdomen import CTCase, ct_phantom_case, ct_phantom_case_ids, write_ct_phantom
 from monai_ext.phantoms.drawing import PictureCase
+from monai_ext.phantoms.fine_vessels import fine_vessel_case, write_fine_vessels
 from monai_ext.phantoms.glands import gland_case
 from monai_ext.phantoms.nuclei import nuclei_case
 from monai_ext.phantoms.polyp import polyp_case
@@ -33,6 +34,7 @@ __all__ = [
     "breast_nodule_case",
     "ct_phantom_case",
     "ct_phantom_case_ids",
+    "fine_vessel_case",
     "gland_case",
     "mr_phantom_case",
     "mr_phantom_ids",
@@ -43,5 +45,6 @@ __all__ = [
     "vessel_case",
     "write_brain_phantom",
     "write_ct_phantom",
+    "write_fine_vessels",
     "write_mr_phantom",
 ]

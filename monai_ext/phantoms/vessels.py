@@ -56,7 +56,13 @@ class View:
 
 
 def _grow(
-    rng: np.random.Generator, sheet: Sheet, first: Branch, field: View, distance: Array, reflexes: Array | None = None
+    rng: np.random.Generator,
+    sheet: Sheet,
+    first: Branch,
+    field: View,
+    distance: Array,
+    reflexes: Array | None = None,
+    thin: float = 1.0,
 ) -> None:
     """Draw a vessel and its branches: it ends where it leaves the view, meets its like or comes near the macula.
 
@@ -64,6 +70,7 @@ def _grow(
         field: centre and radius of what is seen, and place of the macula.
         distance: lowered to the distance to the vessels.
         reflexes: the same for the bright streak along the middle of the wider ones.
+        thin: factor of all radii.
     """
     todo, drawn = [first], 0
     while todo and drawn < MOST_BRANCHES:
@@ -85,9 +92,9 @@ def _grow(
                 open_end = False
                 break
         line = np.array(points)
-        sheet.strokes(line[:, :2], line[:, 2], distance)
+        sheet.strokes(line[:, :2], thin * line[:, 2], distance)
         if reflexes is not None and line[0, 2] > 0.9:
-            sheet.strokes(line[:, :2], 0.28 * line[:, 2], reflexes)
+            sheet.strokes(line[:, :2], thin * 0.28 * line[:, 2], reflexes)
         drawn += 1
         if not open_end:
             continue
@@ -118,7 +125,7 @@ def _lesions(rng: np.random.Generator, sheet: Sheet, centre: NDArray[np.float64]
     return dark, bright
 
 
-def vessel_case(seed: int, size: tuple[int, int] = (192, 256)) -> PictureCase:
+def vessel_case(seed: int, size: tuple[int, int] = (192, 256), thin: float = 1.0) -> PictureCase:
     """Make a fundus picture whose vessels are one object; the same seed and size give the same pixels.
 
     Arteries and veins leave the optic disc, arch around the macula and branch by Murray's law. The light is uneven,
@@ -128,6 +135,7 @@ def vessel_case(seed: int, size: tuple[int, int] = (192, 256)) -> PictureCase:
     Args:
         seed: not negative.
         size: height and width.
+        thin: width of the vessels and of their edges, 1 for what a small picture can show.
 
     Examples::
 
@@ -157,10 +165,10 @@ def vessel_case(seed: int, size: tuple[int, int] = (192, 256)) -> PictureCase:
                 root = disc + rng.normal(0, 1.5, 2)
                 radius = rng.uniform(1.45, 2.1) * (1.25 if vein else 1.0) * (1.0 if temporal else 0.8)
                 first = Branch(root, float(direction), radius, pull)
-                _grow(rng, sheet, first, view, veins if vein else arteries, None if vein else reflexes)
+                _grow(rng, sheet, first, view, veins if vein else arteries, None if vein else reflexes, thin)
     for toward in rng.uniform(-1.2, 1.2, rng.integers(1, 4)):  # short twigs to the macula
         heading = np.arctan2(np.sin(toward), side * np.cos(toward))
-        _grow(rng, sheet, Branch(disc, float(heading), rng.uniform(0.7, 0.85), 0.0), view, arteries)
+        _grow(rng, sheet, Branch(disc, float(heading), rng.uniform(0.7, 0.85), 0.0), view, arteries, thin=thin)
 
     redness = rng.uniform(0, 1)
     ground = ORANGE * (1 - redness) + RED * redness
@@ -181,8 +189,8 @@ def vessel_case(seed: int, size: tuple[int, int] = (192, 256)) -> PictureCase:
     image *= 1 - dark * rng.uniform(0.5, 1.1) * strength * BLOOD
     patchy = np.clip(1 + 0.25 * sheet.noise(rng, 25), 0.4, 1.2)
     for distance, absorbed in ((arteries, ARTERY), (veins, VEIN)):
-        image *= 1 - sheet.cover(distance, 0.9) * strength * patchy * absorbed
-    image += 0.16 * strength * rng.uniform(0.3, 1.0) * sheet.cover(reflexes, 0.8) * REFLEX
+        image *= 1 - sheet.cover(distance, 0.9 * thin) * strength * patchy * absorbed
+    image += 0.16 * strength * rng.uniform(0.3, 1.0) * sheet.cover(reflexes, 0.8 * thin) * REFLEX
 
     away_from_middle = np.hypot(sheet.y - float(middle[0]), sheet.x - float(middle[1]))
     slope = rng.normal(0, 0.28, 2).tolist()
@@ -192,7 +200,7 @@ def vessel_case(seed: int, size: tuple[int, int] = (192, 256)) -> PictureCase:
     haze = rng.uniform(0, 0.2) * np.clip(0.6 + 0.5 * sheet.noise(rng, 30), 0, None)
     image += haze * HAZE
     inside = sheet.cover(away_from_middle - reach, 2)
-    blur = rng.uniform(0.25, 0.7) * max(sheet.pixels, 1)
+    blur = rng.uniform(0.25, 0.7) * max(thin * sheet.pixels, 1)
     image = gaussian_filter(image * inside, (0, blur, blur))
     image += rng.uniform(0.006, 0.022) * rng.standard_normal(image.shape, dtype=np.float32) * inside
     sheet.objects[(np.minimum(arteries, veins) < 0) & (inside > 0.5)] = 1

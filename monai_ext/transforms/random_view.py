@@ -79,11 +79,9 @@ class RandViewd(RandomizableTransform, MapTransform):
         self.rotation, self.scale, self.shear, self.shift, self.bend = rotation, (low, high), shear, shift, bend
         self.foreground, self.label_key = foreground, label_key
 
-    def randomize(
-        self, shape: Sequence[int], label: torch.Tensor | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    def draw(self, shape: Sequence[int], label: torch.Tensor | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """The first voxel of the cut, and the matrix from the view's offsets to the picture's; None for a plain cut."""
-        super().randomize(None)
+        self.randomize(None)
         axes = len(self.size)
         room = np.maximum(np.array(shape) - self.size, 0)
         start = (np.array(shape) - self.size) / 2 + self.R.uniform(-0.5, 0.5, size=axes) * room
@@ -94,7 +92,8 @@ class RandViewd(RandomizableTransform, MapTransform):
                 start = np.where(room > 0, np.clip(place, 0, room), start)
         if not self._do_transform:
             return np.round(start), None
-        matrix = np.diag(np.exp(-self.R.uniform(*np.log(self.scale), size=axes)))
+        low, high = (float(np.log(limit)) for limit in self.scale)
+        matrix = np.diag(np.exp(-self.R.uniform(low, high, size=axes)))
         matrix[0, 1] += self.R.uniform(-self.shear, self.shear)
         angle = self.R.uniform(-self.rotation, self.rotation)
         turn = np.eye(axes)
@@ -107,7 +106,7 @@ class RandViewd(RandomizableTransform, MapTransform):
         first = d[self.first_key(d)]
         if first.dim() != len(self.size) + 1:
             raise ValueError(f"monai_ext: RandViewd: got shape {list(first.shape)} for a view of {list(self.size)}.")
-        start, matrix = self.randomize(first.shape[1:], d.get(self.label_key))
+        start, matrix = self.draw(first.shape[1:], d.get(self.label_key))
         grid = None if matrix is None else self._grid(first.shape[1:], start, matrix)
         for key, mode in self.key_iterator(d, self.mode):
             value = torch.as_tensor(d[key]).as_subclass(torch.Tensor)

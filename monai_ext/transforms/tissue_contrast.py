@@ -61,8 +61,9 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
             256, np.float32
         )  # of every value that a label may have; above the classes nothing is done
 
-    def randomize(self, channels: int = 1) -> None:
-        super().randomize(None)
+    def draw(self, channels: int) -> None:
+        """Whether an image is changed, and the factors of its channels' classes."""
+        self.randomize(None)
         if self._do_transform:
             strength = self.R.uniform(0, 1, size=(channels, 1))
             self.drawn = np.zeros((channels, 256), np.float32)  # of every value that a label may have
@@ -72,7 +73,7 @@ class RandTissueContrastd(RandomizableTransform, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         d = dict(data)
-        self.randomize(len(d[self.first_key(d)]))
+        self.draw(len(d[self.first_key(d)]))
         if not self._do_transform:
             return d
         label = torch.as_tensor(d[self.label_key]).as_subclass(torch.Tensor).byte()

@@ -23,7 +23,7 @@ def test_a_view_is_what_scipy_resamples(shape, size):
     label = (image > image.median()).byte()
     view = RandViewd(BOTH, size, ["bilinear", "nearest"], rotation=0.4, scale=(0.7, 1.4), shear=0.2, shift=0.1)
     for seed in range(5):
-        start, matrix = view.set_random_state(seed=seed).randomize(shape)
+        start, matrix = view.set_random_state(seed=seed).draw(shape)
         seen = view.set_random_state(seed=seed)({"image": image, "label": label})
         middle = (np.array(size) - 1) / 2
         place = {"matrix": matrix, "offset": start + middle - matrix @ middle, "output_shape": size}
@@ -40,7 +40,7 @@ def test_a_plain_view_is_cut_and_padded():
     view = RandViewd(BOTH, (40, 50), ["bilinear", "nearest"], prob=0)
     starts = set()
     for seed in range(20):
-        (row, column), matrix = view.set_random_state(seed=seed).randomize((70, 45))
+        (row, column), matrix = view.set_random_state(seed=seed).draw((70, 45))
         assert matrix is None
         assert column == -2
         seen = view.set_random_state(seed=seed)({"image": image, "label": torch.ones(1, 70, 45)})

@@ -9,7 +9,7 @@ def phantom(name: str, folder: str, cases: int | None = None) -> None:
 
     Args:
         name: the dataset, such as synapse; or brain_mr, four channels of mixed spacing with regions and an ignore label
-            in nnU-Net's layout.
+            in nnU-Net's layout, or fine_vessels, big pictures with thin vessels, likewise.
         folder: where to write it.
         cases: how many cases; by default as many as every bundle's built-in cohort has.
     """

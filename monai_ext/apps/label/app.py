@@ -23,6 +23,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 import monai_ext
 from monai_ext.apps.archive import Archive, ArchiveError, is_address
 from monai_ext.apps.label.archived_studies import ArchivedStudies, status_of, with_password
+from monai_ext.apps.label.command import SCRATCH
 from monai_ext.apps.label.infer import BundleInference
 from monai_ext.apps.label.request_knobs import RequestError, known
 from monai_ext.apps.label.segmentations import label_classes, write_seg
@@ -48,6 +49,10 @@ class BundleApp(MONAILabelApp):
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        if (scratch := Path(app_dir, SCRATCH)).is_dir():
+            tempfile.tempdir = str(
+                scratch.resolve()
+            )  # of this process; those that it starts may need a short path for sockets
         served = sorted(Path(app_dir, "model").glob("*/configs/inference.json"))
         self.bundles = {bundle.name: bundle for bundle in (Bundle(path.parents[1]) for path in served)}
         super().__init__(

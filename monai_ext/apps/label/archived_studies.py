@@ -13,6 +13,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,8 @@ class ArchivedStudies(Datastore):
             if (found := self._segments.get(seg.uid)) and found.series == series.uid:
                 shutil.rmtree(self._place(seg), ignore_errors=True)
         shutil.rmtree(self._place(series), ignore_errors=True)
+        with suppress(OSError):  # another series of the patient
+            self._place(series).parent.rmdir()
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         """Keep a label; a final one is stored in the archive as DICOM SEG, and is kept only when it is there."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,9 @@ if TYPE_CHECKING:
     from monai_ext.apps.label.entrance import Rules
     from monai_ext.bundle import Bundle
 
-__all__ = ["label"]
+__all__ = ["SCRATCH", "label"]
 
+SCRATCH = "scratch"  # in the app's folder: files of requests, emptied at each start
 SHORTEST = 16  # characters of a token
 
 
@@ -77,10 +77,9 @@ def label(
     prepare_app(home, served)
     # patients' images: with the rest, not in the home folder, and not where all programs write
     os.environ["MONAI_LABEL_SESSION_PATH"] = str(home.resolve() / "sessions")
-    scratch = home.resolve() / "scratch"
+    scratch = home / SCRATCH
     shutil.rmtree(scratch, ignore_errors=True)  # of a server that was killed
     scratch.mkdir()
-    os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
     _serve(home, studies if remote else str(folder.resolve()), host, port, rules)
 
 

@@ -157,8 +157,15 @@ def read_label(file: Path, volume: Volume) -> np.ndarray:
             found = seg.get_pixels_by_source_frame(str(sources[0].SOPInstanceUID), numbers, **options)
         else:
             found = seg.get_pixels_by_source_instance([str(ds.SOPInstanceUID) for ds in sources], **options)
+        # a frame of another series counts as missing there
+        on_series, stored = np.count_nonzero(found), np.count_nonzero(seg.pixel_array)
+        if on_series != stored:
+            raise ValueError(f"{on_series} of its {stored} voxels lie on images of the series")
     except Exception as e:  # whoever wrote it, and whatever highdicom says of it
-        raise ValueError(f"monai_ext: {file}: this DICOM SEG cannot be laid on its series ({e!s:.200}).") from e
+        raise ValueError(
+            f"monai_ext: {file}: this DICOM SEG cannot be laid on its series ({e!s:.200}). Submit the label "
+            "of the series again, or remove the DICOM SEG from the archive."
+        ) from e
     return np.asarray(found, np.uint8).transpose(2, 1, 0)
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -95,11 +95,9 @@ class BundleTraining(BundleTrainTask):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         started = time.monotonic()
-        cases = own_cases(
-            _saved(datastore, self.bundle.modality),
-            {name.lower(): value for value, name in self.bundle.channel_def.items()},
-            work,
-        )
+        classes = {name.lower(): value for value, name in self.bundle.channel_def.items()}
+        foreground = [name for name, value in classes.items() if value > 0]
+        cases = own_cases(_saved(datastore, self.bundle.modality, foreground), classes, work)
         parts = split_cases(cases, float(request["val_split"]))
         # each process takes its share of either part
         processes = max(1, min(self.processes(request), len(parts["training"]), len(parts["validation"])))
@@ -211,15 +209,18 @@ def _reason(lines: Iterable[str]) -> str | None:
     return None
 
 
-def _saved(datastore: Datastore, modality: str | None) -> list[dict[str, Any]]:
-    """The studies with a final label, and what the viewer said of its segments; of an archive's, the model's kind."""
+def _saved(datastore: Datastore, modality: str | None, classes: Collection[str]) -> list[dict[str, Any]]:
+    """The studies with a final label, and what the viewer said of its segments.
+
+    An archive holds series and labels of many kinds: of these, the series of the model's modality with a class of it.
+    """
     tag = DefaultLabelTag.FINAL.value
-    return [
-        {
-            "image": datastore.get_image_uri(study),
-            "label": datastore.get_label_uri(study, tag),
-            "segments": datastore.get_label_info(study, tag).get("label_info"),
-        }
-        for study in sorted(datastore.get_labeled_images())
-        if datastore.get_image_info(study).get("Modality", modality) == modality
-    ]
+    saved = []
+    for study in sorted(datastore.get_labeled_images()):
+        segments = datastore.get_label_info(study, tag).get("label_info")
+        kind = datastore.get_image_info(study).get("Modality")
+        if kind and (kind != modality or not {str(s.get("name")).lower() for s in segments or []} & {*classes}):
+            continue
+        paths = {"image": datastore.get_image_uri(study), "label": datastore.get_label_uri(study, tag)}
+        saved.append({**paths, "segments": segments})
+    return saved

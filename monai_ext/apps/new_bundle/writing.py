@@ -464,7 +464,7 @@ def _fill_in(
     for report in _handlers(configs["evaluate"], "monai_ext.apps.SegmentationReport"):
         report |= {"class_names": "@class_names", "title": f"{method} on {name}", "published": [], "notes": []}
         report["match"] = None
-        del report["patient"]
+        report.pop("patient", None)
     configs["evaluate"]["tolerances"] = None
     metadata = configs["metadata"]
     listed = ", ".join(f"{i} {text}" for i, text in enumerate(["background", *classes]))
