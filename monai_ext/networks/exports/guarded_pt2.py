@@ -32,7 +32,7 @@ TARGET = re.compile(
 )
 # aten functions that reach beyond tensors
 NO_TENSORS = re.compile(r"torch\.ops\.aten\._?(from_file|save|load)\b.*")
-NAME = re.compile(r"(?!.*__)[\w.]*")
+NAME = re.compile(r"(?!(.*\.)?__)[\w.]*")
 VERSION = re.compile(r"[\w.+-]*")
 SIZE = re.compile(
     r"((Symbol|Integer|Rational|Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|IntTrueDiv)\("
@@ -106,6 +106,8 @@ def _check_graph(value: Any, key: str = "") -> None:
             fits = GUARD.fullmatch(value) is not None
         elif key in ("in_spec", "out_spec"):
             fits = SPECIFICATION.fullmatch(value) is not None
+        elif key == "expr_str":
+            fits = SIZE.fullmatch(value)
         elif key == "torch_version":
             fits = VERSION.fullmatch(value) is not None
         else:
