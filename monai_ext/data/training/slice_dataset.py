@@ -18,6 +18,8 @@ from monai_ext.transforms import IGNORE, ResizeSlicesd
 
 __all__ = ["SliceDataset", "SliceSampler"]
 
+GRAIN = 0.05  # of the range from 0 to 1
+
 
 @contextmanager
 def plain_tensors() -> Iterator[None]:
@@ -40,7 +42,8 @@ class SliceDataset(Dataset):
     Random transforms draw from a generator seeded by what ``SliceSampler`` hands out with the index, so a sample
     depends on seed, epoch and index only: not on the number of workers, nor on where a training was resumed. A sample
     of an item with a ``case_id`` carries it, with the number of its slice. A slice whose whole label is to be ignored
-    (255) is none.
+    (255) is none. After ``slice_transform``, an image of one value gets a faint grain: DCAU-Net has no finite gradient
+    for one.
 
     Args:
         data: MONAI's datalist of volumes or pictures.
@@ -82,6 +85,7 @@ class SliceDataset(Dataset):
     ) -> None:
         if not data:
             raise ValueError("monai_ext: SliceDataset: no volume to draw slices from.")
+        self.label_key = label_key
         self.keys = ensure_tuple(keys)
         self.axis = None if spatial_dim is None else spatial_dim % 3 + 1  # behind the channels
         self.slice_transform = slice_transform
@@ -155,12 +159,27 @@ class SliceDataset(Dataset):
         if seed is not None and isinstance(self.slice_transform, Randomizable):
             self.slice_transform.set_random_state(seed=seed)
         with plain_tensors():
-            return apply_transform(self.slice_transform, sample)  # type: ignore[return-value]
+            sample = apply_transform(self.slice_transform, sample)  # type: ignore[assignment]
+        for key in self.keys:
+            if key != self.label_key:
+                sample[key] = _with_grain(sample[key])
+        return sample
 
     def _volume(self, number: int) -> dict[str, torch.Tensor]:
         """The arrays of a volume as plain tensors: views of the cache, without the metadata of a MetaTensor."""
         volume = self.volumes[number]
         return {key: torch.as_tensor(volume[key]).as_subclass(torch.Tensor) for key in self.keys}
+
+
+def _with_grain(image: torch.Tensor) -> torch.Tensor:
+    """An image of one value, as slices beside a skull-stripped head are, with a grain; any other as it is.
+
+    In a network that normalises over channels every feature of such an image is 0 before training, each layer's
+    gradient some hundred times the next one's, and the first step no number.
+    """
+    if not torch.is_floating_point(image) or bool((image != image.flatten()[0]).any()):
+        return image
+    return image + GRAIN * torch.rand(image.shape, generator=torch.Generator().manual_seed(0)).to(image)
 
 
 class SliceSampler(DistributedSampler):

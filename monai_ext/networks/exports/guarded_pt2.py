@@ -107,7 +107,7 @@ def _check_graph(value: Any, key: str = "") -> None:
         elif key in ("in_spec", "out_spec"):
             fits = SPECIFICATION.fullmatch(value) is not None
         elif key == "expr_str":
-            fits = SIZE.fullmatch(value)
+            fits = SIZE.fullmatch(value) is not None
         elif key == "torch_version":
             fits = VERSION.fullmatch(value) is not None
         else:

@@ -10,6 +10,7 @@ from monai.data import DataLoader
 from monai.transforms import Compose, RandFlipd, RandRotated
 
 from monai_ext.data import SliceDataset, SliceSampler
+from monai_ext.networks.nets import DCAUNet
 
 
 def make_volume(item: dict) -> dict:
@@ -172,3 +173,23 @@ def test_slices_of_one_spacing():
     # each pixel is the mean of what lies around it, which is where it lies; mirrored at the edges
     for i in (0, 2):
         torch.testing.assert_close(dataset[i]["image"][0, 2:-2, 4], torch.arange(0, 25.0, 3)[2:-2], atol=0.05, rtol=0)
+
+
+def test_an_empty_slice_leaves_the_gradient_finite():
+    """One slice beside the head in a batch must not end the training of a network that normalises over channels."""
+    torch.manual_seed(0)
+
+    def scan(item):
+        image = torch.zeros(1, 32, 32, 2)
+        image[..., 1] = torch.rand(32, 32)
+        return {"image": image, "label": (image > 0.5).byte()}
+
+    dataset = SliceDataset([{}], scan, slice_transform=Compose(AUGMENT[:1]), progress=False)
+    images = torch.stack([dataset[i]["image"] for i in range(2)])
+    assert images[0].std() > 0.01
+    assert images[0].min() >= 0 and images[0].max() <= 0.05
+    assert not dataset[0]["label"].any()
+    assert torch.equal(SliceDataset([{}], scan, progress=False)[0]["image"], torch.zeros(1, 32, 32))
+    network = DCAUNet(2, 1, 2)
+    network(images).square().mean().backward()
+    assert max(p.grad.abs().max() for p in network.parameters() if p.grad is not None) < 1e4
