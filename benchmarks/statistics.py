@@ -91,7 +91,7 @@ def main() -> None:
             print(f"| {kind} | {patients} | {bca:.1f} | {other:.1f} |", flush=True)
     print("\n| alike, yet called apart at 5 %, % | patients |\n|---|---|")
     for patients in (12, 50, 100):
-        print(f"| {false_alarms(patients, cohorts):.1f} | {patients} |", flush=True)
+        print(f"| {false_alarms(patients, 4 * cohorts):.1f} | {patients} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import logging
 import shutil
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,8 +210,8 @@ class Worker:
                     return "passed over", f"fewer than {FEWEST} images"
                 deploy(str(bundle.exported or bundle.folder), str(folder), str(output), send=self.dicomweb)
             shutil.rmtree(output / study / series)
-            with suppress(OSError):  # another series of it waits there
-                (output / study).rmdir()
+            if all(path.name.startswith(".") for path in (output / study).iterdir()):  # what a killed process left
+                shutil.rmtree(output / study)
             return "stored", ""
         except Exception as e:  # no study may stop the others
             return "failed", (str(e).splitlines() or [type(e).__name__])[0]
