@@ -114,7 +114,6 @@ def workplace(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     yield tmp_path
-    torch.set_flush_denormal(False)
 
 
 def small_options(words: list[str]) -> list[str]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from tabulate import tabulate
 
-from monai_ext.phantoms import PHANTOM_NOTE
 from monai_ext.utils import read_json, replacing, write_json
 
 __all__ = ["report"]
@@ -60,6 +59,7 @@ def _comparison(
     """What it says, line by line, and with ``output_dir`` its files."""
     from monai_ext.apps.report.comparison import METHOD, as_json, compare_runs, read_run, sentences
     from monai_ext.apps.report.comparison_page import render_comparison
+    from monai_ext.phantoms import PHANTOM_NOTE
 
     tables = [read_run(run, summary, convention) for run, summary in zip(runs, summaries)]
     scored = [table for table in tables if table is not None]

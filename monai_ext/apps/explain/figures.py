@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,10 @@ def explain(
     found = Bundle.find(bundle)
     if Path(output).suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"monai_ext: {output}: expected a figure's name, ending in .png, .svg or .pdf.")
-    weights = found.require_weights() if checkpoint is None else checkpoint
+    weights = found.weights if checkpoint is None else checkpoint
+    if checkpoint is None:
+        with suppress(FileNotFoundError):  # told when the network is known to be one that can be explained
+            weights = found.require_weights()
     parser = found.parser("inference", ckpt_path=str(weights), **knobs)
     check_knobs(parser)
     network = parser.get_parsed_content("network_def").to(parser.get_parsed_content("device")).eval()
@@ -72,6 +76,8 @@ def explain(
             f"monai_ext: {found.name}: {type(network).__name__} has neither XAttnRes reads nor DCAU-Net's "
             "differential attention; explain draws these two."
         )
+    if checkpoint is None:
+        found.require_weights()
     load_weights(network, weights)
     case = str(input)
     if found.channel_names:

@@ -230,7 +230,7 @@ class SliceSampler(DistributedSampler):
             order = rng.choice(count, size=count, p=weight / weight.sum())
         else:
             order = rng.permutation(count)
-        of_class = list(self.dataset.of_class.values())  # type: ignore[attr-defined]
+        of_class = list(getattr(self.dataset, "of_class", {}).values())  # patches choose their places themselves
         if self.foreground_share > 0 and of_class:
             for place in np.flatnonzero(rng.random(count) < self.foreground_share):
                 order[place] = rng.choice(of_class[rng.integers(len(of_class))])

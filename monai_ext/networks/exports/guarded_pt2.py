@@ -33,6 +33,7 @@ TARGET = re.compile(
 # aten functions that reach beyond tensors
 NO_TENSORS = re.compile(r"torch\.ops\.aten\._?(from_file|save|load)\b.*")
 NAME = re.compile(r"(?!(.*\.)?__)[\w.]*")
+TEXT = re.compile(r"[\w.,> -]*")  # such as the equation of einsum: an argument, which nobody evaluates
 VERSION = re.compile(r"[\w.+-]*")
 SIZE = re.compile(
     r"((Symbol|Integer|Rational|Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|IntTrueDiv)\("
@@ -108,6 +109,8 @@ def _check_graph(value: Any, key: str = "") -> None:
             fits = SPECIFICATION.fullmatch(value) is not None
         elif key == "expr_str":
             fits = SIZE.fullmatch(value) is not None
+        elif key == "as_string":
+            fits = TEXT.fullmatch(value) is not None
         elif key == "torch_version":
             fits = VERSION.fullmatch(value) is not None
         else:
