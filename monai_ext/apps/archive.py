@@ -7,7 +7,6 @@ It knows nothing of what is fetched or stored, and needs the extra ``deploy`` or
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +17,11 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.errors import InvalidDicomError
 
-from monai_ext.data.files.dicom.headers import text
+from monai_ext.data.files.dicom.headers import is_uid, text
 from monai_ext.utils import scratch_folder
 
 __all__ = ["Archive", "ArchiveError", "ArchivedSeries", "is_address"]
 
-UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 #: what an archive is to send: an object as it is stored, so that one which cannot unpack it still sends it
 AS_STORED = (("application/dicom", "*"),)
 TIMEOUT = (10.0, 300.0)  # seconds to connect, and between two bytes
@@ -327,7 +325,7 @@ class _Bearer:
 
 
 def _uid(text: str) -> str:
-    if len(text) > 64 or not UID.fullmatch(text):
+    if not is_uid(text):
         raise ValueError(f"monai_ext: {text!r:.80} is no UID, expected numbers with dots between.")
     return text
 

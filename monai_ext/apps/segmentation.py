@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ from monai_ext.data.files.label_notes import LabelNote, note_label, noted_labels
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.files.volume_reader import is_volume
 from monai_ext.data.lists import CHANNEL
+from monai_ext.inferers.ensemble import check_averages
 from monai_ext.networks import is_export
 from monai_ext.utils import config_errors, ends_all, locked, read_json, scratch_folder, write_json
 
@@ -290,18 +292,13 @@ def _keep_images(cases: Sequence[_Case]) -> None:
 
 
 def _check_ensemble(weights: Sequence[Path], knobs: dict[str, Any]) -> None:
-    """What averages loads weights in turns into one network of PyTorch's."""
+    """What averages takes weights, and computes in one way."""
     if exported := [path for path in weights if is_export(path)]:
         raise ValueError(
             f"monai_ext: {exported[0]}: is an exported network; averages, of several models or with --tta, take "
             "weights such as model.pt."
         )
-    for knob in ("backend", "precision"):
-        if knobs.get(knob, "auto") not in ("auto", "torch", "float32"):
-            raise ValueError(
-                f"monai_ext: --{knob} {knobs[knob]}: averages, of several models or with --tta, compute with torch in "
-                f"float32. Leave --{knob} out, or give one model (--ensemble false, or --checkpoint FILE)."
-            )
+    check_averages(knobs.get("backend", "auto"), knobs.get("precision", "auto"))
 
 
 class _Keeper:
@@ -458,7 +455,7 @@ def _targets(output: Path, names: list[str], pictures: bool, naming: str) -> tup
                 f"monai_ext: {output}: is a file, expected a folder or a name ending in {', '.join(known)}."
             )
         labels = [f"{name}{LABEL}" if naming == "seg" else _without_channel(name) for name in names]
-        if twice := next((label for k, label in enumerate(labels) if label in labels[:k]), None):
+        if twice := next((label for label, count in Counter(labels).items() if count > 1), None):
             raise ValueError(f"monai_ext: {output}: several images would have the label {twice}{known[0]}. Give one.")
         return known[0], output, [output / f"{label}{known[0]}" for label in labels]
     if suffix not in known:

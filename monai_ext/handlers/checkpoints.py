@@ -28,7 +28,9 @@ from monai_ext.handlers.processes import any_process, of_first_process
 from monai_ext.handlers.schedules import differences, options_of, restore_all
 from monai_ext.utils import load_tensors, locked, replacing, scratch_folder
 
-__all__ = ["LastCheckpoint", "SaveWeights"]
+__all__ = ["TRAINING_LOCK", "LastCheckpoint", "SaveWeights"]
+
+TRAINING_LOCK = ".monai_ext-training.lock"  # held by the training that writes into a folder
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +112,7 @@ class LastCheckpoint:
             remedy = "Wait until that training has ended, or give another --ckpt_dir."
             held = ExitStack()
             try:
-                held.enter_context(locked(folder, ".monai_ext-training.lock", remedy))
+                held.enter_context(locked(folder, TRAINING_LOCK, remedy))
             except BlockingIOError as e:
                 error = e
             except OSError as e:

@@ -18,7 +18,7 @@ from monai.utils import ensure_tuple
 from monai_ext.inferers.outputs import check_logits
 from monai_ext.networks import load_weights, ready_network
 
-__all__ = ["ProbabilityEnsemble", "find_checkpoints", "with_weights"]
+__all__ = ["ProbabilityEnsemble", "check_averages", "find_checkpoints", "with_weights"]
 
 WEIGHTS = "model.pt"  # as training leaves them in a folder
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
@@ -148,13 +148,22 @@ def with_weights(
     paths = [checkpoints] if isinstance(checkpoints, (str, os.PathLike)) else list(checkpoints)
     if len(paths) == 1:
         return ready_network(network, paths[0], device, backend, precision, refuse_zero)
+    check_averages(backend, precision)
+    return ProbabilityEnsemble(network.to(device), paths, regions=regions).eval()
+
+
+def check_averages(backend: str, precision: str) -> None:
+    """Refuse a way to compute that averages do not have: they load weights in turns into one network of PyTorch's.
+
+    Raises:
+        ValueError: names the knob.
+    """
     for knob, value in (("backend", backend), ("precision", precision)):
         if value not in ("auto", "torch", "float32"):
             raise ValueError(
-                f"monai_ext: --{knob} {value}: an ensemble computes with torch in float32. Leave --{knob} out, or give "
-                "--ensemble false."
+                f"monai_ext: --{knob} {value}: averages, of several models or with --tta, compute with torch in "
+                f"float32. Leave --{knob} out, or give one model (--ensemble false, or --checkpoint FILE)."
             )
-    return ProbabilityEnsemble(network.to(device), paths, regions=regions).eval()
 
 
 def find_checkpoints(paths: Paths) -> list[str]:

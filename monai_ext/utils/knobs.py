@@ -73,56 +73,18 @@ def _sizes(value: Any) -> int | list[int] | None:
     return int(sides[0]) if not isinstance(value, (list, tuple)) and len(sides) == 1 else [int(side) for side in sides]
 
 
-def _window(value: Any) -> list[Any]:
-    expected = "two numbers, the lower first, such as [-125,275]"
-    limits = _listed_numbers(value, expected)
-    if len(limits) != 2 or not limits[0] < limits[1]:
-        raise ValueError(expected)
-    return limits
+def _numbers(
+    expected: str, fits: Callable[[list[Any]], bool], none: bool = False, whole: bool = False
+) -> Callable[[Any], list[Any] | None]:
+    def convert(value: Any) -> list[Any] | None:
+        if none and _is_none(value):
+            return None
+        numbers = [] if isinstance(value, (list, tuple)) and not value else _listed_numbers(value, expected)
+        if not fits(numbers):
+            raise ValueError(expected)
+        return [int(number) for number in numbers] if whole else numbers
 
-
-def _tolerances(value: Any) -> list[Any] | None:
-    if _is_none(value):
-        return None
-    expected = "numbers above 0 in mm, one or one for each class, such as [2,3]"
-    values = _listed_numbers(value, expected)
-    if not values or min(values) <= 0:
-        raise ValueError(expected)
-    return values
-
-
-def _spacing(value: Any) -> list[Any] | None:
-    if _is_none(value):
-        return None
-    expected = "null, or one length above 0 in mm for each axis, such as [1.5,1.5]"
-    sides = _listed_numbers(value, expected)
-    if not 1 <= len(sides) <= 3 or any(side <= 0 for side in sides):
-        raise ValueError(expected)
-    return sides
-
-
-def _contrast(value: Any) -> list[Any]:
-    expected = "two numbers above -1, the lower first, such as [-0.2,0.8]"
-    factors = _listed_numbers(value, expected)
-    if len(factors) != 2 or not -1 < factors[0] <= factors[1]:
-        raise ValueError(expected)
-    return factors
-
-
-def _axes(value: Any) -> list[int]:
-    expected = "a list of axes, such as [0,1]"
-    axes = _listed_numbers(value, expected) if not (isinstance(value, (list, tuple)) and not value) else []
-    if any(axis not in (0, 1, 2) for axis in axes):
-        raise ValueError(expected)
-    return [int(axis) for axis in axes]
-
-
-def _labels(value: Any) -> list[int]:
-    expected = "a list of classes from 1 on, such as [1,3]"
-    labels = _listed_numbers(value, expected) if not (isinstance(value, (list, tuple)) and not value) else []
-    if any(label != int(label) or not 0 < label < 256 for label in labels):
-        raise ValueError(expected)
-    return [int(label) for label in labels]
+    return convert
 
 
 def _switch(value: Any) -> bool:
@@ -183,12 +145,31 @@ KNOBS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("flip_prob", "cache_rate", "foreground_share"), _between(0, 1)),
     **dict.fromkeys(("amp", "mirror", "resume", "tta", "strict", "allow_overlap", "silent", "ensemble"), _switch),
     "image_size": _sizes,
-    "intensity_window": _window,
-    "tissue_contrast": _contrast,
-    "spacing": _spacing,
-    "mirror_axes": _axes,
-    "largest_component": _labels,
-    "tolerances": _tolerances,
+    "intensity_window": _numbers(
+        "two numbers, the lower first, such as [-125,275]", lambda ends: len(ends) == 2 and ends[0] < ends[1]
+    ),
+    "tissue_contrast": _numbers(
+        "two numbers above -1, the lower first, such as [-0.2,0.8]",
+        lambda factors: len(factors) == 2 and -1 < factors[0] <= factors[1],
+    ),
+    "spacing": _numbers(
+        "null, or one length above 0 in mm for each axis, such as [1.5,1.5]",
+        lambda sides: 1 <= len(sides) <= 3 and min(sides) > 0,
+        none=True,
+    ),
+    "mirror_axes": _numbers(
+        "a list of axes, such as [0,1]", lambda axes: all(axis in (0, 1, 2) for axis in axes), whole=True
+    ),
+    "largest_component": _numbers(
+        "a list of classes from 1 on, such as [1,3]",
+        lambda labels: all(label == int(label) and 0 < label < 256 for label in labels),
+        whole=True,
+    ),
+    "tolerances": _numbers(
+        "numbers above 0 in mm, one or one for each class, such as [2,3]",
+        lambda values: bool(values) and min(values) > 0,
+        none=True,
+    ),
     "device": _device,
     "backend": _one_of(*BACKENDS),
     "precision": _one_of(*PRECISIONS),

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from monai_ext.handlers.checkpoints import TRAINING_LOCK
 from monai_ext.utils import load_tensors, locked
 
 __all__ = ["FoldJob", "labels_of", "trained_epochs"]
 
 LOCK = ".monai_ext-fold.lock"
-TRAINING_LOCK = ".monai_ext-training.lock"  # of LastCheckpoint
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class SegmentationApp(Application):
         )
         model = BundleOperator(self, self.bundle, self.checkpoint, name="bundle")
         note = _note(self.checkpoint or self.bundle.weights)
-        results = ResultsOperator(self, name, metadata, False, self.written, self.kinds, note, name="results")
+        results = ResultsOperator(self, name, metadata, self.written, self.kinds, note, name="results")
         self._operators = [reader, model, results]
         self.add_flow(reader, model, {("image", "image")})
         self.add_flow(model, results, {("pred", "label")})

@@ -14,9 +14,8 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-import monai_ext
 from monai_ext.apps.anatomy import Structure
-from monai_ext.apps.deploy.origin import NOTE, Origin, series_number
+from monai_ext.apps.deploy.origin import NOTE, Origin
 from monai_ext.apps.deploy.report import volume_report
 from monai_ext.apps.deploy.results_folder import ResultsFolder
 from monai_ext.apps.deploy.sources import is_multi_frame, quoted_sources
@@ -109,7 +108,6 @@ def fill_results(
     metadata: Mapping[str, Any],
     label: np.ndarray,
     volume: Volume,
-    stl: bool = False,
     results: str | Collection[str] = USUAL,
     note: str = NOTE,
 ) -> list[Path]:
@@ -117,7 +115,7 @@ def fill_results(
 
     ``note`` is what each result tells of itself.
     """
-    kinds, sources = chosen_results(results, stl), quoted_sources(volume)
+    kinds, sources = chosen_results(results), quoted_sources(volume)
     origin = Origin.of(title, metadata, note).of_result(label, sources)
     amounts = {name: round(ml, 4) for name, ml in volumes_ml(label, volume.affine, origin.classes).items()}
     summary: dict[str, Any] = {
@@ -195,17 +193,9 @@ def segmentation(
         segment_descriptions=[
             _described(name, origin, structure, algorithm, kind) for name, structure in origin.structures.items()
         ],
-        series_instance_uid=origin.uid("seg series"),
-        series_number=series_number(sources[0], 0),
-        sop_instance_uid=origin.uid("seg"),
-        instance_number=1,
-        manufacturer="monai_ext",
-        manufacturer_model_name=origin.title,
-        software_versions=monai_ext.__version__,
-        device_serial_number="0",
         content_description=f"Segmentation by {origin.title}"[:64],
-        series_description=origin.series_description("Segmentation"),
         omit_empty_frames=bool(ordered.any()),
+        **origin.keywords("seg", "Segmentation", sources[0], 0),
     )
 
 

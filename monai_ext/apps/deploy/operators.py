@@ -141,7 +141,6 @@ class ResultsOperator(Operator):
         app: the application.
         title: what the files' names begin with.
         metadata: the bundle's ``metadata.json``.
-        stl: write surfaces.
         written: the files are added to it.
         results: which, see :func:`~monai_ext.apps.deploy.dicom_results.chosen_results`.
         note: what each result tells of itself.
@@ -152,14 +151,13 @@ class ResultsOperator(Operator):
         app: Any,
         title: str,
         metadata: dict[str, Any],
-        stl: bool,
         written: list[Path],
         results: Collection[str] = USUAL,
         note: str = NOTE,
         **kwargs: Any,
     ) -> None:
         self.title, self.about, self.note = title, metadata, note
-        self.kinds, self.written = chosen_results(results, stl), written
+        self.kinds, self.written = chosen_results(results), written
         super().__init__(app, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:

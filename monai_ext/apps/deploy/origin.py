@@ -58,6 +58,27 @@ class Origin:
         """A UID of a series, an object or a segment of this result; a random one where it is of no result."""
         return f"2.25.{(uuid.uuid5(uuid.NAMESPACE_OID, f'{self.run} {kind}') if self.run else uuid.uuid4()).int}"
 
+    def keywords(self, kind: str, words: str, source: Dataset, number: int) -> dict[str, Any]:
+        """What highdicom's objects are told of series, object and program alike.
+
+        Args:
+            kind: of the result, for its UIDs.
+            words: what it is, in its series' description.
+            source: an image of the series.
+            number: of the kind, see :func:`series_number`.
+        """
+        return {
+            "series_instance_uid": self.uid(f"{kind} series"),
+            "series_number": series_number(source, number),
+            "sop_instance_uid": self.uid(kind),
+            "instance_number": 1,
+            "manufacturer": "monai_ext",
+            "manufacturer_model_name": self.title,
+            "software_versions": monai_ext.__version__,
+            "device_serial_number": "0",
+            "series_description": self.series_description(words),
+        }
+
     @property
     def structures(self) -> dict[str, Structure]:
         """Code and colour of each class.

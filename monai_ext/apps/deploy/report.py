@@ -11,9 +11,8 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-import monai_ext
 from monai_ext.apps.anatomy import Structure
-from monai_ext.apps.deploy.origin import Origin, series_number
+from monai_ext.apps.deploy.origin import Origin
 
 __all__ = ["volume_report"]
 
@@ -67,16 +66,8 @@ def volume_report(
     return sr.ComprehensiveSR(
         evidence=[segmentation, *sources],
         content=content[0],
-        series_instance_uid=origin.uid("sr series"),
-        series_number=series_number(sources[0], 2),
-        sop_instance_uid=origin.uid("sr"),
-        instance_number=1,
-        manufacturer="monai_ext",
-        manufacturer_model_name=origin.title,
-        software_versions=monai_ext.__version__,
-        device_serial_number="0",
         is_complete=True,
-        series_description=origin.series_description("Volumes"),
+        **origin.keywords("sr", "Volumes", sources[0], 2),
     )
 
 

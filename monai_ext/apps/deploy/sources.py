@@ -12,7 +12,7 @@ from pydicom.valuerep import DSfloat
 
 from monai_ext.data.files.dicom import Frame, Volume
 from monai_ext.data.files.dicom.finding import modality_of
-from monai_ext.data.files.dicom.headers import text
+from monai_ext.data.files.dicom.headers import is_uid, text
 from monai_ext.data.files.guards import damaged
 
 __all__ = ["quoted_sources"]
@@ -28,7 +28,6 @@ FORMS = {
     "StudyTime": r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?",
     "PatientSex": "[MFO]",
 }
-UID = r"[0-9]+(\.[0-9]+)*"
 REFERRED = {
     "StudyInstanceUID": "Study Instance UID",
     "SeriesInstanceUID": "Series Instance UID",
@@ -55,7 +54,7 @@ def quoted_sources(volume: Volume) -> list[Dataset]:
                     f"monai_ext: {frame.header.path}: it has no {words}, to which DICOM SEG refers. Send the series "
                     "again from its archive, or segment its folder with 'segment', which writes NIfTI."
                 )
-            if len(found) > 64 or not re.fullmatch(UID, found):
+            if not is_uid(found):
                 raise ValueError(
                     f"monai_ext: {frame.header.path}: its {words} is {found!r:.80}, expected numbers with dots "
                     "between, at most 64 characters. Send the series again from its archive, or segment its folder "

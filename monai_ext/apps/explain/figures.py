@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +62,8 @@ def explain(
     found = Bundle.find(bundle)
     if Path(output).suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"monai_ext: {output}: expected a figure's name, ending in .png, .svg or .pdf.")
-    weights = found.weights if checkpoint is None else checkpoint
-    if checkpoint is None:
-        with suppress(FileNotFoundError):  # told when the network is known to be one that can be explained
-            weights = found.require_weights()
-    parser = found.parser("inference", ckpt_path=str(weights), **knobs)
+    given = {} if checkpoint is None else {"ckpt_path": str(checkpoint)}
+    parser = found.parser("inference", **given, **knobs)
     check_knobs(parser)
     network = parser.get_parsed_content("network_def").to(parser.get_parsed_content("device")).eval()
     kinds = {type(module) for module in network.modules()}
@@ -76,9 +72,7 @@ def explain(
             f"monai_ext: {found.name}: {type(network).__name__} has neither XAttnRes reads nor DCAU-Net's "
             "differential attention; explain draws these two."
         )
-    if checkpoint is None:
-        found.require_weights()
-    load_weights(network, weights)
+    load_weights(network, found.require_weights() if checkpoint is None else checkpoint)
     case = str(input)
     if found.channel_names:
         (case, *more) = [entry["image"] for entry in find_images(input, found.channel_names)]

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from monai.data import MetaTensor
 
 from monai_ext.data import AtomicNibabelWriter, AtomicPictureWriter
-from monai_ext.data.files.affines import to_itk
+from monai_ext.data.files.affines import has_right_angles, to_itk
 
 __all__ = ["sheared_nrrd", "write_label"]
 
@@ -20,9 +20,7 @@ NIFTI = (".nii", ".nii.gz")
 
 def sheared_nrrd(suffix: str | None, affine: np.ndarray) -> str | None:
     """Why a label on a grid is not written with a suffix: what asks for NRRD holds no sheared one. None where it is."""
-    axes = np.asarray(affine, dtype=np.float64)[:3, :3]
-    axes = axes / np.linalg.norm(axes, axis=0)
-    if not str(suffix).endswith(".nrrd") or np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):
+    if not str(suffix).endswith(".nrrd") or has_right_angles(affine):
         return None
     return (
         "the gantry was tilted, so the grid of this study is sheared. 3D Slicer, which asks for NRRD, would show its "

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
+from monai_ext.apps.archive import TIMEOUT
 from monai_ext.apps.label.request_knobs import RequestError
 
 __all__ = ["archive_routes"]
@@ -20,7 +21,6 @@ STUDIES = re.compile(r"(studies|series|instances)(/[0-9A-Za-z.,_-]+)*/?")
 STORED = re.compile(r"studies(/[0-9.]{1,64})?/?")
 PASSED_ON = ("accept", "content-type")  # of the request; the token is this server's, a cookie nobody's
 PASSED_BACK = ("content-type", "content-encoding", "content-length", "etag", "last-modified", "warning")
-TIMEOUT = (10.0, 300.0)
 
 
 def archive_routes(address: str) -> APIRouter:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -27,6 +26,7 @@ from monai_ext.apps.archive import Archive, ArchivedSeries, ArchiveError
 from monai_ext.apps.label.dicom_studies import write_volume
 from monai_ext.apps.label.request_knobs import RequestError
 from monai_ext.apps.label.segmentations import Segments, read_label, read_segments, source_volume, write_seg
+from monai_ext.data.files.dicom.headers import is_uid
 from monai_ext.utils import locked, read_json, replacing, scratch_folder, write_json
 
 __all__ = ["ArchivedStudies", "status_of", "with_password"]
@@ -34,7 +34,6 @@ __all__ = ["ArchivedStudies", "status_of", "with_password"]
 logger = logging.getLogger(__name__)
 FINAL = DefaultLabelTag.FINAL.value
 MOST = 100_000  # series that are listed
-UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")  # it becomes part of a path
 
 
 def status_of(error: ArchiveError) -> int:
@@ -104,13 +103,13 @@ class ArchivedStudies(Datastore):
 
     def list_images(self) -> list[str]:
         found = [one for code in self.modalities for one in self.archive.series(modality=code, limit=MOST)]
-        listed = {one.uid: one for one in found if UID.fullmatch(one.uid)}
+        listed = {one.uid: one for one in found if is_uid(one.uid)}
         self._known.update(listed)
         return list(listed)
 
     def has(self, study: str) -> bool:
         """Whether the archive has a series of this UID, of the modality of a model."""
-        if not UID.fullmatch(study):
+        if not is_uid(study):
             return False
         found = [one for one in self.archive.series(uid=study) if one.modality in self.modalities]
         self._known.update({one.uid: one for one in found})
@@ -299,7 +298,7 @@ class ArchivedStudies(Datastore):
         wanted, studies = {*images}, {self._known[uid].study for uid in images}
         newest: dict[str, _Label] = {}
         for seg in self.archive.series(study=study, modality="SEG", limit=MOST):
-            if seg.study not in studies or not UID.fullmatch(seg.uid):
+            if seg.study not in studies or not is_uid(seg.uid):
                 continue
             place = self._place(seg)
             if seg.uid not in self._segments or (self._segments[seg.uid] and not (place / "dicom").is_dir()):

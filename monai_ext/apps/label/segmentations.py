@@ -20,7 +20,7 @@ from monai_ext.apps.label.request_knobs import RequestError
 from monai_ext.bundle import Bundle
 from monai_ext.data import VolumeReader
 from monai_ext.data.files.affines import largest_shift
-from monai_ext.data.files.dicom import Volume, find_series, read_volume, select_series
+from monai_ext.data.files.dicom import Volume, one_series, read_volume
 from monai_ext.data.files.dicom.headers import read_header, text
 from monai_ext.utils import replacing, whole_numbers
 
@@ -78,7 +78,7 @@ def label_classes(info: Mapping[str, Any], bundles: Mapping[str, Bundle]) -> dic
 
 def source_volume(folder: Path) -> Volume:
     """The series in a folder, as the label of it lies."""
-    return read_volume(select_series(find_series(folder, below=False), remedy="give each series a folder of its own"))
+    return read_volume(one_series(folder))
 
 
 def write_seg(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from html import escape
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from .comparison import METHOD, POINTS, TITLES, Compared, Run, sentences
 from .markup import bounds, bullets, columns, count, document, number, phantom_banner, row, section, table
-from .panels import data_uri
+from .panels import plots_uri
 
 __all__ = ["render_comparison"]
 
@@ -144,14 +143,7 @@ def _picture(part: Compared, names: Sequence[str], unit: str) -> str:
     pairs.set_ylim(-0.6, last + 0.6)
     pairs.axvline(0, color="#111", linewidth=0.8)
     pairs.set_xlabel(f"difference, {'points' if shown == '%' else shown}")
-    for axes in (means, pairs):
-        axes.grid(axis="x", color="#e3e5e8")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
-    data = io.BytesIO()
-    figure.savefig(data, format="svg", metadata={"Date": None})
-    return data_uri(data, "image/svg+xml")
+    return plots_uri(figure)
 
 
 def _short(name: str) -> str:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import SimpleITK as sitk
 
-__all__ = ["flip_lps", "from_itk", "largest_shift", "spacing_of", "to_itk", "voxel_ml"]
+__all__ = ["flip_lps", "from_itk", "has_right_angles", "largest_shift", "spacing_of", "to_itk", "voxel_ml"]
+
+RIGHT_ANGLE = 1e-3  # cosine between axes up to which an angle is taken for a right one, as rounding leaves it
 
 
 def flip_lps(affine: np.ndarray) -> np.ndarray:
@@ -19,6 +21,12 @@ def flip_lps(affine: np.ndarray) -> np.ndarray:
 def spacing_of(affine: np.ndarray) -> np.ndarray:
     """Lengths of a voxel's edges in mm."""
     return np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+
+
+def has_right_angles(affine: np.ndarray) -> bool:
+    """Whether the axes of a grid are at right angles, which those of a CT with a tilted gantry are not."""
+    axes = np.asarray(affine, dtype=np.float64)[:3, :3] / spacing_of(affine)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() <= RIGHT_ANGLE)
 
 
 def voxel_ml(affine: np.ndarray) -> float:

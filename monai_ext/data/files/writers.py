@@ -11,13 +11,11 @@ from isal import igzip
 from monai.data import NibabelWriter, PILWriter
 from PIL import Image
 
-from monai_ext.data.files.affines import largest_shift, spacing_of, to_itk
+from monai_ext.data.files.affines import has_right_angles, largest_shift, spacing_of, to_itk
 from monai_ext.data.files.memory_order import fortran_ordered
 from monai_ext.utils import replacing
 
 __all__ = ["AtomicItkWriter", "AtomicNibabelWriter", "AtomicPictureWriter"]
-
-RIGHT_ANGLE = 1e-3  # cosine between axes up to which an angle is taken for a right one, as rounding leaves it
 
 
 class _Nifti(nibabel.Nifti1Image):
@@ -66,9 +64,7 @@ class AtomicItkWriter(AtomicNibabelWriter):
     """
 
     def write(self, filename: str | os.PathLike, verbose: bool = False, **kwargs: Any) -> None:
-        axes = np.asarray(self.affine, dtype=float)[:3, :3]
-        axes = axes / np.linalg.norm(axes, axis=0)
-        if np.abs(axes.T @ axes - np.eye(3)).max() > RIGHT_ANGLE:
+        if not has_right_angles(np.asarray(self.affine)):
             raise ValueError(
                 f"monai_ext: {filename}: the axes of this scan are not at right angles (a tilted gantry?), which NRRD "
                 "and MetaImage have no place for in most viewers. Write it as .nii.gz."

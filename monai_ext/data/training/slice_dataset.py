@@ -105,14 +105,14 @@ class SliceDataset(Dataset):
         self.foreground = np.ones(len(data), dtype=bool)
         self.of_class: dict[int, list[int]] = {}
         if self.axis is not None:
-            self._index_slices(data, self.axis, label_key)
+            self._index_slices(data, self.axis)
 
     def _together(self, item: dict[str, Any]) -> dict[str, Any]:
         """Each slice in one piece of memory, which makes drawing one several times as fast."""
         axis = self.axis or 0
         return {**item, **{key: item[key].movedim(axis, 0).contiguous().movedim(0, axis) for key in self.keys}}
 
-    def _index_slices(self, data: Sequence[dict[str, Any]], axis: int, label_key: str | None) -> None:
+    def _index_slices(self, data: Sequence[dict[str, Any]], axis: int) -> None:
         """List every slice, and say which hold foreground."""
         self.index = []
         foreground: list[np.ndarray] = []
@@ -123,10 +123,10 @@ class SliceDataset(Dataset):
                 sizes = ", ".join(f"{key} {tuple(volume[key].shape[1:])}" for key in self.keys)
                 raise ValueError(f"monai_ext: {data[number]}: arrays of different size: {sizes}.")
             depth = first.shape[axis]
-            if label_key is None:
+            if self.label_key is None:
                 self.index += [(number, position) for position in range(depth)]
                 continue
-            slices = volume[label_key].movedim(axis, 0).reshape(depth, -1)
+            slices = volume[self.label_key].movedim(axis, 0).reshape(depth, -1)
             # nothing can be learnt of a slice that nobody has looked at
             seen = (slices != IGNORE).any(dim=1).nonzero()[:, 0]
             slices, begin = slices[seen] % IGNORE, len(self.index)  # what is ignored is no class
@@ -230,8 +230,7 @@ class SliceSampler(DistributedSampler):
             order = rng.choice(count, size=count, p=weight / weight.sum())
         else:
             order = rng.permutation(count)
-        of_class = list(getattr(self.dataset, "of_class", {}).values())  # patches choose their places themselves
-        if self.foreground_share > 0 and of_class:
+        if self.foreground_share > 0 and (of_class := list(self.dataset.of_class.values())):  # type: ignore[attr-defined]
             for place in np.flatnonzero(rng.random(count) < self.foreground_share):
                 order[place] = rng.choice(of_class[rng.integers(len(of_class))])
         order = np.resize(order, self.total_size)  # every process gets as many: the first ones are taken twice

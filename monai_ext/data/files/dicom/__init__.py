@@ -8,7 +8,7 @@ volume, as its affine says. What is no regular volume is refused, with the reaso
 
 from .finding import MODALITIES, Series, find_series, holds_series, image_folders, select_series
 from .frames import Frame
-from .volume import Volume, read_series, read_volume, series_geometry
+from .volume import Volume, one_series, read_series, read_volume, series_geometry
 
 __all__ = [
     "MODALITIES",
@@ -18,6 +18,7 @@ __all__ = [
     "find_series",
     "holds_series",
     "image_folders",
+    "one_series",
     "read_series",
     "read_volume",
     "select_series",

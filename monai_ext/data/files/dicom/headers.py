@@ -26,9 +26,11 @@ from pydicom.uid import (
 from monai_ext.data.files.guards import damaged, require_file, unusable
 
 __all__ = [
-    *("EXPORT_AGAIN", "SUFFIXES", "Header", "data_set", "number_of_frames", "read_header", "require", "text", "values"),
+    *("EXPORT_AGAIN", "SUFFIXES", "Header", "data_set", "is_uid", "number_of_frames", "read_header", "require"),
+    *("text", "values"),
 ]
 
+UID_PATTERN = re.compile(r"[0-9]+(\.[0-9]+)*")
 EXPORT_AGAIN = "Export the series again from its archive."
 
 SUFFIXES = (".dcm", ".ima")
@@ -117,6 +119,17 @@ def require(path: str, tags: Dataset, *names: str) -> None:
 def number_of_frames(tags: Dataset) -> int:
     """Images in an object."""
     return int(tags.get("NumberOfFrames") or 1)
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID, as the standard writes one; such a text can be a name in a path.
+
+    Examples::
+
+        >>> is_uid("1.2.840.10008"), is_uid("1.2/..")
+        (True, False)
+    """
+    return len(text) <= 64 and UID_PATTERN.fullmatch(text) is not None
 
 
 def text(tags: Dataset, name: str) -> str:

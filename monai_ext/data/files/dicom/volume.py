@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,18 +47,19 @@ def read_series(folder: str) -> tuple[np.ndarray, np.ndarray]:
         FileNotFoundError: if there is none.
         ValueError: if there are several, or one is refused; the reason is given.
     """
-    volume = read_volume(_one_series(folder))
+    volume = read_volume(one_series(folder))
     return volume.array, volume.affine
 
 
 def series_geometry(folder: str) -> tuple[tuple[int, ...], np.ndarray]:
     """Shape and affine of the one series in a folder, from its headers. Errors are those of ``read_series``."""
-    frames = _volume_frames(_one_series(folder))
+    frames = _volume_frames(one_series(folder))
     rows, columns = frames[0].size
     return (columns, rows, len(frames)), affine_of(frames)
 
 
-def _one_series(folder: str) -> Series:
+def one_series(folder: str | os.PathLike) -> Series:
+    """The series in a folder, if it is the only one there. Errors are those of ``read_series``."""
     return select_series(find_series(Path(folder), below=False), remedy="give each series a folder of its own")
 
 
