@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-import json
-
 import nibabel
 import numpy as np
 import pytest
-import torch
 
 from monai_ext.apps.deploy import deploy
 from monai_ext.apps.label.compat import prepare_imports
 from monai_ext.apps.new_bundle import new_bundle
 from monai_ext.apps.segmentation import segment
 from monai_ext.phantoms import write_brain_phantom
+from tests.apps.thresholds import give_thresholds
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +21,7 @@ def bundle(tmp_path_factory):
     home = tmp_path_factory.mktemp("brain")
     write_brain_phantom(home / "data", 5, progress=False, workers=1, coarse=4)
     folder = new_bundle("brain", nnunet=home / "data", where=home, progress=False)[0]
-    for name in ("train", "inference"):
-        file = folder / "configs" / f"{name}.json"
-        config = json.loads(file.read_text())
-        config["network_def"] = {
-            "_target_": "monai.networks.blocks.Convolution",
-            "spatial_dims": 2,
-            "in_channels": 4,
-            "out_channels": 3,
-            "kernel_size": 1,
-            "conv_only": True,
-        }
-        config |= {"image_size": None, "spacing": None}
-        file.write_text(json.dumps(config))
-    weight = torch.zeros(3, 4, 1, 1)
-    weight[:, 2] = 50
-    (folder / "models").mkdir()
-    torch.save({"conv.weight": weight, "conv.bias": -50 * torch.tensor([0.3, 0.5, 0.8])}, folder / "models/model.pt")
+    give_thresholds(folder)
     return folder
 
 

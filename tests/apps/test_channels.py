@@ -22,11 +22,9 @@ from monai_ext.bundle import Bundle
 from monai_ext.data import load_datalist
 from monai_ext.data.files.affines import to_itk
 from monai_ext.phantoms import BRAIN_CHANNELS, write_brain_phantom
+from tests.apps.thresholds import LOOKED_AT, THRESHOLDS, give_thresholds
 from tests.bundles import test_contract as contract
 from tests.bundles.runs import run
-
-LOOKED_AT = 2  # the channel that the network of these tests sees
-THRESHOLDS = (0.3, 0.5, 0.8)
 
 
 @pytest.fixture(scope="module")
@@ -46,27 +44,7 @@ def fixed(made) -> Path:
     """The bundle with a network that compares channel 2 with three thresholds, one for each region."""
     folder = made.with_name("brain_fixed")
     shutil.copytree(made, folder)
-    for name in ("train", "inference"):
-        file = folder / "configs" / f"{name}.json"
-        config = json.loads(file.read_text())
-        config["network_def"] = {
-            "_target_": "monai.networks.blocks.Convolution",
-            "spatial_dims": 2,
-            "in_channels": 4,
-            "out_channels": 3,
-            "kernel_size": 1,
-            "conv_only": True,
-        }
-        config |= {"image_size": None, "spacing": None}
-        file.write_text(json.dumps(config))
-    network = torch.nn.Conv2d(4, 3, 1)
-    with torch.no_grad():
-        network.weight.zero_()
-        network.weight[:, LOOKED_AT] = 50
-        network.bias.copy_(-50 * torch.tensor(THRESHOLDS))
-    (folder / "models").mkdir(exist_ok=True)
-    weights = {f"conv.{name}": value for name, value in network.state_dict().items()}
-    torch.save(weights, folder / "models" / "model.pt")
+    weights = give_thresholds(folder)
     weights["conv.weight"] = weights["conv.weight"][..., None]
     torch.save(weights, folder / "models" / "model_3d.pt")
     return folder
