@@ -21,7 +21,7 @@ FLAGS = (
     # WebGL in software
     *("--headless", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
     *("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--disable-dev-shm-usage", "--window-size=1500,900"),
+    *("--disable-sync", "--disable-dev-shm-usage"),
 )
 needs_browser = pytest.mark.skipif(
     DRIVER is None or BROWSER is None, reason="Chromium is not installed (Debian: chromium, chromium-driver)"
@@ -29,10 +29,10 @@ needs_browser = pytest.mark.skipif(
 
 
 class Browser:
-    """One window; a context. ``folder`` is for its profile."""
+    """One window; a context. ``folder`` is for its profile, ``size`` is in pixels."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, size: tuple[int, int] = (1500, 900)) -> None:
+        self.folder, self.size = folder, size
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -42,7 +42,14 @@ class Browser:
         self.process = subprocess.Popen(
             [str(DRIVER), f"--port={self.port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        options = {"binary": BROWSER, "args": [*FLAGS, f"--user-data-dir={self.folder / 'profile'}"]}
+        options = {
+            "binary": BROWSER,
+            "args": [
+                *FLAGS,
+                f"--window-size={self.size[0]},{self.size[1]}",
+                f"--user-data-dir={self.folder / 'profile'}",
+            ],
+        }
         capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
         end = time.monotonic() + 60
         while True:

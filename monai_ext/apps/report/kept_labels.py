@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,29 +48,35 @@ class KeptCases(NamedTuple):
     cases: tuple[KeptCase, ...]
 
 
-def label_files(name: str, picture: bool) -> tuple[str, str]:
-    """Names of the files of a case's truth and prediction; the case's, where that can be a file's."""
-    stem = name if PLAIN.fullmatch(name) else hashlib.sha256(name.encode()).hexdigest()[:24]
+def label_files(source: str, picture: bool) -> tuple[str, str]:
+    """Names of the files of a case's truth and prediction; the case's id, where that can be a file's name."""
+    stem = source if PLAIN.fullmatch(source) else hashlib.sha256(source.encode()).hexdigest()[:24]
     ending = ".png" if picture else ".nii.gz"
     return f"{stem}_truth{ending}", f"{stem}_seg{ending}"
 
 
 def write_label(file: Path, labels: np.ndarray, affine: np.ndarray | None) -> None:
     """Classes as they were scored: a picture ``(H, W)``, or ``(X, Y, Z)`` on the affine's grid (RAS, mm)."""
-    writer: Any = AtomicPictureWriter if labels.ndim == 2 else AtomicNibabelWriter
-    saved = writer(output_dtype=np.uint8)
-    saved.set_data_array(labels, channel_dim=None)
-    if labels.ndim == 3:  # arrays without a place are read as 1 mm, axes to left, back and head
-        saved.set_metadata({"affine": flip_lps(np.eye(4)) if affine is None else affine}, resample=False)
-    saved.write(file)
+    if labels.ndim == 2:
+        writer = AtomicPictureWriter(output_dtype=np.uint8)
+        writer.set_data_array(labels, channel_dim=None)
+        writer.write(file)
+        return
+    # arrays without a place are read as 1 mm, axes to left, back and head
+    placed = flip_lps(np.eye(4)) if affine is None else affine
+    AtomicNibabelWriter.create_backend_obj(labels, placed, dtype=np.uint8).to_filename(file)
 
 
-def write_kept(folder: Path, class_names: Sequence[str], cases: Sequence[tuple[str, Sequence[str], bool]]) -> None:
-    """Note the cases of a folder: name, files of the scan, and whether it is a picture."""
-    entries = []
-    for name, scan, picture in cases:
-        truth, prediction = (f"{LABELS_FOLDER}/{file}" for file in label_files(name, picture))
-        entries.append({"case": name, "scan": list(scan), "truth": truth, "prediction": prediction})
+def write_kept(folder: Path, class_names: Sequence[str], cases: Sequence[KeptCase]) -> None:
+    """Note the cases of a folder; labels by their place in it."""
+    entries = [
+        {
+            "case": case.name,
+            "scan": list(case.scan),
+            **{name: f"{LABELS_FOLDER}/{getattr(case, name).name}" for name in ("truth", "prediction")},
+        }
+        for case in cases
+    ]
     write_json(folder / CASES_FILE, {"class_names": list(class_names), "cases": entries})
 
 

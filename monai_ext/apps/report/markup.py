@@ -71,6 +71,9 @@ figure{margin:0 0 .8rem}
 figure svg{display:block;width:100%;height:auto;background:#000}
 figure path{stroke-linejoin:round;vector-effect:non-scaling-stroke}
 figure text{fill:#fff;font-weight:700;dominant-baseline:central;paint-order:stroke;stroke:#000;stroke-width:.15em}
+.button{font-size:.87rem;font-weight:400;padding:.15rem .6rem;border:1px solid #3b6ea8;border-radius:4px;color:#2a5485;
+ text-decoration:none;white-space:nowrap}
+#view:target{outline:3px solid #3b6ea8;outline-offset:.4rem}
 dt{font-weight:600;margin-top:.6rem}
 dd{margin:0;max-width:52rem}
 @media print{@page{margin:12mm}body{padding:0;max-width:none;font-size:10pt}.scroll{overflow:visible}

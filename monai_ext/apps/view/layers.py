@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a case is to look at: its scan and its labels on one grid, each as NIfTI in memory, and what a viewer says of them."""
+"""What there is to see of a case: scan and labels on one grid, each as NIfTI in memory, and what is said of them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Layers:
     notes: list[str] = field(default_factory=list)
 
     def nifti(self, name: str) -> bytes:
-        """A layer as a NIfTI file: ``"scan0"`` for the first channel, ``"truth"``, ``"prediction"``, ``"difference"``."""
+        """A layer as a NIfTI file: ``"scan0"`` (the first channel), ``"truth"``, ``"prediction"``, ``"difference"``."""
         if name.startswith("scan"):
             return _nifti(self.scan[int(name.removeprefix("scan"))], self.affine)
         return _nifti(self._difference() if name == "difference" else self.labels[name], self.affine)
@@ -75,10 +75,11 @@ class Layers:
     def description(self) -> dict[str, Any]:
         """For the page: plain values of JSON."""
         channels = self.case.channel_names or ("scan",)
+        values = {name: np.bincount(labels.ravel()) for name, labels in sorted(self.labels.items())}
         layers = [
-            {"name": name, "url": f"{name}.nii", "labels": self._classes(labels)}
-            for name, labels in sorted(self.labels.items())
+            {"name": name, "url": f"{name}.nii", "labels": self._classes(counts)} for name, counts in values.items()
         ]
+        strange = [f"the {name}" for name, counts in values.items() if not self._are_classes(counts)]
         if len(self.labels) == 2:
             kinds = [{"value": v, "name": name, "colour": c, "ml": None} for v, (name, c) in DIFFERENCES.items()]
             layers.append({"name": "difference", "url": "difference.nii", "labels": kinds})
@@ -93,18 +94,28 @@ class Layers:
             ],
             "layers": layers,
             "quality": self.case.quality,
-            "notes": self.notes,
+            "notes": [
+                *self.notes,
+                *(
+                    [f"Values of {' and '.join(strange)} are not all classes of the model: they are shown as numbers."]
+                    if strange
+                    else []
+                ),
+            ],
         }
 
-    def _classes(self, labels: np.ndarray) -> list[dict[str, Any]]:
+    def _are_classes(self, counts: np.ndarray) -> bool:
+        """Whether the names of the classes are those of these values; a publisher's own codes have others."""
+        return not self.case.class_names or set(np.flatnonzero(counts).tolist()) <= {0, *self.case.class_names}
+
+    def _classes(self, counts: np.ndarray) -> list[dict[str, Any]]:
+        names = self.case.class_names if self._are_classes(counts) else {}
         size = voxel_ml(self.affine)
-        counts = np.bincount(labels.ravel())
         found = []
-        for value in np.flatnonzero(counts).tolist():
-            if value:
-                name = self.case.class_names.get(value, f"label {value}")
-                ml = None if self.case.picture else round(float(counts[value]) * size, 2)
-                found.append({"value": value, "name": name, "colour": colour_of(name), "ml": ml})
+        for value in np.flatnonzero(counts[1:]).tolist():
+            name = names.get(value + 1, f"label {value + 1}")
+            ml = None if self.case.picture else round(float(counts[value + 1]) * size, 2)
+            found.append({"value": value + 1, "name": name, "colour": colour_of(name), "ml": ml})
         return found
 
     def _focus(self) -> list[float]:
@@ -244,7 +255,7 @@ def _nifti(array: np.ndarray, affine: np.ndarray) -> bytes:
         if not np.isfinite(array).all():
             array = np.nan_to_num(array, nan=float(np.nanmin(array)) if not np.isnan(array).all() else 0)
     elif array.dtype not in (np.uint8, np.int16, np.uint16):
-        fits = -32768 <= array.min(initial=0) and array.max(initial=0) <= 32767
+        fits = array.min(initial=0) >= -32768 and array.max(initial=0) <= 32767
         array = array.astype(np.int16 if fits else np.float32)
     image = nibabel.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
