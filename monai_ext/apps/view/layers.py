@@ -124,8 +124,10 @@ class Layers:
         drawn = [labels > 0 for labels in self.labels.values() if labels.any()]
         place = [n // 2 for n in shape]
         if drawn:
-            across = ((1, 2), (0, 2), (0, 1))
-            place = [int(np.count_nonzero(drawn[0], axis=axes).argmax()) for axes in across]
+            for axis, across in enumerate(((1, 2), (0, 2), (0, 1))):
+                counts = np.count_nonzero(drawn[0], axis=across)
+                many = np.flatnonzero(counts >= 0.9 * counts.max())
+                place[axis] = int(many[len(many) // 2])
         return [float(v) for v in (self.affine @ [*place, 1])[:3]]
 
     def _windows(self, scan: np.ndarray) -> list[dict[str, Any]]:
