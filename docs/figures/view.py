@@ -45,7 +45,9 @@ def main() -> None:
         both = Image.new("RGB", (page.width, strip.height + page.height + 8), "#3b6ea8")
         both.paste(strip, (0, 0))
         both.paste(page, (0, strip.height + 8))
-        both.resize((both.width * 4 // 5, both.height * 4 // 5), Image.Resampling.LANCZOS).save(args.output, optimize=True)
+        both.resize((both.width * 4 // 5, both.height * 4 // 5), Image.Resampling.LANCZOS).save(
+            args.output, optimize=True
+        )
 
 
 if __name__ == "__main__":

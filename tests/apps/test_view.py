@@ -272,7 +272,7 @@ def test_folder_of_segment(files, tmp_path):
         find_viewed([tmp_path / "out"])
 
 
-def test_folder_of_an_evaluation(tmp_path):
+def test_folder_of_an_evaluation(tmp_path, monkeypatch):
     """The labels as they were scored, and names that are no file's and no markup."""
     affine, shape = grids()["straight"]
     scan, label = patient(affine, shape)
@@ -306,6 +306,14 @@ def test_folder_of_an_evaluation(tmp_path):
         answer = connection.getresponse()
         assert (answer.status, answer.headers["Location"]) == (303, f"/{server.token}/#0")
         connection.close()
+    monkeypatch.chdir(tmp_path)  # scans by a path from here are found from elsewhere
+    for case in cases:
+        for tensor in ("image", "label", "pred"):
+            case[0][tensor].meta["filename_or_obj"] = Path(case[0][tensor].meta["filename_or_obj"]).name
+    run(SegmentationReport("eval", ["liver", "spleen"]), *cases)
+    monkeypatch.chdir(out)
+    assert "tmp" not in (out / "cases.json").read_text()
+    np.testing.assert_array_equal(read_layers(find_viewed(["."])[1]).scan[0], scan)
     run(SegmentationReport(out, ["liver", "spleen"], keep_labels=False), *cases)
     assert not (out / "cases.json").exists()
     table = {"class_names": ["a"], "cases": [{"case": "a", "scan": ["s"], "truth": "../../t", "prediction": "/p"}]}

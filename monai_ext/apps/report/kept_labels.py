@@ -68,11 +68,14 @@ def write_label(file: Path, labels: np.ndarray, affine: np.ndarray | None) -> No
 
 
 def write_kept(folder: Path, class_names: Sequence[str], cases: Sequence[KeptCase]) -> None:
-    """Note the cases of a folder; labels by their place in it."""
+    """Note the cases of a folder; labels by their place in it, and scans by theirs to it, unless it was given whole."""
+    base = os.path.realpath(folder)
     entries = [
         {
             "case": case.name,
-            "scan": list(case.scan),
+            "scan": [
+                file if os.path.isabs(file) else os.path.relpath(os.path.abspath(file), base) for file in case.scan
+            ],
             **{name: f"{LABELS_FOLDER}/{getattr(case, name).name}" for name in ("truth", "prediction")},
         }
         for case in cases
@@ -100,5 +103,6 @@ def read_kept(folder: str | os.PathLike) -> KeptCases:
     cases = []
     for name, scan, *labels in entries:
         truth, prediction = (Path(folder) / LABELS_FOLDER / Path(label).name for label in labels)
-        cases.append(KeptCase(name, scan, truth, prediction))
+        files = tuple(os.path.normpath(os.path.join(os.path.realpath(folder), part)) for part in scan)
+        cases.append(KeptCase(name, files, truth, prediction))
     return KeptCases(names, tuple(cases))

@@ -136,7 +136,8 @@ class Layers:
         some = scan.ravel()[:: max(1, scan.size // 1_000_000)].astype(np.float64)
         some = some[np.isfinite(some)]
         inner = some[some > some.min()] if some.size and some.max() > some.min() else some
-        windows = [(name, low, high) for name, (low, high) in CT_WINDOWS.items()] if self.case.modality == "CT" else []
+        fixed = CT_WINDOWS if self.case.modality == "CT" else {}
+        windows = [(name, float(low), float(high)) for name, (low, high) in fixed.items()]
         if inner.size:
             windows.append(("contrast", *np.percentile(inner, (1, 99.5)).tolist()))
             windows.append(("all values", float(some.min()), float(some.max())))

@@ -175,10 +175,16 @@ def _segmented(folder: Path, bundle: Bundle | None) -> list[ViewedCase]:
     found = []
     for name, image in images.items():
         # copies of one scan have one hash, and labels of their own
-        of_it = sorted(labels.get(hashes.get(name) or "", []), key=lambda label: not label.startswith(f"{name}_seg."))
+        of_it = labels.get(hashes.get(name) or "", [])
+        own = [label for label in of_it if label.startswith((f"{name}_seg.", f"{name}."))]
+        files = ensure_tuple(image)
+        if of_it and not os.path.isabs(files[0]) and not os.path.exists(files[0]):
+            raise FileNotFoundError(
+                f"monai_ext: {files[0]}: no such file, but {folder / SEGMENTED} tells of this scan. Start view in the "
+                "folder in which segment was started."
+            )
         if of_it:
-            label = folder / Path(of_it[0]).name
-            found.append(_case(name, image, bundle, prediction=str(label)))
+            found.append(_case(name, image, bundle, prediction=str(folder / Path((own or of_it)[0]).name)))
     if not found:
         raise ValueError(f"monai_ext: {folder}: no label that {SEGMENTED} tells of is there as it was written.")
     return found
