@@ -267,6 +267,11 @@ def test_folder_of_segment(files, tmp_path):
     layers = read_layers(case)
     np.testing.assert_array_equal(layers.labels["prediction"], np.asarray(nibabel.load(written[0]).dataobj))
     assert layers.labels["prediction"].any() and layers.case.class_names[LIVER] == "liver" and case.modality == "CT"
+    assert case.quality is None
+    record = json.loads((tmp_path / "out" / "run_inference.json").read_text())
+    record["cases"][0]["quality"] = {"flag": "doubtful", "expected_dice": 0.61, "interval": [0.5, 0.724]}
+    (tmp_path / "out" / "run_inference.json").write_text(json.dumps(record))
+    assert find_viewed([tmp_path / "out"])[0].quality == "Quality: doubtful; expected Dice 0.61 (0.50 to 0.72)."
     written[0].unlink()
     with pytest.raises(ValueError, match="no label that run_inference.json tells of"):
         find_viewed([tmp_path / "out"])

@@ -251,7 +251,8 @@ class SegmentationReport:
         self._clear()
         if idist.get_rank() == 0:
             shown = [(rank, k, slices[cases[k].source]) for rank, k in ranked]
-            self._write_page(summary, cases, shown, [kept[case.source] for case in cases if case.source in kept])
+            named = [kept[case.source]._replace(name=case.case) for case in cases if case.source in kept]
+            self._write_page(summary, cases, shown, named)
 
     def _clear(self) -> None:
         self.cases = []

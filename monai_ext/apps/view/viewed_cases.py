@@ -164,7 +164,7 @@ def _segmented(folder: Path, bundle: Bundle | None) -> list[ViewedCase]:
     bundle = bundle or _bundle_of(folder / SEGMENTED)
     try:
         images = {str(case["case_id"]): case["image"] for case in record["config"]["dataset"]["data"]}
-        hashes = {str(case["case"]): case.get("image") for case in record["cases"]}
+        noted = {str(case["case"]): case for case in record["cases"]}
     except (KeyError, TypeError, AttributeError):
         raise ValueError(
             f"monai_ext: {folder / SEGMENTED}: does not note its scans. Give one with --prediction."
@@ -175,7 +175,7 @@ def _segmented(folder: Path, bundle: Bundle | None) -> list[ViewedCase]:
     found = []
     for name, image in images.items():
         # copies of one scan have one hash, and labels of their own
-        of_it = labels.get(hashes.get(name) or "", [])
+        of_it = labels.get(str(noted.get(name, {}).get("image")), [])
         own = [label for label in of_it if label.startswith((f"{name}_seg.", f"{name}."))]
         files = ensure_tuple(image)
         if of_it and not os.path.isabs(files[0]) and not os.path.exists(files[0]):
@@ -184,10 +184,24 @@ def _segmented(folder: Path, bundle: Bundle | None) -> list[ViewedCase]:
                 "folder in which segment was started."
             )
         if of_it:
-            found.append(_case(name, image, bundle, prediction=str(folder / Path((own or of_it)[0]).name)))
+            label = str(folder / Path((own or of_it)[0]).name)
+            found.append(_case(name, image, bundle, prediction=label, quality=_quality(noted[name].get("quality"))))
     if not found:
         raise ValueError(f"monai_ext: {folder}: no label that {SEGMENTED} tells of is there as it was written.")
     return found
+
+
+def _quality(told: Any) -> str | None:
+    """What a run noted of a label's quality, in a line."""
+    if not isinstance(told, dict) or "flag" not in told:
+        return None
+    said = [f"Quality: {told['flag']}"]
+    ends = told.get("interval")
+    if isinstance(told.get("expected_dice"), float):
+        said.append(f"expected Dice {told['expected_dice']:.2f}")
+        if isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, float) for end in ends):
+            said[-1] += f" ({ends[0]:.2f} to {ends[1]:.2f})"
+    return "; ".join(said) + "."
 
 
 def _bundle_of(record: Path) -> Bundle | None:
