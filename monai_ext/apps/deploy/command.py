@@ -73,7 +73,7 @@ def deploy(
     from monai_ext.apps.archive import is_address
     from monai_ext.apps.deploy.application import SegmentationApp
     from monai_ext.apps.deploy.exchange import destination, fetched, send_results
-    from monai_ext.apps.deploy.results_folder import ResultsExist
+    from monai_ext.apps.deploy.results_folder import OtherWeights, ResultsExist
 
     found = Bundle.find(str(bundle))
     given = None if checkpoint is None else Path(checkpoint).expanduser()
@@ -114,10 +114,7 @@ def deploy(
                 raise
             noted = read_json(summary, "summary of results")
             if not isinstance(noted, dict) or noted.get("weights") != app.weights:
-                raise FileExistsError(
-                    f"monai_ext: {e.path}: these results are of other weights, so they are not sent. Give another "
-                    "--output, or --overwrite true, which replaces the whole folder."
-                ) from e
+                raise OtherWeights(e.path) from e
             files = sorted(e.path.iterdir())
     for file in files:
         print(file)
