@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import urllib.error
@@ -21,7 +22,7 @@ from PIL import Image
 from monai_ext.apps.anatomy import colour_of
 from monai_ext.apps.report import SegmentationReport
 from monai_ext.apps.segmentation import segment
-from monai_ext.apps.view import ViewServer, check_grids, find_viewed
+from monai_ext.apps.view import ViewServer, check_grids, find_viewed, loopback
 from monai_ext.apps.view.layers import read_layers
 from monai_ext.networks.nets import DCAUNet
 from tests.apps.test_commands import cli  # noqa: F401
@@ -329,6 +330,12 @@ def test_folder_of_an_evaluation(tmp_path, monkeypatch):
         find_viewed([out])
 
 
+def test_niivue_is_as_it_was_published():
+    file = Path(loopback.__file__).parent / "page" / "niivue.umd.js"
+    published = "47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af"  # of 0.69.0 on npm
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == published
+
+
 READY = "return ['ready', 'error'].includes(document.body.dataset.state) && document.body.dataset.state"
 
 
@@ -339,9 +346,8 @@ class Page:
         self.browser, self.file = browser, folder / "shot.png"
 
     def open(self, address: str, number: int = 0) -> None:
-        self.browser.open(f"{address}#{number}")
-        self.browser.run("location.reload()")
-        self.browser.wait(f"return window.state === undefined && ({READY[7:]}) && state.number === {number}")
+        self.browser.open(f"{address}?{number}#{number}")  # another query: a page of its own
+        self.browser.wait(READY)
         assert self.browser.run(READY) == "ready", self.browser.text()
         self.browser.run("viewer.setOpacity(viewer.volumes.length - 1, 1)")
 
