@@ -194,7 +194,7 @@ class _ResampledLabels(_Labels):
     def take(self, batch: int, start: int, scores: torch.Tensor) -> None:
         start -= self.inside[0].start
         rows = scores[:, max(-start, 0) : self.length - start, self.inside[1], self.inside[2]]
-        if not 0 < rows.shape[1]:
+        if rows.shape[1] <= 0:
             return
         # of regions: above 0 is above one half
         probabilities = rows.sigmoid() - 0.5 if self.regions else rows.softmax(dim=0)
