@@ -9,6 +9,7 @@ from .slice_orientation import OrientSlices, OrientSlicesd, slice_orientation
 from .slice_resize import (
     ResizeSlicesd,
     ResizeVolumed,
+    check_image_size,
     resize_slices,
     resize_volume,
     size_at_spacing,
@@ -32,6 +33,7 @@ __all__ = [
     "ResizeVolumed",
     "SaveImageByCased",
     "ScaleChannelsd",
+    "check_image_size",
     "resize_slices",
     "resize_volume",
     "size_at_spacing",

@@ -95,7 +95,7 @@ def volume_plan(found: Survey, stride: int, cost: Callable[[Sequence[int], int],
         found: of volumes.
         stride: sides of a patch are multiples of it.
         cost: patch and batch -> bytes of a step.
-        memory: bytes that there are; a sixth of them is left for what libraries take for themselves.
+        memory: bytes that there are; a quarter of them is left for what libraries take for themselves.
 
     Raises:
         NoRoomError: if two patches of ``stride`` voxels a side do not fit.
