@@ -59,7 +59,7 @@ def epochs_of(found: Bundle, job: TrainingJob, budget: Budget, split: Path) -> i
     file = job.folder.parent / "timed.json"  # one network has one speed, whichever fold
     notes = {key: value for key, value in _noted(job).items() if key != "cases"}
     if not file.is_file() or read_json(file, "note of time").get("of") != notes:
-        write_json(file, {**_timed(job, length), "of": notes})
+        write_json(file, {**_timed(job), "of": notes})
     return max(1, int(budget.amount / read_json(file, "note of time")[budget.kind] / length))
 
 
@@ -83,12 +83,12 @@ def _epoch_length(found: Bundle, job: TrainingJob, split: Path) -> int:
     return steps
 
 
-def _timed(job: TrainingJob, length: int) -> dict[str, float]:
+def _timed(job: TrainingJob) -> dict[str, float]:
     """Seconds that a step of a network takes, by clock and by computing time."""
     print(f"{job.name.partition(',')[0]}: timing its steps", flush=True)
     job.folder.mkdir(parents=True, exist_ok=True)
     with scratch_folder(job.folder, "timed-") as folder:
-        steps = min(TIMED, length)
+        steps = TIMED  # the data begin anew where an epoch is shorter
         words = command_words(
             job.bundle, job.overlay, {**job.knobs, "epochs": 1, "output_dir": str(folder), "ckpt_dir": str(folder)}
         )

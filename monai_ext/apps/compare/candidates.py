@@ -157,7 +157,7 @@ def _looked_at(
     where = f"monai_ext: network {name}"
     config = dict(parser.get())
     if definition is not None:
-        asked = set(re.findall(r"@network_def#(\w+)", json.dumps(config, default=str)))
+        asked = set(re.findall(r"@network_def(?:#|::)(\w+)", json.dumps(config, default=str)))
         if missing := sorted(asked - definition.keys()):
             raise ValueError(f"{where}: the bundle's train.json asks for its {missing[0]}. Give it in --network_def.")
         config["network_def"] = definition

@@ -30,6 +30,7 @@ from .candidates import Candidate
 
 __all__ = ["table_of", "write_results"]
 
+COSTS = 7  # columns of the table
 METRICS = {"dice": ("Dice, %", 100), "hd95": ("HD95, {unit}", 1), "nsd": ("NSD, %", 100)}
 EXPLAINED = (
     "Multiply-adds: of products (convolutions, matrices) in one pass of one image of the training's size.",
@@ -68,11 +69,7 @@ def write_results(
     if any(run.summary["phantom"] for run in runs):
         how.append(f"{PHANTOM_NOTE[0].upper()}{PHANTOM_NOTE[1:]}: no number says which is better for patients.")
     head, cells = table_of(rows, runs[0].unit)
-    page = section(
-        "All in one table",
-        table([row(head, tag="th")], [row(line) for line in cells], "Best mean Dice first; 95 % intervals below.")
-        + bullets((how[0], *EXPLAINED)),
-    )
+    page = section("Scores and costs", _tables(head, cells) + bullets((how[0], *EXPLAINED)))
     with replacing(work / "comparison.html") as temporary:
         temporary.write_text(render_comparison(runs, found, page), encoding="utf-8")
     write_json(
@@ -157,6 +154,24 @@ def table_of(rows: Sequence[Mapping[str, Any]], unit: str) -> tuple[list[str], l
         texts += [_number(line["peak_memory_bytes"] or None, 1e-9, 2), _number(line["seconds_per_scan"], 1, 2)]
         cells.append([*texts, ", ".join(line["better_than"]) or "none by more than chance"])
     return head, cells
+
+
+def _tables(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """The table in two parts, which fit a page of 800 pixels."""
+    costs = range(len(head) - 1 - COSTS, len(head) - 1)
+    scores = [k for k in range(len(head)) if k not in costs]
+    parts = (
+        (scores, True, "Best mean Dice first; below a mean its 95 % interval."),
+        ([0, *costs], False, "What they cost."),
+    )
+    return "".join(
+        table(
+            [row([head[k] for k in places], tag="th")],
+            [row([line[k] for k in places], last_is_text=text) for line in cells],
+            caption,
+        )
+        for places, text, caption in parts
+    )
 
 
 def _number(value: float | None, scale: float, digits: int) -> str:
