@@ -117,12 +117,17 @@ def _differences(before: Any, now: Mapping[str, Any]) -> Iterator[str]:
         yield "its notes cannot be read"
         return
     for key in (key for key in now if key != "cases"):
-        yield from (
-            f"{knob} was {_short(before[key].get(knob))}, is {_short(now[key].get(knob))} now"
-            for knob in dict.fromkeys([*before[key], *now[key]])
-            if before[key].get(knob) != now[key].get(knob)
-        )
+        yield from _other_values("", before[key], now[key])
     yield from _other_cases(before["cases"], now["cases"])
+
+
+def _other_values(name: str, before: Any, now: Any) -> Iterator[str]:
+    """The entries that differ, nested ones too."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            yield from _other_values(f"{name}#{key}" if name else str(key), before.get(key), now.get(key))
+    elif before != now:
+        yield f"{name} was {_short(before)}, is {_short(now)} now"
 
 
 def _other_cases(before: Any, now: Any) -> Iterator[str]:
