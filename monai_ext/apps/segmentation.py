@@ -113,6 +113,7 @@ def segment(
     force: bool = False,
     ensemble: bool = True,
     naming: str = "seg",
+    overlay: str | os.PathLike | None = None,
     **knobs: Any,
 ) -> Segmented:
     """Segment one image, or every image and DICOM series below a folder, and return the label files.
@@ -138,6 +139,7 @@ def segment(
         ensemble: use the folds of a cross-validation, and what it decided on, where the bundle has them; false for its
             ``model.pt``.
         naming: of labels: ``"seg"``, or ``"nnunet"`` for ``case.nii.gz`` of ``case_0000.nii.gz`` or ``case.nii.gz``.
+        overlay: a config file that lies over the bundle's ``inference.json``, with another network for instance.
         knobs: values for the bundle's ``inference.json``.
 
     Returns:
@@ -174,6 +176,7 @@ def segment(
         knobs |= {"ckpt_paths": [str(path) for path in weights], "tta": tta}
     else:
         knobs["ckpt_path"] = str(weights[0])
+    names += [os.path.abspath(overlay)] if overlay else []
     config = found.config("inference")
     files = [found.config_file(name) for name in names]
 

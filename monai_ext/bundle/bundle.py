@@ -224,7 +224,9 @@ class Bundle:
         return list(folds.largest_component) if (folds := self.folds) else []
 
     def config_file(self, name: str) -> Path:
-        """Where the config of that name is, such as ``inference``."""
+        """Where the config of that name is, such as ``inference``; a name may be the path of a file elsewhere."""
+        if os.path.isabs(name):
+            return Path(name)
         return self.folder / "configs" / f"{name}.json"
 
     def config(self, name: str = "inference") -> dict[str, Any]:
@@ -307,8 +309,8 @@ class Bundle:
 
         Args:
             kind: ``"training"``, ``"evaluation"`` or ``"inference"``.
-            files: names of the configs to merge, such as ``["inference", "ensemble_inference"]``; by default those of
-                the kind.
+            files: names of the configs to merge, such as ``["inference", "ensemble_inference"]``, or absolute paths of
+                files elsewhere; by default those of the kind.
             knobs: values for the config, ``a#b`` for nested ones. They are data: a text that begins with ``$``,
                 ``@`` or ``%`` stays that text, see :func:`literal`.
 
