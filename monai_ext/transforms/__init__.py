@@ -2,6 +2,7 @@
 """Transforms beside MONAI's: checks, label codes as classes, slices of one orientation and size, augmentation."""
 
 from .colours import RGBToYCrCbd
+from .intensity_range import ScaleIntensityRanged
 from .inverting import InvertFromWorkerd
 from .random_view import RandViewd
 from .saving import SaveImageByCased
@@ -24,6 +25,7 @@ __all__ = [
     "ResizeSlicesd",
     "SaveImageByCased",
     "ScaleChannelsd",
+    "ScaleIntensityRanged",
     "resize_slices",
     "size_at_spacing",
     "slice_orientation",

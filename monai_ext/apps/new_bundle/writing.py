@@ -33,7 +33,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 # MONAI Label takes bundles with these words in their names for other kinds of model
 LABEL_WORDS = ("deepedit", "deepgrow", "detection", "classification")
 RECIPES = ("strong", "paper")
-SCALE = "ScaleIntensityRanged"
+SCALE = "monai_ext.transforms.ScaleIntensityRanged"
 PERCENTILES = {"lower": 0.5, "upper": 99.5}
 
 
