@@ -33,7 +33,12 @@ def test_what_is_no_plain_large_tensor_comes_out_as_of_monai():
     affine = torch.diag(torch.tensor([-0.7, 0.8, 2.5, 1.0]))
     placed = MetaTensor(volume(torch.float32), affine=affine, meta={"filename_or_obj": "a.nii"})
     stock, ours = Stock("image", *WINDOWS[0]), ScaleIntensityRanged("image", *WINDOWS[0])
-    for image in (placed, placed.flip(1).permute(0, 3, 1, 2), volume(torch.int16, (1, 4, 4, 3)), np.ones((1, 4), "int16")):
+    for image in (
+        placed,
+        placed.flip(1).permute(0, 3, 1, 2),
+        volume(torch.int16, (1, 4, 4, 3)),
+        np.ones((1, 4), "int16"),
+    ):
         expected, found = stock({"image": image})["image"], ours({"image": image})["image"]
         assert type(found) is type(expected) and torch.equal(found.as_tensor(), expected.as_tensor())
         assert torch.equal(found.affine, expected.affine) and found.meta.keys() == expected.meta.keys()
