@@ -16,6 +16,7 @@ from monai_ext.apps.commands.phantom import phantom
 from monai_ext.apps.commands.report import report
 from monai_ext.apps.commands.reproduce import reproduce
 from monai_ext.apps.commands.segment import segment
+from monai_ext.apps.commands.view import view
 from monai_ext.apps.deploy.command import deploy
 from monai_ext.apps.label.command import label
 
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
         phantom,
         segment,
         report,
+        view,
         reproduce,
         new,
         crossval,

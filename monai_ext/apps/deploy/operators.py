@@ -144,6 +144,7 @@ class ResultsOperator(Operator):
         written: the files are added to it.
         results: which, see :func:`~monai_ext.apps.deploy.dicom_results.chosen_results`.
         note: what each result tells of itself.
+        weights: the hash of those that make the label.
     """
 
     def __init__(
@@ -154,9 +155,10 @@ class ResultsOperator(Operator):
         written: list[Path],
         results: Collection[str] = USUAL,
         note: str = NOTE,
+        weights: str | None = None,
         **kwargs: Any,
     ) -> None:
-        self.title, self.about, self.note = title, metadata, note
+        self.title, self.about, self.note, self.weights = title, metadata, note, weights
         self.kinds, self.written = chosen_results(results), written
         super().__init__(app, **kwargs)
 
@@ -169,4 +171,6 @@ class ResultsOperator(Operator):
         label = op_input.receive("label").asnumpy()  # (slices, rows, columns)
         volume: Volume = op_input.receive("volume")
         folder: ResultsFolder = op_input.receive("folder")
-        self.written += fill_results(folder, self.title, self.about, label, volume, results=self.kinds, note=self.note)
+        self.written += fill_results(
+            folder, self.title, self.about, label, volume, results=self.kinds, note=self.note, weights=self.weights
+        )
