@@ -36,6 +36,7 @@ from monai_ext.data.files.volume_reader import is_volume
 from monai_ext.data.lists import CHANNEL
 from monai_ext.inferers.ensemble import check_averages
 from monai_ext.networks import is_export
+from monai_ext.networks.utils import weights_follow
 from monai_ext.utils import config_errors, ends_all, locked, read_json, scratch_folder, write_json
 
 __all__ = ["Segmented", "segment"]
@@ -317,7 +318,8 @@ class _Keeper:
     def run(self, workflow: ConfigWorkflow) -> list[tuple[str, str]]:
         """Run to the end; returns the cases that failed."""
         workflow.parser["run"] = ["$@evaluator.run()"]  # the config's own raises what failed, which is returned here
-        workflow.initialize()
+        with weights_follow():
+            workflow.initialize()
         self.loader: CaseLoader = workflow.parser.get_parsed_content("dataloader")
         evaluator = workflow.parser.get_parsed_content("evaluator")
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, self.keep)

@@ -274,6 +274,7 @@ class Bundle:
             ValueError: if they are of another network.
         """
         from monai_ext.networks import is_export, ready_network
+        from monai_ext.networks.utils import weights_follow
 
         if self.exported and checkpoint is None:
             import torch
@@ -281,7 +282,8 @@ class Bundle:
             return torch.jit.load(str(self.exported), map_location=device or "cpu").eval()
         path = self.require_weights() if checkpoint is None else checkpoint
         parser = self.parser(**({} if checkpoint is None else {"ckpt_path": str(checkpoint)}))
-        network = parser.get_parsed_content("network_def")
+        with weights_follow():
+            network = parser.get_parsed_content("network_def")
         device = parser.get_parsed_content("device") if device is None else device
         if is_export(path):
             return ready_network(network, path, device)
