@@ -153,7 +153,8 @@ def test_three_networks_on_two_folds_killed_once_and_resumed(tmp_path, monkeypat
     first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         deadline = time.monotonic() + 400
-        while not (out / "plain_unet/fold0_seed0/training.log").is_file():
+        log = out / "plain_unet/fold0_seed0/training.log"
+        while not (log.is_file() and log.stat().st_size):  # what writes it can be killed with the rest
             assert first.poll() is None, first.communicate()[0]
             assert time.monotonic() < deadline
             time.sleep(0.05)

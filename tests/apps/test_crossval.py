@@ -231,7 +231,8 @@ def test_a_kill_costs_what_was_not_finished(tmp_path):
     first = start(made)
     try:
         deadline = time.monotonic() + 400
-        while not (work / "fold1/training.log").is_file():
+        log = work / "fold1/training.log"
+        while not (log.is_file() and log.stat().st_size):  # what writes it can be killed with the rest
             assert first.poll() is None, first.communicate()[0]
             assert time.monotonic() < deadline
             time.sleep(0.05)
