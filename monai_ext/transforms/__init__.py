@@ -2,6 +2,7 @@
 """Transforms beside MONAI's: checks, label codes as classes, slices of one orientation and size, augmentation."""
 
 from .colours import RGBToYCrCbd
+from .intensity_range import ScaleIntensityRanged
 from .inverting import InvertFromWorkerd
 from .random_view import RandViewd
 from .saving import SaveImageByCased
@@ -33,6 +34,7 @@ __all__ = [
     "ResizeVolumed",
     "SaveImageByCased",
     "ScaleChannelsd",
+    "ScaleIntensityRanged",
     "check_image_size",
     "resize_slices",
     "resize_volume",

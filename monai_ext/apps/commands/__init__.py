@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from monai_ext.apps.commands.bundles import bundles
+from monai_ext.apps.commands.compare import compare
 from monai_ext.apps.commands.convert import convert
 from monai_ext.apps.commands.crossval import crossval
 from monai_ext.apps.commands.datasets import datasets
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
         reproduce,
         new,
         crossval,
+        compare,
         explain,
         convert,
         export,

@@ -39,7 +39,7 @@ LABEL_WORDS = ("deepedit", "deepgrow", "detection", "classification")
 RECIPES = ("strong", "paper")
 DIMS = ("2", "3", "auto")
 OVERLAYS_3D = ("train_3d", "inference_3d", "strong_3d")
-SCALE = "ScaleIntensityRanged"
+SCALE = "monai_ext.transforms.ScaleIntensityRanged"
 PERCENTILES = {"lower": 0.5, "upper": 99.5}
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +252,18 @@ def _load_onnx(path: Path) -> tuple[Run, dict[str, Any]]:
 
 
 def _openvino_model(path: Path) -> Any:
-    return import_openvino().Core().read_model(path)
+    return _openvino_core().read_model(path)
+
+
+@cache
+def _openvino_core() -> Any:
+    """One for the whole process, never released.
+
+    The CPU plugin moves the signal stack of the thread that loads it to memory of its own, and unmaps that when the
+    last core is released. Where the garbage collector does so in another thread, the next signal, such as that of a
+    DataLoader's worker that ended, would find no stack and kill the process.
+    """
+    return import_openvino().Core()
 
 
 def import_openvino() -> Any:
@@ -283,7 +295,7 @@ def _load_openvino(path: Path, bfloat16: bool = False) -> tuple[Run, dict[str, A
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = import_openvino().compile_model(model, "CPU", settings)
+    compiled = _openvino_core().compile_model(model, "CPU", settings)
 
     def run(x: torch.Tensor) -> torch.Tensor:
         y = compiled(np.ascontiguousarray(x.detach().cpu().numpy()))[0]
