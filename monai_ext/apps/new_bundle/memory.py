@@ -45,8 +45,8 @@ def step_bytes(network: torch.nn.Module, shape: Sequence[int]) -> int:
     memory nor the arithmetic that it tells of. What lives at once is counted: parameters, their gradients, everything
     that forward keeps for backward, a loss of Dice and cross entropy, and while a convolution is computed its inputs
     and outputs once more, in the layout of the library that does it; to that come the two moments of Adam. It is a
-    count in float32: mixed precision takes less. On a CPU, processes grew by 0.8 (DCA U-Net) to 0.98 times as much, with an
-    allocator that gives back what is freed; with glibc's defaults, which keep some of it, by 0.84 to 1.36 times.
+    count in float32: mixed precision takes less. On a CPU, processes grew by 0.8 (DCA U-Net) to 0.98 times as much,
+    with an allocator that gives back what is freed; with glibc's defaults, which keep some, by 0.84 to 1.36 times.
     ``WORKSPACE`` is what a plan leaves for that.
 
     Args:
