@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -37,13 +38,13 @@ import torch
 from monai_ext.apps.new_bundle.memory import step_bytes
 from monai_ext.networks.nets import UNetDCA
 torch.set_num_threads(1)
-network = UNetDCA(spatial_dims=3, in_channels=1, out_channels=4, features=(24, 48, 96), img_size=(48, 48, 48))
-counted = step_bytes(network, (2, 1, 48, 48, 48))
+network = UNetDCA(spatial_dims=3, in_channels=1, out_channels=4, features=(32, 64, 128), img_size=(32, 32, 32))
+counted = step_bytes(network, (2, 1, 32, 32, 32))
 optimizer = torch.optim.Adam(network.parameters())
 held = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 before = held - 4 * sum(p.numel() for p in network.parameters())
-logits = network(torch.rand(2, 1, 48, 48, 48))
-labels = torch.randint(4, (2, 48, 48, 48))
+logits = network(torch.rand(2, 1, 32, 32, 32))
+labels = torch.randint(4, (2, 32, 32, 32))
 truth = torch.nn.functional.one_hot(labels, 4).movedim(-1, 1).float()
 dice = (logits.softmax(dim=1) * truth).sum() / truth.sum()
 (torch.nn.functional.cross_entropy(logits, labels) - dice).backward()
@@ -91,7 +92,7 @@ def test_patch_and_batch_follow_from_the_memory():
     assert whole.size == [64, 64, 32]
     assert 2 < whole.batch <= 10  # a twentieth of 200
     assert volume_plan(found((64, 64, 32), (2, 2, 2), count=4), 16, cost, 8 * 10**9).batch == 2
-    with pytest.raises(NoRoomError, match="16x16x16 voxels, the smallest, take 146 MB"):
+    with pytest.raises(NoRoomError, match="16x16x16 voxels, the smallest, take 151 MB"):
         volume_plan(seen, 16, cost, 120_000_000)
 
 
@@ -253,7 +254,15 @@ def test_auto_takes_slices_where_memory_is_short(data, light, tmp_path):
 
 
 def test_a_step_takes_what_is_counted():
-    """The process grows by no more than a plan allows for, and not by much less."""
-    done = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, cwd=ROOT, check=True)
+    """The process grows by as much, where its allocator gives back what is freed."""
+    gives_back = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+        env={**os.environ, **gives_back},
+    )
     counted, grown = map(float, done.stdout.split())
-    assert 0.8 < grown / counted < WORKSPACE
+    assert 0.75 < grown / counted < 1.1

@@ -293,11 +293,12 @@ def _volume_plan(
     if own["train_3d"] is None:  # one for all, but for the network
         common = Bundle.find("dcaunet_synapse")
         own = {name: common.config(name) for name in OVERLAYS_3D}
-    layers = {key: value for key, value in own["train_3d"].items() if key.startswith("network_def#")}
+    layers = {key: value for key, value in (own["train_3d"] or {}).items() if key.startswith("network_def#")}
     built: dict[tuple[int, ...], torch.nn.Module] = {}
 
     def network(size: Sequence[int]) -> torch.nn.Module:
-        plain = {"network_def": {**definition, "in_channels": channels, "out_channels": outputs}, "image_size": [*size]}
+        sized_def = {**definition, "in_channels": channels, "out_channels": outputs}
+        plain: dict[str, Any] = {"network_def": sized_def, "image_size": list(size)}
         _lay_over(plain, layers)
         if "pretrained" in definition:
             plain["network_def"]["pretrained"] = None
