@@ -22,6 +22,7 @@ from monai.bundle import ConfigParser
 from torch.utils.data import ConcatDataset
 
 import monai_ext
+from monai_ext.apps.quality import calibrate_weights, quality_file
 from monai_ext.bundle import CROSSVAL, Bundle, check_knobs, fold_ensemble, folder_for, literal
 from monai_ext.data import read_list
 from monai_ext.data.files.fingerprint import fingerprint, hash_file
@@ -39,6 +40,7 @@ NOTES = "fold.json"  # what a fold is trained with
 RESERVED = ("fold", "num_folds", "output_dir", "ckpt_dir", "resume", "bundle_root")
 SAME_MODEL = {"num_workers", "device", "cache_rate", "silent"}  # knobs that change speed and memory
 INFERENCE = ("device", "num_workers", "amp", "mirror")  # knobs that predicting has in common with training
+logger = logging.getLogger(__name__)
 POLL = 0.5  # seconds
 DAY = 24 * 60  # minutes
 LISTED = 3
@@ -369,6 +371,7 @@ def _publish(found: Bundle, work: Path, plans: Sequence[_Plan], state: str) -> N
         if stale.name not in names:
             stale.unlink()
             cases_file(stale).unlink(missing_ok=True)
+            quality_file(stale).unlink(missing_ok=True)
     for name, plan in zip(names, plans):
         for source, target in (
             (plan.job.weights, models / name),
@@ -376,8 +379,20 @@ def _publish(found: Bundle, work: Path, plans: Sequence[_Plan], state: str) -> N
         ):
             with replacing(target) as temporary:
                 shutil.copyfile(source, temporary)
+    _calibrate(found, models, dict(zip(names, plans)))
     write_json(models / CROSSVAL, content)
     shutil.rmtree(work / "jobs", ignore_errors=True)
+
+
+def _calibrate(found: Bundle, models: Path, plans: Mapping[str, _Plan]) -> None:
+    """How far labels can be trusted, from the cases that each model has not seen; models are useful without it."""
+    print("calibrating the quality of labels", flush=True)
+    for name, plan in plans.items():
+        try:
+            training = plan.parser.get_parsed_content("cases")["training"]
+            calibrate_weights(found, models / name, plan.parser, training, plan.cases)
+        except (ValueError, RuntimeError) as e:
+            logger.warning("monai_ext: %s: its quality is not calibrated: %s", models / name, plain_cause(e) or e)
 
 
 def _is_published(models: Path, work: Path, plans: Sequence[_Plan], state: str) -> bool:
