@@ -22,7 +22,7 @@ from monai_ext.inferers.outputs import check_logits, labels_of
 from monai_ext.networks import is_export, load_weights
 from monai_ext.utils import plain_cause
 
-__all__ = ["Assessor", "Judge", "Judged", "Quality", "distances", "is_calibrated", "judged", "signals"]
+__all__ = ["Assessor", "Judge", "Judged", "Quality", "is_calibrated", "judged", "signals"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,11 +70,6 @@ class Quality:
             "distance": round(self.distance, 4),
             "agreement": {name: value if value is None else round(value, 4) for name, value in self.agreement.items()},
         }
-
-
-def distances(notes: QualityNotes, rows: np.ndarray) -> np.ndarray:
-    """How far an image is from the training cases: the mean of its slices or windows, and as a whole."""
-    return np.array([notes.near.distance(rows).mean(), notes.near_cases.distance(rows.mean(axis=0)[None])[0]])
 
 
 def signals(agreements: np.ndarray, distance: float) -> np.ndarray:
@@ -152,7 +147,7 @@ class Assessor:
         for path, notes, looker in zip(self.weights, self.notes, self.lookers):
             self._load(path)
             own, rows = looker.look(x)
-            ratios.append(float((distances(notes, rows) / notes.limits).max()))
+            ratios.append(float((notes.near.distances(rows) / notes.limits).max()))
             if len(self.weights) > 1:
                 agreements.append(agreement(plain, own, values))
             agreements += [agreement(plain, looker.labels(view(x, kind)), values) for kind in VIEWS]
@@ -166,6 +161,19 @@ class Assessor:
             for value, column in zip(values, table.T)
         }
         return Quality(expected, (low, high), by_class, distance, unlike, flag)
+
+    def distance(self, image: torch.Tensor) -> float:
+        """How far an image is from those of the training cases; above 1 it is unlike them.
+
+        Args:
+            image: preprocessed, ``(1, C, *spatial)``.
+        """
+        x = some_slices(image, self.lookers[0].inferer).to(self.device)
+        ratios = []
+        for path, notes, looker in zip(self.weights, self.notes, self.lookers):
+            self._load(path)
+            ratios.append(float((notes.near.distances(looker.look(x)[1]) / notes.limits).max()))
+        return float(np.mean(ratios))
 
     def _load(self, path: Path) -> None:
         if self._loaded != path:

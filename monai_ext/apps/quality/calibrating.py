@@ -20,8 +20,9 @@ from monai_ext.apps.quality.changes import DAMAGES, damaged, other_field
 from monai_ext.apps.quality.estimates import FEWEST, mean_where_known
 from monai_ext.apps.quality.measuring import VIEWS, Looker, agreement, some_slices, view
 from monai_ext.apps.quality.quality_file import QualityNotes
-from monai_ext.apps.quality.training_likeness import Gaussian
+from monai_ext.apps.quality.training_likeness import Likeness
 from monai_ext.bundle import Bundle, check_knobs
+from monai_ext.bundle.trained_with import PREPROCESSING as SIZES
 from monai_ext.data.files.fingerprint import fingerprint, hash_file
 from monai_ext.handlers.run_record import cases_file
 from monai_ext.metrics import without_ignored
@@ -33,7 +34,7 @@ __all__ = ["calibrate", "calibrate_weights"]
 
 MOST_TRAINED, MOST_HELD_OUT = 60, 100  # cases that are looked at
 FIELDS = 2  # other fields of view of each
-DAMAGED = 3  # damages of each held-out case, the kinds in turn
+DAMAGED = 2  # damages of each held-out case, the kinds in turn
 MARGIN = 1.15  # between the held-out image that is farthest from training and one that is unlike it
 
 
@@ -107,7 +108,10 @@ def calibrate_weights(
     reader = parser.get_parsed_content("validate#preprocessing")
     back = parser.get_parsed_content("validate#postprocessing") if "postprocessing" in parser["validate"] else None
     device = torch.device(parser.get_parsed_content("device"))
-    config = bundle.parser("inference", ckpt_path=str(weights))
+    # weights older than their stamp do not tell how large their slices are
+    known = bundle.config("inference").keys() & {*SIZES}
+    sizes = {knob: parser.get_parsed_content(knob) for knob in known if knob in parser.config}
+    config = bundle.parser("inference", ckpt_path=str(weights), **sizes)
     network = config.get_parsed_content("network_def").to(device).eval()
     load_weights(network, weights)
     regions = config.get_parsed_content("region_order", default=None)
@@ -121,21 +125,20 @@ def calibrate_weights(
         for number, image, _ in _read(chosen[0], reader, looker, device):
             seen += [looker.look(part)[1] for part in (image, *_fields(image, number))]
             bar.update()
-        near = Gaussian.of(np.concatenate(seen))
-        near_cases = Gaussian.of(np.stack([rows.mean(axis=0) for rows in seen]))
+        near = Likeness.of(seen, looker.statistics)
 
         far: list[np.ndarray] = []
         measured: list[tuple[np.ndarray, np.ndarray, float, int, bool]] = []
         for number, image, item in _read(chosen[1], reader, looker, device):
             for part in _fields(image, number):
-                far.append(_far(near, near_cases, looker.look(part)[1]))
+                far.append(near.distances(looker.look(part)[1]))
             kinds = [DAMAGES[(number + k) % len(DAMAGES)] for k in range(DAMAGED)]
             for part in (None, *kinds):
                 x = image if part is None else damaged(image, part, number)
                 label, rows = looker.look(x)
                 views = np.array([agreement(label, looker.labels(view(x, kind)), values) for kind in VIEWS])
                 dice = mean_where_known(truth.dice(label, item, values, looker))
-                measured.append((views, _far(near, near_cases, rows), dice, number, part is None))
+                measured.append((views, near.distances(rows), dice, number, part is None))
                 if part is None:
                     far.append(measured[-1][1])
             bar.update()
@@ -144,7 +147,6 @@ def calibrate_weights(
         weights=hash_file(weights),
         layers=tuple(looker.layers),
         near=near,
-        near_cases=near_cases,
         limits=limits,
         values=tuple(values),
         signals=np.array([signals(views, float((d / limits).max())) for views, d, *_ in measured]),
@@ -155,10 +157,6 @@ def calibrate_weights(
         phantom=bool(parser.get_parsed_content("cases")["phantom"]),
     )
     return notes.save(weights)
-
-
-def _far(near: Gaussian, near_cases: Gaussian, rows: np.ndarray) -> np.ndarray:
-    return np.array([near.distance(rows).mean(), near_cases.distance(rows.mean(axis=0)[None])[0]])
 
 
 def _fields(image: torch.Tensor, number: int) -> list[torch.Tensor]:

@@ -103,16 +103,17 @@ def feature_layers(network: nn.Module, x: torch.Tensor) -> list[str]:
         ['encoder.stages.0', 'encoder.stages.1', 'encoder.stages.2']
     """
     possible = [{-(-side // 2**k) for k in range(LEVELS)} for side in x.shape[2:]]
+    twice = torch.cat([x, x])  # what does not depend on the batch is none
     seen: list[tuple[str, tuple[int, ...]]] = []
 
     def look(name: str, output: Any) -> None:
-        if isinstance(output, torch.Tensor) and output.dim() == x.dim() and len(output) == len(x):
+        if isinstance(output, torch.Tensor) and output.dim() == x.dim() and len(output) == len(twice):
             shape = tuple(output.shape[2:])
             if all(side in sides for side, sides in zip(shape, possible)):
                 seen.append((name, shape))
 
     with _watched({name: module for name, module in network.named_modules() if name}, look), torch.no_grad():
-        network(x)
+        network(twice)
     if not seen:
         raise ValueError(f"monai_ext: {type(network).__name__} has no maps of features to look at.")
     smallest = min((shape for _, shape in seen), key=lambda shape: int(np.prod(shape)))
@@ -141,12 +142,14 @@ class Looker:
         inferer: the bundle's.
         regions: values of the regions, where classes are regions.
         layers: names of the layers to look at; found on the first call if there are none.
+        statistics: how many features are of the image's values; known after the first call.
     """
 
     network: nn.Module
     inferer: Inferer
     regions: Sequence[int] | None = None
     layers: list[str] = field(default_factory=list)
+    statistics: int = 0
 
     @torch.no_grad()
     def labels(self, x: torch.Tensor) -> torch.Tensor:
@@ -175,7 +178,9 @@ class Looker:
         def done(_: nn.Module, inputs: tuple[Any, ...], __: Any) -> None:
             if pooled:
                 parts = [pooled[name] for name in self.layers]
-                rows.append(torch.cat([statistics(inputs[0].float(), low, high), *parts], dim=1).cpu())
+                values = statistics(inputs[0].float(), low, high)
+                self.statistics = values.shape[1]
+                rows.append(torch.cat([values, *parts], dim=1).cpu())
 
         if not self.layers:
             self.layers = feature_layers(self.network, self._first_input(x))

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.apps.quality.training_likeness import Gaussian
+from monai_ext.apps.quality.training_likeness import Gaussian, Likeness
 from monai_ext.data.files.fingerprint import hash_file
 from monai_ext.utils import replacing
 
 __all__ = ["QualityNotes", "quality_file"]
 
 VERSION = 1
-GAUSSIAN = ("mean", "scale", "directions", "variances", "rest")
+WAYS = tuple(way.name for way in fields(Likeness))
+GAUSSIAN = tuple(part.name for part in fields(Gaussian))
 
 
 def quality_file(weights: str | os.PathLike) -> Path:
@@ -33,9 +34,8 @@ class QualityNotes:
     Attributes:
         weights: its hash.
         layers: names of the layers whose features are looked at.
-        near: the features of slices or windows of the training cases.
-        near_cases: the features of whole training cases.
-        limits: distances from both up to which an image is like those of training.
+        near: what the images of the training cases are like.
+        limits: distances, in its three ways, up to which an image is like them.
         values: label values, of which Dice is told.
         signals, dice, cases, sound: of held-out cases, see :class:`~monai_ext.apps.quality.estimates.ExpectedDice`.
         trained: how many cases the features are of.
@@ -44,8 +44,7 @@ class QualityNotes:
 
     weights: str
     layers: tuple[str, ...]
-    near: Gaussian
-    near_cases: Gaussian
+    near: Likeness
     limits: np.ndarray
     values: tuple[int, ...]
     signals: np.ndarray
@@ -60,8 +59,8 @@ class QualityNotes:
         content: dict[str, Any] = {"version": VERSION}
         for part in fields(self):
             value = getattr(self, part.name)
-            if isinstance(value, Gaussian):
-                content |= {f"{part.name}.{name}": getattr(value, name) for name in GAUSSIAN}
+            if isinstance(value, Likeness):
+                content |= {f"{way}.{name}": getattr(getattr(value, way), name) for way in WAYS for name in GAUSSIAN}
             else:
                 content[part.name] = value
         small = {
@@ -93,9 +92,11 @@ class QualityNotes:
                 read = {name: content[name] for name in content.files}
             if int(read.pop("version")) != VERSION:
                 raise ValueError("of another version")
-            for name in ("near", "near_cases"):
-                parts = {key: read.pop(f"{name}.{key}") for key in GAUSSIAN}
-                read[name] = Gaussian(**{**parts, "rest": float(parts["rest"])})
+            ways = {}
+            for way in WAYS:
+                parts = {key: read.pop(f"{way}.{key}") for key in GAUSSIAN}
+                ways[way] = Gaussian(**{**parts, "rest": float(parts["rest"])})
+            read["near"] = Likeness(**ways)
             plain = {key: read[key].item() for key in ("weights", "trained", "phantom")}
             found = cls(**{**read, **plain, "layers": tuple(read["layers"]), "values": tuple(read["values"].tolist())})
             found._check()
@@ -110,22 +111,22 @@ class QualityNotes:
         return found
 
     def _check(self) -> None:
-        rows, features = len(self.dice), self.near.mean.shape[0]
+        rows, near = len(self.dice), [getattr(self.near, way) for way in WAYS]
         shapes = {
             "signals": self.signals.ndim == 2 and len(self.signals) == rows,
             "cases": self.cases.shape == self.sound.shape == self.dice.shape == (rows,),
-            "limits": self.limits.shape == (2,),
+            "limits": self.limits.shape == (len(WAYS),),
             "features": all(
-                g.scale.shape == g.mean.shape == (features,) and g.directions.shape == (*g.variances.shape, features)
-                for g in (self.near, self.near_cases)
+                g.scale.shape == g.mean.shape and g.directions.shape == (*g.variances.shape, *g.mean.shape)
+                for g in near
             ),
             "values": bool(self.values) and all(isinstance(value, int) and 0 < value < 256 for value in self.values),
         }
         if wrong := [name for name, right in shapes.items() if not right]:
             raise ValueError(f"its {wrong[0]} do not fit")
-        for part in (self.signals, self.dice, self.limits, self.near.mean, self.near.directions, self.near.variances):
-            if not np.isfinite(part).all():
-                raise ValueError("numbers that are not finite")
+        numbers = [self.signals, self.dice, self.limits, *(getattr(g, name) for g in near for name in GAUSSIAN)]
+        if not all(np.isfinite(part).all() for part in numbers):
+            raise ValueError("numbers that are not finite")
 
 
 def pooled(notes: Sequence[QualityNotes]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Gaussian", "shrinkage"]
+__all__ = ["Gaussian", "Likeness", "shrinkage"]
 
 COMPONENTS = 64  # directions that are kept each; in all others the variance is one
 LEAST = 1e-6  # of a feature's scale; one that never changes tells by changing
@@ -75,3 +76,37 @@ class Gaussian:
         along = centred @ self.directions.T
         left = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0)
         return np.sqrt(((along**2 / self.variances).sum(axis=1) + left / self.rest) / rows.shape[1])
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What images of the training cases are like, in three ways.
+
+    Attributes:
+        features: of each slice or window, what the network sees in it.
+        whole: the mean of these over an image.
+        values: of each slice or window, what its values are like.
+    """
+
+    features: Gaussian
+    whole: Gaussian
+    values: Gaussian
+
+    @classmethod
+    def of(cls, images: Sequence[np.ndarray], statistics: int) -> Likeness:
+        """From rows of each image, whose first columns are ``statistics`` of its values."""
+        rows = np.concatenate(images)
+        whole = np.stack([image.mean(axis=0) for image in images])
+        return cls(*map(Gaussian.of, (rows[:, statistics:], whole[:, statistics:], rows[:, :statistics])))
+
+    def distances(self, rows: np.ndarray) -> np.ndarray:
+        """How far an image is, in each of the three ways, ``(3,)``."""
+        statistics = self.values.mean.size
+        features, values = rows[:, statistics:], rows[:, :statistics]
+        return np.array(
+            [
+                self.features.distance(features).mean(),
+                self.whole.distance(features.mean(axis=0)[None])[0],
+                self.values.distance(values).mean(),
+            ]
+        )
