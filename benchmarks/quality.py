@@ -50,8 +50,8 @@ def cohort(folder: Path) -> Path:
     for seed in range(3):
         write_ct_phantom(folder / f"cohort{seed}", 30, seed, False, 1, PIXELS, SLICES)
 
-    def cases(numbers: tuple[int, ...]) -> list[dict[str, str]]:
-        pairs = (paths(folder, 0, number) for number in numbers)
+    def cases(numbers: tuple[int, ...], seed: int = 0) -> list[dict[str, str]]:
+        pairs = (paths(folder, seed, number) for number in numbers)
         return [{"image": str(image), "label": str(label)} for image, label in pairs]
 
     training, held_out = ct_phantom_case_ids()
@@ -60,7 +60,7 @@ def cohort(folder: Path) -> Path:
         "label_mapping": {str(code): number for code, number in codes.items()},
         "training": cases(training),
         "validation": cases(held_out),
-        "test": cases(held_out[:1]),
+        "test": cases(held_out[:1], 1),
     }
     (folder / "list.json").write_text(json.dumps(content))
     return folder / "list.json"
