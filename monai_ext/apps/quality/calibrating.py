@@ -110,7 +110,7 @@ def calibrate_weights(
     device = torch.device(parser.get_parsed_content("device"))
     # weights older than their stamp do not tell how large their slices are
     known = bundle.config("inference").keys() & {*SIZES}
-    sizes = {knob: parser.get_parsed_content(knob) for knob in known if knob in parser.config}
+    sizes = {knob: parser.get_parsed_content(knob) for knob in known if knob in parser}
     config = bundle.parser("inference", ckpt_path=str(weights), **sizes)
     network = config.get_parsed_content("network_def").to(device).eval()
     load_weights(network, weights)
@@ -133,13 +133,13 @@ def calibrate_weights(
             for part in _fields(image, number):
                 far.append(near.distances(looker.look(part)[1]))
             kinds = [DAMAGES[(number + k) % len(DAMAGES)] for k in range(DAMAGED)]
-            for part in (None, *kinds):
-                x = image if part is None else damaged(image, part, number)
+            for kind in ("", *kinds):
+                x = damaged(image, kind, number) if kind else image
                 label, rows = looker.look(x)
-                views = np.array([agreement(label, looker.labels(view(x, kind)), values) for kind in VIEWS])
+                views = np.array([agreement(label, looker.labels(view(x, other)), values) for other in VIEWS])
                 dice = mean_where_known(truth.dice(label, item, values, looker))
-                measured.append((views, near.distances(rows), dice, number, part is None))
-                if part is None:
+                measured.append((views, near.distances(rows), dice, number, not kind))
+                if not kind:
                     far.append(measured[-1][1])
             bar.update()
     limits = MARGIN * np.max(far, axis=0)
@@ -165,8 +165,7 @@ def _fields(image: torch.Tensor, number: int) -> list[torch.Tensor]:
 
 def _spread(cases: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
     """So many of the cases at most, from all along the list."""
-    places = np.unique(np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int)) if cases else []
-    return [cases[k] for k in places]
+    return [cases[int(k)] for k in np.linspace(0, len(cases) - 1, min(most, len(cases))).round()]
 
 
 def _read(

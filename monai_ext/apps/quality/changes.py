@@ -6,6 +6,8 @@ All work on preprocessed images ``(1, C, *spatial)``, whatever they are of, and 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -59,7 +61,7 @@ def damaged(x: torch.Tensor, kind: str, seed: int) -> torch.Tensor:
         for _ in range(BOXES):
             sides = [max(1, int(side * (0.1 + 0.15 * much))) for side in array.shape[2:]]
             starts = [int(rng.integers(0, side)) - own for side, own in zip(array.shape[2:], sides)]
-            box = tuple(slice(max(0, start), start + 2 * own) for start, own in zip(starts, sides))
-            array[(..., *box)] = rng.uniform(low, high)
+            box: Any = tuple(slice(max(0, start), start + 2 * own) for start, own in zip(starts, sides))
+            array[(slice(None), slice(None), *box)] = rng.uniform(low, high)
     changed = torch.from_numpy(array.astype(np.float32)).clamp(low, high).to(plain)
     return MetaTensor(changed).copy_meta_from(x) if isinstance(x, MetaTensor) else changed

@@ -63,7 +63,7 @@ class QualityNotes:
                 content |= {f"{way}.{name}": getattr(getattr(value, way), name) for way in WAYS for name in GAUSSIAN}
             else:
                 content[part.name] = value
-        small = {
+        small: dict[str, Any] = {
             name: array.astype(np.float32) if array.dtype == np.float64 and array.ndim == 2 else array
             for name, array in ((name, np.asarray(value)) for name, value in content.items())
         }
