@@ -25,6 +25,8 @@ from monai_ext.utils import plain_cause
 __all__ = ["Assessor", "Judge", "Judged", "Quality", "is_calibrated", "judged", "signals"]
 
 logger = logging.getLogger(__name__)
+# by way of likeness: an image's values change with its sampling, which the network hardly minds
+SLACK = np.array([1.0, 1.0, 2.2])
 
 
 @dataclass(frozen=True)
@@ -147,13 +149,13 @@ class Assessor:
         for path, notes, looker in zip(self.weights, self.notes, self.lookers):
             self._load(path)
             own, rows = looker.look(x)
-            ratios.append(float((notes.near.distances(rows) / notes.limits).max()))
+            ratios.append(notes.near.distances(rows) / notes.limits)
             if len(self.weights) > 1:
                 agreements.append(agreement(plain, own, values))
             agreements += [agreement(plain, looker.labels(view(x, kind)), values) for kind in VIEWS]
-        distance = float(np.mean(ratios))
+        nearness, distance = float(np.mean([r.max() for r in ratios])), _distance(ratios)
         table = np.array(agreements)
-        expected, low, high = self.expected(signals(table, distance))
+        expected, low, high = self.expected(signals(table, nearness))
         unlike = distance > 1
         flag = "unlike training" if unlike else "doubtful" if expected < self.expected.usual else "sound"
         by_class = {
@@ -172,13 +174,18 @@ class Assessor:
         ratios = []
         for path, notes, looker in zip(self.weights, self.notes, self.lookers):
             self._load(path)
-            ratios.append(float((notes.near.distances(looker.look(x)[1]) / notes.limits).max()))
-        return float(np.mean(ratios))
+            ratios.append(notes.near.distances(looker.look(x)[1]) / notes.limits)
+        return _distance(ratios)
 
     def _load(self, path: Path) -> None:
         if self._loaded != path:
             load_weights(self.lookers[0].network, path, mmap=len(self.weights) > 1, refuse_zero=False)
             self._loaded = path
+
+
+def _distance(ratios: Sequence[np.ndarray]) -> float:
+    """Of all members, by the way in which the image is farthest away."""
+    return float(np.mean([(ratio / SLACK).max() for ratio in ratios]))
 
 
 class Judged(NamedTuple):
