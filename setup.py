@@ -8,7 +8,7 @@ setup(
     package_dir={"monai_ext.bundles": "bundles"},
     # what a bundle is, and nothing that a run left in it
     package_data={
-        "monai_ext": ["py.typed"],
+        "monai_ext": ["py.typed", "apps/view/page/*"],
         "monai_ext.bundles": ["*/LICENSE", "*/configs/*", "*/docs/*"],
     },
 )

@@ -39,6 +39,27 @@ def cut(source: str, folder: Path, parts: dict[str, range]) -> dict[str, Path]:
     return {name: folder / f"{name}.nii.gz" for name in parts}
 
 
+def cut_pair(image: str, label: str, folder: Path) -> tuple[dict[str, range], dict[str, Path], dict[str, Path]]:
+    """Cut a CT and its label into blocks to train and to test on: slices, image and label of each, by name.
+
+    ``list.json`` in ``folder`` has them as cases.
+    """
+    depth = nibabel.load(image).shape[2]
+    parts = {}
+    for number, start in enumerate(range(0, depth, TRAIN + TEST + 2 * GAP)):
+        parts[f"train{number}"] = range(start, min(start + TRAIN, depth))
+        test = range(start + TRAIN + GAP, min(start + TRAIN + GAP + TEST, depth))
+        if len(test):
+            parts[f"test{number}"] = test
+    images, labels = cut(image, folder / "images", parts), cut(label, folder / "labels", parts)
+    cases = {
+        part: [{"image": str(images[n]), "label": str(labels[n])} for n in parts if n.startswith(prefix)]
+        for part, prefix in (("training", "train"), ("test", "test"))
+    }
+    (folder / "list.json").write_text(json.dumps(cases))
+    return parts, images, labels
+
+
 def bundle(configs: list[str], **options: object) -> None:
     names = str([f"bundles/dcaunet_synapse/configs/{name}.json" for name in configs])
     arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
@@ -57,18 +78,7 @@ def main() -> None:
     folder = Path(args.output or tempfile.mkdtemp(prefix="real_ct_"))
 
     depth = nibabel.load(args.image).shape[2]
-    parts = {}
-    for number, start in enumerate(range(0, depth, TRAIN + TEST + 2 * GAP)):
-        parts[f"train{number}"] = range(start, min(start + TRAIN, depth))
-        test = range(start + TRAIN + GAP, min(start + TRAIN + GAP + TEST, depth))
-        if len(test):
-            parts[f"test{number}"] = test
-    images, labels = cut(args.image, folder / "images", parts), cut(args.label, folder / "labels", parts)
-    cases = {
-        part: [{"image": str(images[n]), "label": str(labels[n])} for n in parts if n.startswith(prefix)]
-        for part, prefix in (("training", "train"), ("test", "test"))
-    }
-    (folder / "list.json").write_text(json.dumps(cases))
+    parts, images, labels = cut_pair(args.image, args.label, folder)
     count = {part: sum(len(parts[n]) for n in parts if n.startswith(part)) for part in ("train", "test")}
     print(f"{count['train']} of {depth} slices to train on, {count['test']} to test on")
 

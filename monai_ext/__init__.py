@@ -7,6 +7,7 @@ Subpackages mirror MONAI's own and are imported on first use, so that ``import m
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from monai_ext.bundle import bundle_root
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
         transforms,
         utils,
     )
+
+# ONNX Runtime reports to its maker since 1.29, unless it is told before it is imported
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 _SUBPACKAGES = (

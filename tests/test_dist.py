@@ -72,6 +72,8 @@ def test_what_travels(dist):
         inside = {name.partition(f"bundles/{bundle}/")[2] for name in names if f"bundles/{bundle}/" in name}
         tracked = subprocess.run(["git", "ls-files", f"bundles/{bundle}"], cwd=ROOT, capture_output=True, text=True)
         assert inside == {name.partition(f"bundles/{bundle}/")[2] for name in tracked.stdout.split()}
+    page = subprocess.run(["git", "ls-files", "monai_ext/apps/view/page"], cwd=ROOT, capture_output=True, text=True)
+    assert {"monai_ext/apps/view/page/LICENSE.niivue"} < set(page.stdout.split()) <= set(names)
     assert not [name for name in names if name.endswith((".pt", ".pyc")) or name.startswith(("tests", "benchmarks"))]
     with tarfile.open(sdist) as archive:
         kept = {name.partition("/")[2] for name in archive.getnames()}

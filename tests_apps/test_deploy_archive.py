@@ -111,6 +111,10 @@ def test_results_that_cannot_be_sent_are_kept_and_go_with_the_next_run(bundles, 
         deploy(*arguments, send=orthanc.dicomweb)
         [stored] = stored_files(orthanc, tmp_path / "back", Modality="SEG")
         assert pydicom.dcmread(stored).SOPInstanceUID == pydicom.dcmread(seg).SOPInstanceUID
+        state = torch.load(bundles[CT] / "models/model.pt", weights_only=True)
+        torch.save({key: value + 1 for key, value in state.items()}, tmp_path / "other.pt")
+        with pytest.raises(FileExistsError, match="results are of other weights, so they are not sent"):
+            deploy(*arguments, send=orthanc.dicomweb, checkpoint=str(tmp_path / "other.pt"))
     assert seg.read_bytes() == kept
     with pytest.raises(FileExistsError, match="results of this series already"):
         deploy(*arguments)

@@ -21,7 +21,7 @@ from monai_ext.data.files.fingerprint import fingerprint
 from monai_ext.handlers.run_record import RUN_PARTS
 from monai_ext.utils import config_errors, read_json
 
-__all__ = ["reproduce"]
+__all__ = ["bundle_of_record", "read_record", "reproduce"]
 
 
 def reproduce(record: str | os.PathLike, output_dir: str | os.PathLike | None = None, **overrides: Any) -> Path:
@@ -39,7 +39,7 @@ def reproduce(record: str | os.PathLike, output_dir: str | os.PathLike | None = 
         FileNotFoundError: if the record or its bundle is not there.
         ValueError: if it is no record, the run had another number of processes, or a case changed since; it is named.
     """
-    content = _read(record)
+    content = read_record(record)
     config, kind = content["config"], content["kind"]
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     launched = int(os.environ.get("WORLD_SIZE", processes))
@@ -64,7 +64,7 @@ def reproduce(record: str | os.PathLike, output_dir: str | os.PathLike | None = 
     )
     if isinstance(images, list):
         overrides.setdefault("dataset#data", tuple(images))  # in a tuple MONAI looks for no expressions, see segment
-    bundle = _bundle_of(Path(record), content["bundle"])
+    bundle = bundle_of_record(Path(record), content["bundle"])
     if bundle is not None and "bundle_root" in config:
         config["bundle_root"] = literal(str(bundle.folder))
     if (split := Path(record).with_name("split.json")).is_file() and not folder.exists():
@@ -90,7 +90,7 @@ def reproduce(record: str | os.PathLike, output_dir: str | os.PathLike | None = 
     return folder
 
 
-def _bundle_of(record: Path, name: str) -> Bundle | None:
+def bundle_of_record(record: Path, name: str) -> Bundle | None:
     """The bundle that the record lies in, else the known one of that name."""
     for folder in record.resolve().parents:
         if (folder / "configs" / "metadata.json").is_file():
@@ -98,7 +98,7 @@ def _bundle_of(record: Path, name: str) -> Bundle | None:
     return Bundle.find(name) if name else None
 
 
-def _read(record: str | os.PathLike) -> dict[str, Any]:
+def read_record(record: str | os.PathLike) -> dict[str, Any]:
     """A record whose parts are of the kinds that ``RunRecord`` writes."""
     content = read_json(record, "record")
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict) or "kind" not in content:

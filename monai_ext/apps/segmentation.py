@@ -38,6 +38,7 @@ from monai_ext.data.files.volume_reader import is_volume
 from monai_ext.data.lists import CHANNEL
 from monai_ext.inferers.ensemble import check_averages
 from monai_ext.networks import is_export
+from monai_ext.networks.utils import weights_follow
 from monai_ext.utils import config_errors, ends_all, locked, read_json, scratch_folder, write_json
 
 __all__ = ["Segmented", "segment"]
@@ -120,6 +121,7 @@ def segment(
     force: bool = False,
     ensemble: bool = True,
     naming: str = "seg",
+    overlay: str | os.PathLike | None = None,
     quality: bool = False,
     **knobs: Any,
 ) -> Segmented:
@@ -146,6 +148,7 @@ def segment(
         ensemble: use the folds of a cross-validation, and what it decided on, where the bundle has them; false for its
             ``model.pt``.
         naming: of labels: ``"seg"``, or ``"nnunet"`` for ``case.nii.gz`` of ``case_0000.nii.gz`` or ``case.nii.gz``.
+        overlay: a config file that lies over the bundle's ``inference.json``, with another network for instance.
         quality: say of each label what Dice is expected, and whether its image is unlike the training cases; the labels
             are the same. The weights must have been calibrated (``calibrate``, or by ``crossval``).
         knobs: values for the bundle's ``inference.json``.
@@ -184,7 +187,10 @@ def segment(
         knobs |= {"ckpt_paths": [str(path) for path in weights], "tta": tta}
     else:
         knobs["ckpt_path"] = str(weights[0])
+    names += [os.path.abspath(overlay)] if overlay else []
     config = found.config("inference")
+    if quality and overlay:
+        raise ValueError(f"monai_ext: --quality knows the bundle's own network, not that of {overlay}. Leave one out.")
     assess = _assessor(found, weights, {k: v for k, v in knobs.items() if k in config}) if quality else None
     files = [found.config_file(name) for name in names]
 
@@ -349,7 +355,8 @@ class _Keeper:
     def run(self, workflow: ConfigWorkflow) -> list[tuple[str, str]]:
         """Run to the end; returns the cases that failed."""
         workflow.parser["run"] = ["$@evaluator.run()"]  # the config's own raises what failed, which is returned here
-        workflow.initialize()
+        with weights_follow():
+            workflow.initialize()
         self.loader: CaseLoader = workflow.parser.get_parsed_content("dataloader")
         evaluator = workflow.parser.get_parsed_content("evaluator")
         if self.assess is not None:

@@ -224,7 +224,9 @@ class Bundle:
         return list(folds.largest_component) if (folds := self.folds) else []
 
     def config_file(self, name: str) -> Path:
-        """Where the config of that name is, such as ``inference``."""
+        """Where the config of that name is, such as ``inference``; a name may be the path of a file elsewhere."""
+        if os.path.isabs(name):
+            return Path(name)
         return self.folder / "configs" / f"{name}.json"
 
     def config(self, name: str = "inference") -> dict[str, Any]:
@@ -272,6 +274,7 @@ class Bundle:
             ValueError: if they are of another network.
         """
         from monai_ext.networks import is_export, ready_network
+        from monai_ext.networks.utils import weights_follow
 
         if self.exported and checkpoint is None:
             import torch
@@ -279,7 +282,8 @@ class Bundle:
             return torch.jit.load(str(self.exported), map_location=device or "cpu").eval()
         path = self.require_weights() if checkpoint is None else checkpoint
         parser = self.parser(**({} if checkpoint is None else {"ckpt_path": str(checkpoint)}))
-        network = parser.get_parsed_content("network_def")
+        with weights_follow():
+            network = parser.get_parsed_content("network_def")
         device = parser.get_parsed_content("device") if device is None else device
         if is_export(path):
             return ready_network(network, path, device)
@@ -307,8 +311,8 @@ class Bundle:
 
         Args:
             kind: ``"training"``, ``"evaluation"`` or ``"inference"``.
-            files: names of the configs to merge, such as ``["inference", "ensemble_inference"]``; by default those of
-                the kind.
+            files: names of the configs to merge, such as ``["inference", "ensemble_inference"]``, or absolute paths of
+                files elsewhere; by default those of the kind.
             knobs: values for the config, ``a#b`` for nested ones. They are data: a text that begins with ``$``,
                 ``@`` or ``%`` stays that text, see :func:`literal`.
 

@@ -83,6 +83,11 @@ def check_knobs(parser: ConfigParser | None = None) -> None:
         value = knob_value(knob, given)
         if knob == "image_size":
             value = _as_recipe(value, parser)
+        if knob == "spacing" and value is not None:
+            axes = parser.get("network_def#spatial_dims", 2)
+            if len(value) not in (1, axes):
+                raise ValueError(f"monai_ext: --spacing {as_json(value)}: expected one length in mm, or {axes}.")
+            value = value * axes if len(value) == 1 else value
         if type(value) is not type(given) or value != given:
             parser[knob] = literal(value)
             changed = True

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 from ignite.engine import Engine, Events
-from monai.data import DataLoader, list_data_collate
+from monai.data import DataLoader, MetaTensor, list_data_collate
 from monai.utils import ensure_tuple
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from monai_ext.utils import plain_cause
 
@@ -171,9 +171,30 @@ class _Collate:
 
     def __call__(self, items: list[tuple[str, Any, str | None]]) -> _Batch:
         read = [item for item in items if item[2] is None]
-        batch = self.collate([item for _, item, _ in read]) if read else None
+        batch = self._batch([item for _, item, _ in read]) if read else None
         failed = [(name, reason) for name, _, reason in items if reason is not None]
         return batch, tuple(name for name, _, _ in read), failed
+
+    def _batch(self, items: list[Any]) -> Any:
+        """One case as a batch of itself, without a copy of its volume."""
+        item = items[0]
+        volumes = {key: value for key, value in item.items() if isinstance(value, MetaTensor)} if _alone(items) else {}
+        if not volumes or self.collate is not list_data_collate:
+            return self.collate(items)
+        # what MONAI makes of the metadata, with a voxel in the volume's place
+        batch = self.collate([{**item, **{key: _of_one_voxel(value) for key, value in volumes.items()}}])
+        for key, value in volumes.items():
+            batch[key] = MetaTensor(value.as_tensor()[None]).copy_meta_from(batch[key])
+        return batch
+
+
+def _alone(items: list[Any]) -> bool:
+    """Whether this is one case, and no worker's, which copies it into shared memory."""
+    return len(items) == 1 and isinstance(items[0], dict) and get_worker_info() is None
+
+
+def _of_one_voxel(volume: MetaTensor) -> MetaTensor:
+    return MetaTensor(volume.as_tensor().new_zeros([1] * volume.ndim)).copy_meta_from(volume)
 
 
 class _Guarded(Dataset):

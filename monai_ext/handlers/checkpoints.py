@@ -26,6 +26,7 @@ from monai_ext.bundle import stamp
 from monai_ext.handlers.endings import at_end
 from monai_ext.handlers.processes import any_process, of_first_process
 from monai_ext.handlers.schedules import differences, options_of, restore_all
+from monai_ext.handlers.spending import Spending
 from monai_ext.utils import load_tensors, locked, replacing, scratch_folder
 
 __all__ = ["TRAINING_LOCK", "LastCheckpoint", "SaveWeights"]
@@ -53,6 +54,9 @@ class LastCheckpoint:
     it ends at once.
 
     Attach it after the handlers that change what it saves (schedule, validation).
+
+    What its steps cost so far is in the checkpoint too (``spent``, see :class:`Spending`): a step that is done again
+    after a stop counts once.
 
     Args:
         path: the checkpoint file.
@@ -88,6 +92,7 @@ class LastCheckpoint:
         self.signals = 0
         self.options: dict[str, Any] = {}
         self.damaged = False  # what lies at path
+        self.spending = Spending()
         if resume and not (self.path.is_file() or self.previous.is_file()):
             raise FileNotFoundError(
                 f"monai_ext: {self.path}: no checkpoint to resume from. Leave --resume out to start."
@@ -97,6 +102,7 @@ class LastCheckpoint:
         epochs = engine.state.max_epochs
         if epochs is None or epochs < 1:
             raise ValueError(f"monai_ext: --epochs {epochs}: expected the number of epochs to train, 1 or more.")
+        self.spending.attach(engine)  # a step is counted before it is saved
         engine.add_event_handler(Events.STARTED, self.lock)
         engine.add_event_handler(Events.STARTED, self.note_options)
         engine.add_event_handler(Events.STARTED, self.load if self.resume else self.save_now)
@@ -193,6 +199,7 @@ class LastCheckpoint:
             "options": self.options,
             "random": random_states,
             "best": None if self.evaluator is None else _best(self.evaluator),
+            "spent": self.spending.so_far(),
         }
         _write_tensors(state, self.path, None if self.damaged else self.previous)
         self.damaged = False
@@ -218,6 +225,7 @@ class LastCheckpoint:
             engine.scaler.load_state_dict(state["scaler"])
         if state["best"] is not None and self.evaluator is not None:
             self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
+        self.spending.resume(state.get("spent"))  # checkpoints of earlier versions have none
         random_states = state["random"]
         if len(random_states) != idist.get_world_size():
             raise ValueError(

@@ -8,7 +8,7 @@ import torch
 from monai_ext.inferers.outputs import labels_of
 from monai_ext.transforms.slice_resize import check_image_size, resize_slices
 
-__all__ = ["upsampled_labels"]
+__all__ = ["neighbours", "upsampled_labels"]
 
 MOSTLY_INNER = 0.3  # share of pixels near outlines above which interpolating all of them is no slower
 
@@ -40,8 +40,8 @@ def upsampled_labels(
     if scores.device.type != "cpu" or (height, width) == scores.shape[2:]:
         return labels_of(resize_slices(scores, (height, width), "bilinear"), regions=regions)
     labels = labels_of(scores, regions=regions)[:, 0]
-    above, below, down = _neighbours(scores.shape[2], height, scores.dtype)
-    left, right, across = _neighbours(scores.shape[3], width, scores.dtype)
+    above, below, down = neighbours(scores.shape[2], height, scores.dtype)
+    left, right, across = neighbours(scores.shape[3], width, scores.dtype)
     beside = labels.roll(-1, 2)
     beside[:, :, -1] = labels[:, :, -1]
     open_ = beside != labels
@@ -60,7 +60,7 @@ def upsampled_labels(
     return result[:, None]
 
 
-def _neighbours(length: int, new_length: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def neighbours(length: int, new_length: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Of each new pixel: the old one before it, the one behind it, and how far it is on the way (corners aligned)."""
     step = torch.tensor((length - 1) / (new_length - 1) if new_length > 1 else 0.0, dtype=dtype)
     place = torch.arange(new_length, dtype=dtype) * step

@@ -13,10 +13,13 @@ from monai.utils import BlendMode, PytorchPadMode, ensure_tuple, ensure_tuple_re
 from tqdm import tqdm
 
 from monai_ext.inferers.outputs import check_logits, device_of, label_dtype, labels_of
+from monai_ext.inferers.upsampled_labels import neighbours, upsampled_labels
+from monai_ext.transforms.slice_resize import resize_volume, volume_size_at_spacing
 
 __all__ = ["SlidingWindowLabelInferer"]
 
 CHUNK = 1 << 19  # logits reduced to labels at once: what a core keeps close by
+RESAMPLED = 1 << 24  # probabilities brought to the source's grid at once
 
 
 class SlidingWindowLabelInferer(Inferer):
@@ -43,10 +46,15 @@ class SlidingWindowLabelInferer(Inferer):
         progress: show a progress bar.
         regions: of a network of regions that may overlap, the value that each is written as, a later one over those
             before it.
+        spacing: size in mm of the voxels that the network was trained with, one number for each axis or one for all.
+            Volumes are resized to it (:func:`~monai_ext.transforms.resize_volume`, as training does), and
+            probabilities go back to the source's grid before their arg-max, a few rows at a time, as soon as no
+            window comes over them. The input has to be a ``MetaTensor``, whose affine says how large its voxels are.
 
     Raises:
         ValueError: if an argument is not as described; on a call, if ``roi_size`` has another number of axes than the
-            input, or the network returns anything but one tensor of logits of the window's size.
+            input, or the network returns anything but one tensor of logits of the window's size; with ``spacing``, if
+            the input is no volume with an affine.
 
     Shape:
         - input: ``(B, C, *spatial)``
@@ -73,6 +81,7 @@ class SlidingWindowLabelInferer(Inferer):
         device: torch.device | str | None = None,
         progress: bool = False,
         regions: Sequence[int] | None = None,
+        spacing: Sequence[float] | float | None = None,
     ) -> None:
         super().__init__()
         if sw_batch_size < 1:
@@ -90,6 +99,7 @@ class SlidingWindowLabelInferer(Inferer):
         self.device = device
         self.progress = progress
         self.regions = list(regions) if regions else None
+        self.spacing = spacing
 
     @torch.no_grad()
     def __call__(
@@ -102,6 +112,12 @@ class SlidingWindowLabelInferer(Inferer):
                 f"monai_ext: roi_size {list(self.roi_size)} for an input {list(inputs.shape)}: {len(size)} axes."
             )
         x = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        source: Sequence[int] | None = None
+        if self.spacing is not None:
+            grid = volume_size_at_spacing(inputs, self.spacing)
+            if grid != tuple(size):
+                source, size = size, torch.Size(grid)
+                x = torch.stack([resize_volume(volume, grid) for volume in x])
         roi = fall_back_tuple(self.roi_size, size)
         missing = [max(window - side, 0) for window, side in zip(roi, size)]
         padding = [part for gap in reversed(missing) for part in (gap // 2, gap - gap // 2)]
@@ -114,7 +130,12 @@ class SlidingWindowLabelInferer(Inferer):
         windows = [(b, w) for b in range(len(x)) for w in dense_patch_slices(x.shape[2:], roi, steps)]
         device = torch.device(self.sw_device or device_of(network) or x.device)
         weight = compute_importance_map(roi, self.mode, self.sigma_scale, device, torch.float32)
-        labels = _Stitcher(x.shape, roi, weight, torch.device(self.device or x.device), self.regions)
+        inside = [slice(gap // 2, gap // 2 + side) for gap, side in zip(missing, size)]
+        shape = (len(x), 1, *(source or x.shape[2:]))
+        ready: _Labels = _Labels(shape, torch.device(self.device or x.device), self.regions)
+        if source is not None:
+            ready = _ResampledLabels(shape, torch.device(self.device or x.device), self.regions, inside)
+        labels = _Stitcher(x.shape, roi, weight, ready)
         with tqdm(total=len(windows), unit="window", disable=not self.progress) as bar:
             for start in range(0, len(windows), self.sw_batch_size):
                 chosen = windows[start : start + self.sw_batch_size]
@@ -130,32 +151,84 @@ class SlidingWindowLabelInferer(Inferer):
                     labels.add(b, window, patch)
                 del batch, logits, patch  # gone before the next ones come
                 bar.update(len(chosen))
-        inside = [slice(gap // 2, gap // 2 + side) for gap, side in zip(missing, size)]
-        result = labels.finish()[(slice(None), slice(None), *inside)].contiguous()
+        result = labels.finish()
+        if source is None:
+            result = result[(slice(None), slice(None), *inside)].contiguous()
         return MetaTensor(result).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else result
 
 
+class _Labels:
+    """Keep the arg-max of rows of logits."""
+
+    def __init__(self, shape: Sequence[int], device: torch.device, regions: Sequence[int] | None) -> None:
+        self.shape, self.device, self.regions = shape, device, regions
+        self.labels = torch.empty(0)  # until the number of classes is known
+
+    def allocate(self, classes: int) -> None:
+        dtype = label_dtype(max([classes - 1, *(self.regions or ())]) + 1)
+        self.labels = torch.empty(tuple(self.shape), dtype=dtype, device=self.device)
+
+    def take(self, batch: int, start: int, scores: torch.Tensor) -> None:
+        """The rows ``(K, rows, ...)`` from ``start`` on; they come in their order."""
+        rows = labels_of(scores, 0, self.regions).to(self.device)
+        self.labels[batch, :, start : start + scores.shape[1]] = rows
+
+
+class _ResampledLabels(_Labels):
+    """Bring rows of probabilities to the source's grid, and keep their arg-max.
+
+    Args:
+        inside: where the resized volume lies in the padded one that rows come from.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], device: torch.device, regions: Sequence[int] | None, inside: Sequence[slice]
+    ) -> None:
+        super().__init__(shape, device, regions)
+        self.inside = inside
+        self.length = inside[0].stop - inside[0].start
+        self.before, self.after, self.part = neighbours(self.length, self.shape[2], torch.float32)
+        self.held = torch.empty(0)  # the last row, which the next one is interpolated with
+        self.first = self.done = 0  # what row the first held one is, and how many of the source's are labels
+
+    def take(self, batch: int, start: int, scores: torch.Tensor) -> None:
+        start -= self.inside[0].start
+        rows = scores[:, max(-start, 0) : self.length - start, self.inside[1], self.inside[2]]
+        if rows.shape[1] <= 0:
+            return
+        # of regions: above 0 is above one half
+        probabilities = rows.sigmoid() - 0.5 if self.regions else rows.softmax(dim=0)
+        if max(start, 0) == 0:
+            self.first, self.done, self.held = 0, 0, probabilities[:, :0]
+        self.held = torch.cat([self.held, probabilities], dim=1)
+        stop = self.first + self.held.shape[1]
+        ready = int((self.after < stop).sum())
+        step = max(1, RESAMPLED // (len(scores) * self.shape[3] * self.shape[4]))
+        for begin in range(self.done, ready, step):
+            these = slice(begin, min(begin + step, ready))
+            low, high = (self.held[:, (at[these] - self.first).to(rows.device)] for at in (self.before, self.after))
+            part = self.part[these].to(rows)[:, None, None]
+            between = torch.lerp(low, high, part).movedim(0, 1)
+            labels = upsampled_labels(between, self.shape[3:], self.regions)  # a row of the source is a slice
+            self.labels[batch, :, these] = labels.movedim(0, 1).to(self.device)
+        self.done = max(self.done, ready)
+        kept = min(int(self.before[self.done]) if self.done < len(self.before) else stop, stop - 1)
+        self.held, self.first = self.held[:, kept - self.first :].clone(), kept
+
+
 class _Stitcher:
-    """Add up weighted windows, ordered along the first axis, and keep the arg-max of each row that is complete.
+    """Add up weighted windows, ordered along the first axis, and hand each row on that is complete.
 
     Row ``i`` of the volume lies at ``i`` modulo the window's length, so that nothing is moved when windows go on.
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        roi: Sequence[int],
-        weight: torch.Tensor,
-        device: torch.device,
-        regions: Sequence[int] | None = None,
-    ) -> None:
-        self.regions = regions
+    def __init__(self, shape: Sequence[int], roi: Sequence[int], weight: torch.Tensor, ready: _Labels) -> None:
         self.shape = shape
         self.rows = roi[0]
         self.weight = weight
-        self.device = device
+        self.ready = ready
         self.batch, self.start = 0, 0  # of the rows that are being added up
-        self.labels = self.scores = self.weights = self.product = torch.empty(0)  # until the number of classes is known
+        self.scores = self.weights = self.product = torch.empty(0)  # until the number of classes is known
 
     def add(self, batch: int, window: Sequence[slice], logits: torch.Tensor) -> None:
         if not self.scores.numel():
@@ -179,20 +252,17 @@ class _Stitcher:
 
     def finish(self) -> torch.Tensor:
         self._complete(self.shape[2])
-        return self.labels
+        return self.ready.labels
 
     def _allocate(self, logits: torch.Tensor) -> None:
         self.weight = self.weight.to(logits.dtype)
         self.product = torch.empty_like(self.weight)
         self.scores = logits.new_zeros((len(logits), self.rows, *self.shape[3:]))
         self.weights = logits.new_zeros((self.rows, *self.shape[3:]))
-        shape = (self.shape[0], 1, *self.shape[2:])
-        self.labels = torch.empty(
-            shape, dtype=label_dtype(max([len(logits) - 1, *(self.regions or ())]) + 1), device=self.device
-        )
+        self.ready.allocate(len(logits))
 
     def _complete(self, stop: int) -> None:
-        """Turn the rows up to ``stop`` into labels; no window will come over them."""
+        """Hand the rows up to ``stop`` on; no window will come over them."""
         step = max(1, CHUNK // self.scores[:, 0].numel())
         while self.start < stop:
             offset = self.start % self.rows
@@ -200,9 +270,7 @@ class _Stitcher:
             rows = slice(offset, offset + count)
             scores = self.scores[:, rows]
             scores /= self.weights[rows]
-            self.labels[self.batch, :, self.start : self.start + count] = labels_of(scores, 0, self.regions).to(
-                self.device
-            )
+            self.ready.take(self.batch, self.start, scores)
             scores.zero_()
             self.weights[rows].zero_()
             self.start += count

@@ -3,13 +3,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-__all__ = ["check_input_size", "check_option", "check_spatial_dims", "crop_to", "init_weights", "pad_to_multiple"]
+__all__ = [
+    "WEIGHTS_FOLLOW",
+    "check_input_size",
+    "check_option",
+    "check_spatial_dims",
+    "crop_to",
+    "init_weights",
+    "pad_to_multiple",
+    "weights_follow",
+]
+
+# whether what is built gets its weights from a file next, see weights_follow
+WEIGHTS_FOLLOW: ContextVar[bool] = ContextVar("weights_follow", default=False)
 
 
 def check_spatial_dims(name: str, spatial_dims: int, allowed: Sequence[int] = (2, 3)) -> None:
@@ -59,13 +73,33 @@ def crop_to(x: torch.Tensor, size: list[int]) -> torch.Tensor:
     return x
 
 
+@contextmanager
+def weights_follow() -> Iterator[None]:
+    """Build networks whose weights are loaded next: they are not drawn at random first, which takes most of a second.
+
+    Examples::
+
+        >>> with weights_follow():
+        ...     network = DCAUNet(2, 1, 9)
+        >>> load_weights(network, "model.pt")
+    """
+    before = WEIGHTS_FOLLOW.set(True)
+    try:
+        yield
+    finally:
+        WEIGHTS_FOLLOW.reset(before)
+
+
 def init_weights(module: nn.Module) -> None:
     """Initialise one module so that networks with attention learn from scratch; use as ``net.apply(init_weights)``.
 
     Linear: normal of std 0.02 truncated at two std, zero bias. Convolutions: Kaiming normal for ReLU, over the outputs;
     over the inputs where these are few (depth-wise) or where outputs overlap (transposed); zero bias. Norms: 1 and 0.
     With PyTorch's defaults DCA U-Net reaches a Dice of 0.09 in 230 steps on a small CT task, with this 0.62.
+    Where weights follow, see :func:`weights_follow`, it does nothing.
     """
+    if WEIGHTS_FOLLOW.get():
+        return
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
     elif isinstance(module, (nn.Conv2d, nn.Conv3d)):

@@ -2,11 +2,20 @@
 """Transforms beside MONAI's: checks, label codes as classes, slices of one orientation and size, augmentation."""
 
 from .colours import RGBToYCrCbd
+from .intensity_range import ScaleIntensityRanged
 from .inverting import InvertFromWorkerd
 from .random_view import RandViewd
 from .saving import SaveImageByCased
 from .slice_orientation import OrientSlices, OrientSlicesd, slice_orientation
-from .slice_resize import ResizeSlicesd, resize_slices, size_at_spacing
+from .slice_resize import (
+    ResizeSlicesd,
+    ResizeVolumed,
+    check_image_size,
+    resize_slices,
+    resize_volume,
+    size_at_spacing,
+    volume_size_at_spacing,
+)
 from .tissue_contrast import RandTissueContrastd
 from .volumes import IGNORE, NOTICE, CheckVolumed, MapLabelsd, ScaleChannelsd, unlike_modality, unlike_patient
 
@@ -22,11 +31,16 @@ __all__ = [
     "RandTissueContrastd",
     "RandViewd",
     "ResizeSlicesd",
+    "ResizeVolumed",
     "SaveImageByCased",
     "ScaleChannelsd",
+    "ScaleIntensityRanged",
+    "check_image_size",
     "resize_slices",
+    "resize_volume",
     "size_at_spacing",
     "slice_orientation",
     "unlike_modality",
     "unlike_patient",
+    "volume_size_at_spacing",
 ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import ensure_tuple_rep
+
+from .volumes import IGNORE
 
 __all__ = ["RandViewd"]
 
@@ -36,7 +39,12 @@ class RandViewd(RandomizableTransform, MapTransform):
         bend: how far things are pushed about, largest, as part of ``size``: smoothly, from a grid of 4 points an axis.
             Organs get shapes and places that no patient of the training has. Below a sixth nothing folds.
         foreground: part of the views of a larger picture that are cut around a labelled place, drawn by chance.
-        label_key: the entry that says which places are labelled: those above 0.
+        label_key: the entry that says which places are labelled: those above 0, but for 255, which is to be ignored.
+        indices_key: the entry that says it instead, MONAI's ``ClassesToIndicesd`` of the label: flat indices of each
+            class, background first. A class is drawn, each as often as any other, and one of its places. In volumes
+            it is also the faster way: nobody has to look for labelled places each time. The entry is taken out.
+        tilt: largest angle in radians by which a volume is turned in the other two planes, too. For voxels that are
+            about as high as they are wide: turned in voxels, others would be sheared.
         prob: probability of turning, scaling, shearing, shifting and bending; what remains is the cut.
 
     Raises:
@@ -66,6 +74,8 @@ class RandViewd(RandomizableTransform, MapTransform):
         prob: float = 1.0,
         foreground: float = 0.0,
         label_key: str = "label",
+        indices_key: str | None = None,
+        tilt: float = 0.0,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
@@ -77,18 +87,20 @@ class RandViewd(RandomizableTransform, MapTransform):
             raise ValueError(f"monai_ext: RandViewd: mode must be one of {', '.join(MODES)}, got {self.mode}.")
         self.size = tuple(int(side) for side in size)
         self.rotation, self.scale, self.shear, self.shift, self.bend = rotation, (low, high), shear, shift, bend
-        self.foreground, self.label_key = foreground, label_key
+        self.foreground, self.label_key, self.indices_key, self.tilt = foreground, label_key, indices_key, tilt
 
-    def draw(self, shape: Sequence[int], label: torch.Tensor | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    def draw(
+        self, shape: Sequence[int], label: torch.Tensor | None = None, indices: Sequence[Any] = ()
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """The first voxel of the cut, and the matrix from the view's offsets to the picture's; None for a plain cut."""
         self.randomize(None)
         axes = len(self.size)
         room = np.maximum(np.array(shape) - self.size, 0)
         start = (np.array(shape) - self.size) / 2 + self.R.uniform(-0.5, 0.5, size=axes) * room
-        if label is not None and self.foreground and room.any() and self.R.uniform() < self.foreground:
-            places = torch.nonzero(label[0] > 0)
-            if len(places):
-                place = places[self.R.randint(len(places))].numpy() - self.R.uniform(0.25, 0.75, size=axes) * self.size
+        if self.foreground and room.any() and self.R.uniform() < self.foreground:
+            place = self._labelled_place(shape, label, indices)
+            if place is not None:
+                place = place - self.R.uniform(0.25, 0.75, size=axes) * self.size
                 start = np.where(room > 0, np.clip(place, 0, room), start)
         if not self._do_transform:
             return np.round(start), None
@@ -98,15 +110,40 @@ class RandViewd(RandomizableTransform, MapTransform):
         angle = self.R.uniform(-self.rotation, self.rotation)
         turn = np.eye(axes)
         turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        if self.tilt and axes == 3:
+            for axis in (0, 1):
+                angle = self.R.uniform(-self.tilt, self.tilt)
+                tilted = np.eye(3)
+                tilted[np.ix_([axis, 2], [axis, 2])] = [
+                    [np.cos(angle), -np.sin(angle)],
+                    [np.sin(angle), np.cos(angle)],
+                ]
+                turn = tilted @ turn
         start += self.R.uniform(-self.shift, self.shift, size=axes) * self.size
         return start, turn @ matrix
 
+    def _labelled_place(
+        self, shape: Sequence[int], label: torch.Tensor | None, indices: Sequence[Any]
+    ) -> np.ndarray | None:
+        """A place of a class, drawn; None where nothing is labelled."""
+        if self.indices_key is not None:
+            having = [places for places in indices[1:] if len(places)]
+            if not having:
+                return None
+            places = having[self.R.randint(len(having))]
+            return np.array(np.unravel_index(int(places[self.R.randint(len(places))]), tuple(shape)))
+        if label is None:
+            return None
+        found = torch.nonzero((label[0] > 0) & (label[0] != IGNORE))
+        return found[self.R.randint(len(found))].numpy() if len(found) else None
+
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         d = dict(data)
+        indices: Any = () if self.indices_key is None else d.pop(self.indices_key)
         first = d[self.first_key(d)]
         if first.dim() != len(self.size) + 1:
             raise ValueError(f"monai_ext: RandViewd: got shape {list(first.shape)} for a view of {list(self.size)}.")
-        start, matrix = self.draw(first.shape[1:], d.get(self.label_key))
+        start, matrix = self.draw(first.shape[1:], d.get(self.label_key), indices)
         grid = None if matrix is None else self._grid(first.shape[1:], start, matrix)
         for key, mode in self.key_iterator(d, self.mode):
             value = torch.as_tensor(d[key]).as_subclass(torch.Tensor)
@@ -114,15 +151,16 @@ class RandViewd(RandomizableTransform, MapTransform):
             if grid is None:
                 d[key] = self._cut(value, start.astype(int).tolist(), beyond)
             else:
+                value, places = (value, grid) if value.dim() == 3 else _near(value, grid)
                 seen = F.grid_sample(
-                    value[None].float() - beyond, grid, mode, padding_mode="zeros", align_corners=False
+                    value[None].float() - beyond, places, mode, padding_mode="zeros", align_corners=False
                 )
                 d[key] = (seen[0] + beyond).to(value.dtype)
         return d
 
     def _cut(self, value: torch.Tensor, start: list[int], beyond: float) -> torch.Tensor:
         if value.shape[1:] == self.size:
-            return value
+            return value.clone()  # what comes in may be kept by somebody
         # a negative padding cuts
         sides = zip(start, self.size, value.shape[1:], strict=True)
         padding = [part for first, side, length in sides for part in (first + side - length, -first)]
@@ -143,3 +181,15 @@ class RandViewd(RandomizableTransform, MapTransform):
             smooth = F.interpolate(torch.from_numpy(pushed).float(), self.size, mode=mode, align_corners=True)
             grid += smooth.movedim(1, -1)
         return grid
+
+
+def _near(value: torch.Tensor, grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The part of a volume that a view looks at, and the places in it: a volume is many times a patch."""
+    sides = torch.tensor(value.shape[:0:-1], dtype=grid.dtype)  # the last axis first, as the grid has it
+    places = ((grid + 1) * sides - 1) / 2
+    low, high = (of(places.flatten(0, -2), dim=0).values for of in (torch.min, torch.max))
+    # with a voxel around it, so that beyond its edges is beyond the volume's
+    first = (low.floor() - 1).clamp(min=0).minimum(sides - 1)
+    stop = (high.floor() + 3).minimum(sides).maximum(first + 1)
+    part = value[(slice(None), *(slice(int(a), int(b)) for a, b in zip(first.flip(0), stop.flip(0), strict=True)))]
+    return part, (2 * (places - first) + 1) / (stop - first) - 1

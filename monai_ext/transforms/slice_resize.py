@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -13,10 +13,20 @@ from monai.transforms import MapTransform
 from monai.utils import TransformBackends, convert_to_tensor, ensure_tuple, ensure_tuple_rep
 from scipy import ndimage
 
-__all__ = ["ResizeSlicesd", "check_image_size", "resize_slices", "size_at_spacing"]
+__all__ = [
+    "ResizeSlicesd",
+    "ResizeVolumed",
+    "check_image_size",
+    "resize_slices",
+    "resize_volume",
+    "size_at_spacing",
+    "volume_size_at_spacing",
+]
 
 LONGEST = 8192  # pixels of a slice after resizing: above it a spacing is wrong
+MOST = 1 << 30  # voxels of a volume after resizing, likewise: 4 GB
 MODES = ("cubic", "antialiased", "bilinear", "nearest")
+VOLUME_MODES = ("cubic", "antialiased", "nearest")
 BLOCK = 16  # output rows computed together; with more of them the products are mostly with zeros
 Band = tuple[int, int, torch.Tensor]
 
@@ -83,6 +93,38 @@ def resize_slices(x: torch.Tensor, size: Sequence[int] | int, mode: str = "cubic
         return _multiply_rows(_multiply_columns(y, width, smooth), height, smooth).to(x.dtype)
 
 
+def resize_volume(x: torch.Tensor, size: Sequence[int], mode: str = "antialiased") -> torch.Tensor:
+    """Resize a volume along its three axes, as :func:`resize_slices` does along two; it takes the same time an axis.
+
+    Args:
+        x: a volume ``(C, H, W, D)``.
+        size: of the result, one whole number an axis.
+        mode: ``"antialiased"`` or ``"cubic"`` for images, ``"nearest"`` for labels.
+
+    Returns:
+        A volume ``(C, *size)`` in one piece of memory, of the type that ``resize_slices`` gives.
+
+    Raises:
+        ValueError: if ``x`` is no volume, or ``mode`` another.
+
+    Examples::
+
+        >>> resize_volume(torch.rand(1, 256, 256, 40), (128, 128, 60)).shape
+        torch.Size([1, 128, 128, 60])
+    """
+    if x.dim() != 4 or 0 in x.shape[1:]:
+        raise ValueError(f"monai_ext: expected a volume (C, H, W, D), got shape {list(x.shape)}.")
+    if mode not in VOLUME_MODES:
+        raise ValueError(f"monai_ext: mode must be one of {', '.join(map(repr, VOLUME_MODES))}; got {mode!r}.")
+    height, width, depth = (int(side) for side in size)
+    planes = resize_slices(x.movedim(-1, 0), (height, width), mode)
+    if mode == "nearest":
+        return planes[_nearest_index(x.shape[-1], depth, x.device)].movedim(0, -1).contiguous()
+    # the last axis as the columns of one large slice a channel
+    lines = planes.movedim(0, -1).reshape(len(x), 1, height * width, x.shape[-1])
+    return resize_slices(lines, (height * width, depth), mode).reshape(len(x), height, width, depth).contiguous()
+
+
 def check_image_size(size: Sequence[int] | int) -> tuple[int, int]:
     """Return ``size`` as height and width, or raise ValueError unless it is one or two positive integers."""
     sides = ensure_tuple(size)
@@ -108,25 +150,57 @@ def size_at_spacing(volume: torch.Tensor, spacing: Sequence[float] | float, spat
         >>> size_at_spacing(MetaTensor(torch.zeros(1, 101, 201, 30), affine=affine), 4)
         (51, 51)
     """
+    inside = [axis for axis in range(3) if axis != spatial_dim % 3]
+    wanted = ensure_tuple_rep(spacing, 2)
+    (first, second), said = _sizes(volume, inside, wanted)
+    if max(first, second) > LONGEST:
+        raise ValueError(
+            f"monai_ext: slices of {said} would be {first}x{second} pixels at the {wanted[0]:g}x{wanted[1]:g} mm that "
+            "the network was trained with. Is the spacing of this scan right?"
+        )
+    return first, second
+
+
+def volume_size_at_spacing(volume: torch.Tensor, spacing: Sequence[float] | float) -> tuple[int, int, int]:
+    """The size at which a volume has voxels of ``spacing``: :func:`size_at_spacing` along all three axes.
+
+    Args:
+        volume: a ``MetaTensor`` ``(C, H, W, D)``, or a batch of volumes on one grid, whose affine says how large it is.
+        spacing: in mm, along each axis, or one number for all.
+
+    Raises:
+        ValueError: if the volume has no affine, or its voxels have no size, or it would be of more than 2^30 voxels.
+
+    Examples::
+
+        >>> affine = torch.diag(torch.tensor([2.0, 1.0, 5.0, 1.0]))
+        >>> volume_size_at_spacing(MetaTensor(torch.zeros(1, 101, 201, 31), affine=affine), (4, 4, 3))
+        (51, 51, 51)
+    """
+    wanted = ensure_tuple_rep(spacing, 3)
+    (height, width, depth), said = _sizes(volume, range(3), wanted)
+    if height * width * depth > MOST:
+        raise ValueError(
+            f"monai_ext: a volume of {said} would be {height}x{width}x{depth} at the "
+            f"{'x'.join(f'{side:g}' for side in wanted)} mm that the network was trained with. Is the spacing of this "
+            "scan right?"
+        )
+    return height, width, depth
+
+
+def _sizes(volume: torch.Tensor, axes: Iterable[int], wanted: Sequence[float]) -> tuple[list[int], str]:
+    """Lengths of the axes at other sides of voxels; and what they are now, for an error."""
     if not isinstance(volume, MetaTensor) or volume.dim() not in (4, 5):
         raise ValueError("monai_ext: spacing: a volume with an affine is needed to know how large its voxels are.")
     affine = volume.affine.reshape(-1, *volume.affine.shape[-2:])[0].double()  # a batch has one each
-    sides = affine[:3, :3].norm(dim=0)
-    inside = [axis for axis in range(3) if axis != spatial_dim % 3]
-    wanted = ensure_tuple_rep(spacing, 2)
-    size = []
-    for axis, target in zip(inside, wanted, strict=True):
-        length, side = volume.shape[axis - 3], float(sides[axis])
+    lengths = [volume.shape[axis - 3] for axis in axes]
+    sides = [float(affine[:3, axis].norm()) for axis in axes]
+    for side in sides:
         if not 0 < side < float("inf"):
             raise ValueError(f"monai_ext: spacing: voxels of {side:g} mm, their size has to be known.")
-        size.append(round((length - 1) * side / target) + 1)  # the corners' centres stay
-    if max(size) > LONGEST:
-        raise ValueError(
-            f"monai_ext: slices of {'x'.join(str(volume.shape[a - 3]) for a in inside)} voxels of "
-            f"{'x'.join(f'{sides[a]:.3g}' for a in inside)} mm would be {size[0]}x{size[1]} pixels at the "
-            f"{wanted[0]:g}x{wanted[1]:g} mm that the network was trained with. Is the spacing of this scan right?"
-        )
-    return size[0], size[1]
+    said = f"{'x'.join(map(str, lengths))} voxels of {'x'.join(f'{side:.3g}' for side in sides)} mm"
+    # the corners' centres stay
+    return [round((n - 1) * side / new) + 1 for n, side, new in zip(lengths, sides, wanted, strict=True)], said
 
 
 @lru_cache(maxsize=64)
@@ -239,12 +313,61 @@ class ResizeSlicesd(MapTransform):
         size = self.image_size if self.spacing is None else size_at_spacing(volume, self.spacing, self.spatial_dim)
         resized = resize_slices(x.movedim(axis, 0) if x.dim() == 4 else x[None], size, mode)
         resized = resized.movedim(0, axis).contiguous() if x.dim() == 4 else resized[0]
-        if not isinstance(volume, MetaTensor):
-            return resized
-        result = MetaTensor(resized).copy_meta_from(volume)
-        scale = torch.ones(len(volume.affine), dtype=volume.affine.dtype)
-        for i, (length, new_length) in enumerate(zip(x.shape[1:], resized.shape[1:], strict=True)):
-            if length > 1 and new_length > 1:
-                scale[i] = (length - 1) / (new_length - 1)
-        result.affine = volume.affine * scale  # of each column
-        return result
+        return _with_affine(resized, volume)
+
+
+class ResizeVolumed(MapTransform):
+    """Resize volumes with :func:`resize_volume` to voxels of one size, as training of 3D networks needs it.
+
+    The affine of a ``MetaTensor`` follows: voxels grow, the first one's centre stays. It is not an invertible
+    transform: :class:`~monai_ext.inferers.SlidingWindowLabelInferer` takes volumes of the original size.
+
+    Args:
+        keys: items to resize, each a ``MetaTensor`` ``(C, H, W, D)``, all on one grid.
+        spacing: of a voxel after resizing, in mm, one number for each axis, or one for all.
+        mode: mode of :func:`resize_volume`, one for all keys or one each.
+        allow_missing_keys: skip keys that an item lacks.
+
+    Raises:
+        ValueError: if an argument or the shape of an item is not as described.
+
+    Examples::
+
+        >>> resize = ResizeVolumed(["image", "label"], (1.5, 1.5, 3.0), ["antialiased", "nearest"])
+        >>> resize({"image": image, "label": label})["image"].shape  # 512x512x100 voxels of 0.75x0.75x5 mm before
+        torch.Size([1, 257, 257, 166])
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        spacing: Sequence[float] | float,
+        mode: Sequence[str] | str = "antialiased",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spacing = spacing
+        self.mode = ensure_tuple_rep(mode, len(self.keys))
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        d = dict(data)
+        for key, mode in self.key_iterator(d, self.mode):
+            volume = convert_to_tensor(d[key], track_meta=get_track_meta())
+            size = volume_size_at_spacing(volume, self.spacing)
+            d[key] = _with_affine(resize_volume(torch.as_tensor(volume).as_subclass(torch.Tensor), size, mode), volume)
+        return d
+
+
+def _with_affine(resized: torch.Tensor, volume: torch.Tensor) -> torch.Tensor:
+    """What was made of a volume, with its metadata, and voxels as long as they are now."""
+    if not isinstance(volume, MetaTensor):
+        return resized
+    result = MetaTensor(resized).copy_meta_from(volume)
+    scale = torch.ones(len(volume.affine), dtype=volume.affine.dtype)
+    for i, (length, new_length) in enumerate(zip(volume.shape[1:], resized.shape[1:], strict=True)):
+        if length > 1 and new_length > 1:
+            scale[i] = (length - 1) / (new_length - 1)
+    result.affine = volume.affine * scale  # of each column
+    return result

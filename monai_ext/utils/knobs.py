@@ -141,7 +141,7 @@ KNOBS: dict[str, Callable[[Any], Any]] = {
     "num_classes": _whole(2),
     "num_folds": _whole(2, none=True),
     "learning_rate": _between(0, open_below=True),
-    **dict.fromkeys(("weight_decay", "rotation", "foreground_weight"), _between(0)),
+    **dict.fromkeys(("weight_decay", "rotation", "tilt", "foreground_weight"), _between(0)),
     **dict.fromkeys(("flip_prob", "cache_rate", "foreground_share"), _between(0, 1)),
     **dict.fromkeys(("amp", "mirror", "resume", "tta", "strict", "allow_overlap", "silent", "ensemble"), _switch),
     "image_size": _sizes,

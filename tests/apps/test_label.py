@@ -25,7 +25,7 @@ from monai_ext.apps.label.folder import chosen_bundles, prepare_app
 from monai_ext.apps.label.uncertainty import uncertainty
 from monai_ext.bundle import Bundle
 from monai_ext.data import DATASETS, VolumeReader
-from monai_ext.inferers import SliceBatchInferer
+from monai_ext.inferers import SliceBatchInferer, SlidingWindowLabelInferer
 from tests.data.volumes import RAS, rotation, save, volume
 from tests.dicom import write_ct_series
 
@@ -104,7 +104,7 @@ class Fixed(nn.Module):
         self.logits = nn.Parameter(torch.tensor(logits))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.logits[None, :, None, None].expand(len(x), -1, *x.shape[2:])
+        return self.logits.reshape(1, -1, *[1] * (x.dim() - 2)).expand(len(x), -1, *x.shape[2:])
 
 
 def test_uncertainty_is_the_weighted_entropy():
@@ -117,6 +117,8 @@ def test_uncertainty_is_the_weighted_entropy():
             assert uncertainty(x, network, inferer) == pytest.approx(value, abs=1e-5)
             assert inferer.output == "labels"
         assert uncertainty(x[..., 0], network, SimpleInferer()) == pytest.approx(value, abs=1e-5)
+        windows = SlidingWindowLabelInferer((4, 4, 4), sw_batch_size=3)
+        assert uncertainty(x, network, windows) == pytest.approx(value, abs=1e-5)
 
 
 class HalfSure(nn.Module):

@@ -250,6 +250,9 @@ CHILD = """
 import os, sys, signal, monai_ext.__main__ as cli
 from monai_ext.apps import segmentation
 number, place, stop = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+# what started the tests may ignore them, as nohup does
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 count = 0
 def stopping(function):
     def call(*args, **kwargs):

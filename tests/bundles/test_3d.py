@@ -111,6 +111,19 @@ def test_a_resumed_training_is_the_uninterrupted_one(data, tmp_path):
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
 
+def test_the_strong_recipe(data, tmp_path):
+    """Over the overlay for 3D; it is another training than without, and goes on as any."""
+    bundle = "unet_dca_synapse"
+    paths = {"dataset_dir": str(data), "split": "paper"}
+    weights = []
+    for name, files in (("plain", ["train", "train_3d"]), ("strong", ["train", "train_3d", "strong_3d"])):
+        own = {"output_dir": str(tmp_path / name), "ckpt_dir": str(tmp_path / name), "epochs": 1}
+        run(bundle, *files, **light(bundle), **paths, **own)
+        weights.append(torch.load(tmp_path / name / "model.pt", weights_only=True))
+    assert any(not torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+    assert all(torch.isfinite(value).all() for value in weights[1].values())
+
+
 def test_a_network_of_another_method(data, tmp_path):
     """With a ``network_def`` of its own."""
     network = {"_target_": "monai_ext.networks.nets.QTSeg", "base_width": 8, "depths": [1, 1, 1], "out_channels": 9}

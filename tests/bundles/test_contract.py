@@ -35,6 +35,7 @@ OWN_KNOBS = {
     "report_channel",
     "tolerances",
     "foreground_share",
+    "tilt",
     "tissue_contrast",
 }
 # what training and inference each have their own of
@@ -188,10 +189,27 @@ def test_3d_overlays_agree(bundle):
     assert crop["spatial_size"] == pad["spatial_size"] == inference["inferer"]["roi_size"] == "@image_size"
     own = {key for key in train if key.startswith("network_def#")}
     assert {key: value for key, value in inference.items() if key in own} == {key: train[key] for key in own}
+    assert read(bundle, "strong_3d") == read(THREE_D[0], "strong_3d")
     common = read(THREE_D[0], "train_3d")
     assert {key: value for key, value in train.items() if key not in own} == {
         key: value for key, value in common.items() if not key.startswith("network_def#")
     }
+
+
+def test_the_strong_recipe_is_one_in_2d_and_3d():
+    """The same augmentations with the same probabilities, but for a third axis."""
+
+    def steps(name):
+        found = []
+        for step in read(THREE_D[0], name)["train#augmentation"]["transforms"]:
+            in_3d = {"indices_key", "tilt", "sigma_z", "foreground", "upsample_mode"}
+            found += [{key: value for key, value in step.items() if key not in in_3d}]
+        return [step for step in found if step.get("spatial_axis") != 2]
+
+    assert steps("strong") == steps("strong_3d")
+    plane, volume = read(THREE_D[0], "strong"), read(THREE_D[0], "strong_3d")
+    for knob in ("rotation", "mirror_axes", "tissue_contrast", "foreground_share", "lr_scheduler"):
+        assert plane[knob] == volume[knob]
 
 
 @every
@@ -203,6 +221,7 @@ def test_overlays_change_what_is_there(bundle):
         (["train", "evaluate"], ["ensemble_inference"]),
         (["train"], ["train_3d"] if bundle in THREE_D else []),
         (["train"], ["strong"] if bundle in BUNDLES else []),
+        (["train", "train_3d"], ["strong_3d"] if bundle in THREE_D else []),
         (["inference"], ["inference_3d"] if bundle in THREE_D else []),
     ):
         for name in names:
@@ -220,7 +239,7 @@ def test_every_target_and_name_exists(bundle):
 
     names = (*CONFIGS, "multi_gpu_train", "multi_gpu_evaluate", "inference_trt", "ensemble_inference")
     names += ("strong",) if bundle in BUNDLES else ()  # a bundle of one's own has it in its train.json
-    for name in (*names, "train_3d", "inference_3d") if bundle in THREE_D else names:
+    for name in (*names, "train_3d", "inference_3d", "strong_3d") if bundle in THREE_D else names:
         parser = ConfigParser(read(bundle, name))
         targets = []
 

@@ -16,6 +16,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
+from monai_ext.apps.view import find_viewed
+from monai_ext.apps.view.layers import read_layers
 from monai_ext.data import load_datalist, write_phantom
 from tests.bundles.runs import BUNDLES, ROOT, config, run
 from tests.data.volumes import write_acdc, write_raw_synapse
@@ -66,6 +68,17 @@ def test_training_evaluation_and_inference(trained, tmp_path):
     assert len(rows) == len(test) > 0
     page = (tmp_path / "report.html").read_text().lower()
     assert ("phantom data, no clinical meaning" in page) == (bundle in PICTURES)
+
+    seen = find_viewed([tmp_path])  # the labels as they were scored, on the scans' grids
+    assert sorted(case.name for case in seen) == sorted(row["case"] for row in rows)
+    layers = read_layers(seen[0])
+    assert layers.labels["truth"].shape == layers.labels["prediction"].shape == layers.scan.shape[1:4]
+    (row,) = (row for row in rows if row["case"] == seen[0].name)
+    for value, name in seen[0].class_names.items():
+        truth, prediction = (layers.labels[kind] == value for kind in ("truth", "prediction"))
+        if truth.any():
+            dice = 2 * (truth & prediction).sum() / (truth.sum() + prediction.sum())
+            assert float(row[f"{name}_dice"]) == pytest.approx(dice, abs=1e-6)
 
     source = Path(test[0]["image"])
     run(bundle, "inference", **small(bundle), **folders, dataset_dir=str(source))

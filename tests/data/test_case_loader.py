@@ -9,7 +9,8 @@ import signal
 
 import pytest
 import torch
-from monai.data import Dataset
+from monai.data import Dataset, MetaTensor, decollate_batch, list_data_collate
+from monai.transforms import Flip
 from torch.utils.data import get_worker_info
 
 from monai_ext.data import CaseLoader, UnreadableCasesError
@@ -86,3 +87,23 @@ def test_a_full_disk_ends_the_run():
         evaluator.run()
     assert plain_cause(ended.value).startswith("monai_ext: /o/a.nii: no space is left on its disk.")
     assert seen == [0]
+
+
+def placed(case: dict) -> dict:
+    """A volume with a place in the patient and a history, as preprocessing leaves it."""
+    volume = MetaTensor(torch.rand(1, 3, 4, 5), affine=torch.diag(torch.tensor([-1.0, 2.0, 3.0, 1.0])))
+    volume.meta["filename_or_obj"] = case["image"]
+    return {**case, "image": Flip(0)(volume)}
+
+
+def test_a_case_alone_is_a_batch_without_a_copy():
+    item = placed(CASES[3])
+    (batch,) = CaseLoader(Dataset([item]), batch_size=1)
+    expected = list_data_collate([item])
+    assert batch["image"].data_ptr() == item["image"].data_ptr()
+    assert torch.equal(batch["image"].as_tensor(), expected["image"].as_tensor())
+    assert batch.keys() == expected.keys() and torch.equal(batch["value"], expected["value"])
+    one, other = (decollate_batch(b)[0]["image"] for b in (batch, expected))
+    assert batch["image"].meta.keys() == expected["image"].meta.keys() and one.shape == other.shape
+    assert one.meta["filename_or_obj"] == other.meta["filename_or_obj"] and torch.equal(one.affine, other.affine)
+    assert torch.equal(Flip(0).inverse(one), Flip(0).inverse(other)) and len(one.applied_operations) == 1

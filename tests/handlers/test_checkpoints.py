@@ -93,6 +93,9 @@ def test_a_stopped_and_resumed_training_equals_one_that_was_not(tmp_path, capsys
     assert equal(network, expected)
     assert resumed.state.iteration == whole.state.iteration == 16
     assert evaluator.state.best_metric_epoch >= 1
+    spent = [torch.load(tmp_path / name / "last.pt", weights_only=True)["spent"] for name in ("whole", "broken")]
+    assert [cost["steps"] for cost in spent] == [16, 16]  # a step that is done again counts once
+    assert all(cost["seconds"] > 0 and cost["cpu_seconds"] > 0 and cost["peak_bytes"] > 2**20 for cost in spent)
     bar = capsys.readouterr().err
     assert "16/16" in bar
     assert "loss=" in bar and "lr=" in bar and "dice=" in bar

@@ -9,11 +9,14 @@ import sys
 import pytest
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import Orientationd
 
 from monai_ext.inferers import SlidingWindowLabelInferer
+from monai_ext.inferers.outputs import labels_of
+from monai_ext.transforms import resize_volume, volume_size_at_spacing
 
 
 def make_network(spatial_dims: int = 3, channels: int = 1, classes: int = 5) -> nn.Module:
@@ -191,3 +194,47 @@ def test_memory_does_not_grow_with_the_length_of_the_volume():
         assert monai - longer > 0.6 * whole_logits
         grown.append(longer - short)
     assert min(grown) < 0.1 * whole_logits
+
+
+@pytest.mark.parametrize("regions", [None, [1, 2, 9]])
+@pytest.mark.parametrize(
+    ("shape", "spacing", "roi"),
+    [
+        ((30, 26, 12), (1.3, 2.1, 2.0), (16, 16, 16)),
+        ((13, 22, 15), (3.0, 3.0, 1.0), (16, 16, 32)),  # rows of the scan between two of the network's, and padding
+        ((30, 26, 12), (0.7, 1.5, 9.0), (16, 16, 4)),
+        ((10, 9, 8), 1.0, (32, 32, 32)),
+    ],
+)
+def test_probabilities_go_back_to_the_scans_grid(shape, spacing, roi, regions):
+    """What the whole volume of them, interpolated at once, has as its arg-max; two volumes, a row at a time here."""
+    network = random_conv(3)
+    affine = torch.diag(torch.tensor([1.0, 1.5, 3.0, 1.0]))
+    x = MetaTensor(torch.rand(2, 1, *shape, generator=torch.Generator().manual_seed(1)), affine=affine)
+    size = volume_size_at_spacing(x, spacing)
+    with torch.no_grad():
+        resized = torch.stack([resize_volume(volume.as_tensor(), size) for volume in x])
+        logits = SlidingWindowInferer(roi, 2, 0.5, "gaussian")(resized, network)
+        scores = logits.sigmoid() - 0.5 if regions else logits.softmax(dim=1)
+        back = F.interpolate(scores, shape, mode="trilinear", align_corners=True)
+    found = SlidingWindowLabelInferer(roi, 2, spacing=spacing, regions=regions)(x, network)
+    assert found.shape == (2, 1, *shape)
+    assert torch.equal(found.affine, x.affine)
+    assert (found.as_tensor() != labels_of(back, regions=regions)).float().mean() < 1e-4  # ties of rounding
+    assert len(found.unique()) > 2
+
+
+def test_a_spacing_needs_an_affine():
+    with pytest.raises(ValueError, match="a volume with an affine is needed"):
+        SlidingWindowLabelInferer((8, 8, 8), spacing=1.0)(torch.rand(1, 1, 8, 8, 8), random_conv(3))
+    far = MetaTensor(torch.rand(1, 1, 8, 8, 8), affine=torch.diag(torch.tensor([900.0, 900.0, 900.0, 1.0])))
+    with pytest.raises(ValueError, match="Is the spacing of this scan right"):
+        SlidingWindowLabelInferer((8, 8, 8), spacing=1.0)(far, random_conv(3))
+
+
+def random_conv(classes: int) -> torch.nn.Module:
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, classes, 3, padding=1)
+    torch.nn.init.normal_(network.weight)
+    torch.nn.init.zeros_(network.bias)
+    return network

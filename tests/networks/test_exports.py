@@ -202,6 +202,33 @@ def test_a_flipped_bit_is_found_in_archives(files, tmp_path):
         refused(tmp_path / f"net{suffix}", "CRC|checksum|damaged")
 
 
+# a program whose children's ends are signals, as they are where a DataLoader has workers
+RELEASED = """
+import gc, signal, subprocess, sys, threading
+import torch
+from monai_ext.networks import load_export
+
+import faulthandler
+faulthandler.enable()
+signal.signal(signal.SIGCHLD, lambda number, frame: None)
+held = [load_export(sys.argv[1])]
+held[0](torch.rand(1, 2, 24, 16))
+other = threading.Thread(target=lambda: (held.clear(), gc.collect()))
+other.start()
+other.join()
+subprocess.run(["true"])
+print("alive")
+"""
+
+
+@needs_openvino
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals of children")
+def test_openvino_released_by_another_thread_leaves_signals_their_stack(files):
+    command = [sys.executable, "-W", "ignore", "-c", RELEASED, str(files / "net.xml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
 @needs_openvino
 def test_openvino_weights_of_another_export(network, files, tmp_path):
     shutil.copy(files / "net.xml", tmp_path / "net.xml")

@@ -123,3 +123,51 @@ def test_contrast_leaves_values_above_the_classes():
     label = torch.full((1, 8, 8, 4), 200, dtype=torch.uint8)
     lift = RandTissueContrastd("image", "label", num_classes=3, prob=1.0)
     assert torch.equal(lift({"image": torch.ones(1, 8, 8, 4), "label": label})["image"], torch.ones(1, 8, 8, 4))
+
+
+def test_views_around_places_that_an_index_names():
+    """Each class as often as any other, however large it is; the index is used up."""
+    label = torch.zeros(1, 60, 60, 30, dtype=torch.uint8)
+    label[0, :20] = 1
+    label[0, 50, 50, 25] = 2
+    indices = [torch.nonzero(label.flatten() == value)[:, 0] for value in range(3)]
+    view = RandViewd(["label"], (12, 12, 12), "nearest", prob=0, foreground=1.0, indices_key="where")
+    rare = 0
+    for seed in range(60):
+        seen = view.set_random_state(seed=seed)({"label": label, "where": indices})
+        assert seen.keys() == {"label"}
+        assert seen["label"].any()
+        rare += bool((seen["label"] == 2).any())
+    assert 18 < rare < 42
+    nothing = {"label": torch.zeros(1, 60, 60, 30), "where": [indices[0], [], []]}
+    assert not view(nothing)["label"].any()
+
+
+def test_what_is_ignored_is_not_looked_for():
+    label = torch.full((1, 90, 90), 255, dtype=torch.uint8)
+    label[0, :, :60] = 0
+    label[0, 5, 5] = 1
+    view = RandViewd(["label"], (12, 12), "nearest", prob=0, foreground=1.0)
+    assert all((view.set_random_state(seed=seed)({"label": label})["label"] == 1).any() for seed in range(8))
+
+
+def test_a_tilted_view_is_what_scipy_resamples():
+    image = smooth_picture((40, 34, 30))
+    view = RandViewd(["image"], (20, 22, 18), rotation=0.4, scale=(0.8, 1.2), shift=0.6, tilt=0.3)
+    turned = 0
+    for seed in range(6):  # the last ones beyond the edges
+        start, matrix = view.set_random_state(seed=seed).draw(image.shape[1:])
+        seen = view.set_random_state(seed=seed)({"image": image})["image"]
+        middle = (np.array([20, 22, 18]) - 1) / 2
+        low = float(image.min())
+        expected = ndimage.affine_transform(
+            image[0].numpy() - low,
+            matrix,
+            start + middle - matrix @ middle,
+            output_shape=(20, 22, 18),
+            order=1,
+            mode="grid-constant",
+        )
+        np.testing.assert_allclose(seen[0].numpy(), expected + low, atol=3e-5)
+        turned += abs(matrix[0, 2]) > 0.05
+    assert turned

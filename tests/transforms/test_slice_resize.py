@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from monai.data import MetaTensor, set_track_meta
 from scipy import ndimage
 
-from monai_ext.transforms import ResizeSlicesd, resize_slices, size_at_spacing
+from monai_ext.transforms import ResizeSlicesd, ResizeVolumed, resize_slices, resize_volume, size_at_spacing
 
 ORDERS = {"cubic": 3, "bilinear": 1, "nearest": 0}
 
@@ -235,3 +235,31 @@ def test_size_at_spacing():
         size_at_spacing(torch.zeros(1, 4, 4, 4), 4)
     with pytest.raises(ValueError, match="Is the spacing of this scan right"):
         size_at_spacing(volume, 0.001)
+
+
+@pytest.mark.parametrize("size", [(13, 30, 22), (20, 17, 9), (25, 11, 4)])
+def test_a_volume_is_resized_as_scipy_does(size):
+    volume = torch.rand(2, 20, 17, 9, generator=torch.Generator().manual_seed(0))
+    zoom = [new / old for new, old in zip(size, volume.shape[1:])]
+    for mode, order, tolerance in (("cubic", 3, 1e-5), ("nearest", 0, 0)):
+        expected = np.stack([ndimage.zoom(channel, zoom, order=order, mode="mirror") for channel in volume.numpy()])
+        np.testing.assert_allclose(resize_volume(volume, size, mode).numpy(), expected, atol=tolerance)
+    # what grows is not smoothed
+    larger = [max(new, old) for new, old in zip(size, volume.shape[1:])]
+    assert torch.equal(resize_volume(volume, larger), resize_volume(volume, larger, "cubic"))
+
+
+def test_volumes_of_any_spacing_meet_on_one_grid():
+    affine = torch.diag(torch.tensor([-0.8, 0.8, 5.0, 1.0]))
+    ramp = torch.linspace(0, 1, 31).expand(1, 40, 50, 31)
+    item = {"image": MetaTensor(ramp.clone(), affine=affine), "label": MetaTensor((ramp > 0.5).byte(), affine=affine)}
+    found = ResizeVolumed(["image", "label"], (1.6, 1.6, 2.5), ["antialiased", "nearest"])(item)
+    assert found["image"].shape == found["label"].shape == (1, 20 + 1, 25 + 1, 61)  # (39 / 2, 49 / 2) rounded
+    np.testing.assert_allclose(found["image"].affine[2, 2], 2.5)
+    np.testing.assert_allclose(found["image"].affine[0, 0], -0.8 * 39 / 20)
+    np.testing.assert_allclose(found["image"][0, 3, 3].numpy(), np.linspace(0, 1, 61), atol=0.01)
+    assert found["label"].dtype == torch.uint8
+    with pytest.raises(ValueError, match="would be .* mm that the network was trained with"):
+        ResizeVolumed(["image"], 0.01)(item)
+    with pytest.raises(ValueError, match="mode must be one of"):
+        resize_volume(torch.rand(1, 4, 4, 4), (2, 2, 2), "bilinear")

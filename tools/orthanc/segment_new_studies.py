@@ -23,6 +23,7 @@ import requests
 from monai_ext.apps.archive import ArchiveError
 from monai_ext.apps.deploy import deploy
 from monai_ext.apps.deploy.exchange import FEWEST, fetched
+from monai_ext.apps.deploy.results_folder import OtherWeights
 from monai_ext.bundle import Bundle
 from monai_ext.data.files.dicom import find_series, select_series
 from monai_ext.utils import locked, read_json, write_json
@@ -208,7 +209,11 @@ class Worker:
                     return "passed over", str(e)
                 if images < FEWEST:
                     return "passed over", f"fewer than {FEWEST} images"
-                deploy(str(bundle.exported or bundle.folder), str(folder), str(output), send=self.dicomweb)
+                work = str(bundle.exported or bundle.folder), str(folder), str(output)
+                try:
+                    deploy(*work, send=self.dicomweb)
+                except OtherWeights:  # new ones came before the results of the old were stored
+                    deploy(*work, send=self.dicomweb, overwrite=True)
             shutil.rmtree(output / study / series)
             if all(path.name.startswith(".") for path in (output / study).iterdir()):  # what a killed process left
                 shutil.rmtree(output / study)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from monai_ext.apps.commands.bundles import bundles
 from monai_ext.apps.commands.calibrate import calibrate
+from monai_ext.apps.commands.compare import compare
 from monai_ext.apps.commands.convert import convert
 from monai_ext.apps.commands.crossval import crossval
 from monai_ext.apps.commands.datasets import datasets
@@ -17,6 +18,7 @@ from monai_ext.apps.commands.phantom import phantom
 from monai_ext.apps.commands.report import report
 from monai_ext.apps.commands.reproduce import reproduce
 from monai_ext.apps.commands.segment import segment
+from monai_ext.apps.commands.view import view
 from monai_ext.apps.deploy.command import deploy
 from monai_ext.apps.label.command import label
 
@@ -30,10 +32,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
         phantom,
         segment,
         report,
+        view,
         reproduce,
         new,
         crossval,
         calibrate,
+        compare,
         explain,
         convert,
         export,

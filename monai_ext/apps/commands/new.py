@@ -18,6 +18,8 @@ def new(
     recipe: str = "strong",
     nnunet: str | None = None,
     channel_names: str | Sequence[str] = (),
+    dims: int | str = 2,
+    memory: str = "8GB",
 ) -> None:
     """Make a bundle for your own data: read it, choose window, classes and sizes, and write bundles/NAME.
 
@@ -34,6 +36,8 @@ def new(
         nnunet: instead of images and labels, a dataset's folder as nnU-Net has it, such as nnUNet_raw/Dataset004_X.
         channel_names: what the channels of images in several files (a_0000, a_0001) or of four dimensions are, in
             their order, with commas between.
+        dims: 2 (slices), 3 (volumes: voxels, patch and batch are planned), or auto (3 where scans are volumes).
+        memory: that a training step in 3D may take, such as 8GB; patch and batch follow from it.
     """
     from monai_ext.apps.new_bundle import new_bundle
     from monai_ext.utils import path_option
@@ -50,6 +54,8 @@ def new(
         recipe=str(recipe),
         nnunet=path_option(nnunet, "nnunet"),
         channel_names=channel_names,
+        dims=dims,
+        memory=memory,
     )
     print(f"{made}\n" + "\n".join(f"  {choice}" for choice in choices))
     shown = made if where == "." else made.resolve()  # whichever folder the command is started from

@@ -62,7 +62,7 @@ def segment(
     from monai_ext.apps.segmentation import segment as run
 
     checkpoints = [part for part in (checkpoint or "").split(",") if part]
-    labels = run(bundle, input, output, checkpoints, tta, overwrite, force, ensemble, naming, quality, **knobs)
+    labels = run(bundle, input, output, checkpoints, tta, overwrite, force, ensemble, naming, quality=quality, **knobs)
     if os.environ.get("RANK", "0") == "0":  # of several processes, one tells of all
         for path in labels:
             print(path)

@@ -126,26 +126,42 @@ def predicted_cases(
 
 
 def write_report(
-    parser: ConfigParser, cases: Any, folder: Path, decided: Decision, weights: Sequence[str]
+    parser: ConfigParser,
+    cases: Any,
+    folder: Path,
+    weights: Sequence[str],
+    title: str,
+    largest_component: Sequence[int] = (),
+    notes: Sequence[str] = (),
 ) -> list[str]:
-    """Write the evaluation's report over all cases, with their labels as decided; returns the names of the classes."""
+    """Write the evaluation's report over all cases; returns the names of the classes.
+
+    Args:
+        parser: of the evaluation, whose report it is; changed.
+        cases: of :func:`predicted_cases`.
+        folder: for it.
+        weights: that predicted them.
+        title: behind that of the evaluation.
+        largest_component: label values of which only the largest component counts.
+        notes: sentences for it, behind which comes one on components.
+    """
     handlers = parser["validate#handlers"]
     (place,) = (k for k, handler in enumerate(handlers) if handler.get("_target_") == REPORT)
     names = parser.get_parsed_content(f"validate#handlers#{place}#class_names")
     written = list(parser.get_parsed_content("region_order", default=None) or range(1, len(names) + 1))
-    kept = [names[written.index(label)] for label in decided.labels]
+    kept = [names[written.index(label)] for label in largest_component]
     told = f"Only the largest component is kept of: {', '.join(kept)}." if kept else "No component was removed."
     given = {
         **handlers[place],
         "output_dir": literal(str(folder)),
         "checkpoint": [literal(path) for path in weights],
-        "title": f"{parser.get_parsed_content(f'validate#handlers#{place}#title')}, {len(weights)} folds",
+        "title": literal(f"{parser.get_parsed_content(f'validate#handlers#{place}#title')}, {title}"),
         "published": [],  # of another split
-        "notes": [literal(text) for text in (CRITERION, told)],
+        "notes": [literal(text) for text in (*notes, told)],
     }
     parser["validate#handlers"] = [given]
     report = parser.get_parsed_content("validate#handlers")[0]
-    keep = KeepLargestConnectedComponent(list(decided.labels), is_onehot=False)
+    keep = KeepLargestConnectedComponent(list(largest_component), is_onehot=False)
 
     def step(engine: Engine, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{**case, "pred": keep(case["pred"])} for case in batch]
@@ -153,4 +169,5 @@ def write_report(
     engine = Engine(step)
     report.attach(engine)
     engine.run(DataLoader(cases, batch_size=1, collate_fn=list))
+    parser["validate#handlers"] = handlers
     return list(names)

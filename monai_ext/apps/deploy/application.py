@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from monai_ext.apps.deploy.dicom_results import USUAL, chosen_results
 from monai_ext.apps.deploy.operators import BundleOperator, ResultsOperator, SeriesOperator
 from monai_ext.apps.deploy.origin import NOTE
 from monai_ext.bundle import Bundle
+from monai_ext.data.files.fingerprint import hash_file
 from monai_ext.handlers.run_record import cases_file
 from monai_ext.phantoms import PHANTOM_NOTE
 from monai_ext.utils import read_json
@@ -76,6 +78,12 @@ class SegmentationApp(Application):
         self.written: list[Path] = []
         super().__init__(argv=["monai_ext"])  # what follows on the command line is not Holoscan's
 
+    @property
+    def weights(self) -> str:
+        """One hash of the files that make the labels: weights, those of all folds, or an exported model."""
+        used = [self.checkpoint] if self.checkpoint else self.bundle.checkpoints()
+        return hashlib.sha256("".join(map(hash_file, used)).encode()).hexdigest()
+
     def run(self) -> None:
         try:
             with self._held:
@@ -101,7 +109,9 @@ class SegmentationApp(Application):
         quality: dict[str, Any] = {}
         model = BundleOperator(self, self.bundle, self.checkpoint, quality, name="bundle")
         note = _note(self.checkpoint or self.bundle.weights)
-        results = ResultsOperator(self, name, metadata, self.written, self.kinds, note, quality, name="results")
+        results = ResultsOperator(
+            self, name, metadata, self.written, self.kinds, note, self.weights, quality, name="results"
+        )
         self._operators = [reader, model, results]
         self.add_flow(reader, model, {("image", "image")})
         self.add_flow(model, results, {("pred", "label")})

@@ -11,7 +11,7 @@ from pathlib import Path
 from fire.decorators import SetParseFns
 
 from monai_ext.bundle import Bundle
-from monai_ext.utils import flag
+from monai_ext.utils import flag, read_json
 
 __all__ = ["deploy"]
 
@@ -60,7 +60,7 @@ def deploy(
         results: which of seg, rtstruct, sr (a report, which needs seg) and stl are written, with commas between.
         study: Study Instance UID, of an archive with several.
         send: store the results in an archive: an address of DICOMweb, or HOST:PORT of one with C-STORE. Results of this
-            series that are there already are sent, and nothing is segmented.
+            series and these weights that are there already are sent, and nothing is segmented.
         aet: application entity title of an archive with C-STORE.
     """
     if importlib.util.find_spec("holoscan") is None:
@@ -73,7 +73,7 @@ def deploy(
     from monai_ext.apps.archive import is_address
     from monai_ext.apps.deploy.application import SegmentationApp
     from monai_ext.apps.deploy.exchange import destination, fetched, send_results
-    from monai_ext.apps.deploy.results_folder import ResultsExist
+    from monai_ext.apps.deploy.results_folder import OtherWeights, ResultsExist
 
     found = Bundle.find(str(bundle))
     given = None if checkpoint is None else Path(checkpoint).expanduser()
@@ -109,8 +109,12 @@ def deploy(
             app.run()
             files = app.written
         except ResultsExist as e:
-            if to is None or not (e.path / f"{found.name}_volumes.json").is_file():  # of another bundle
+            summary = e.path / f"{found.name}_volumes.json"
+            if to is None or not summary.is_file():  # of another bundle
                 raise
+            noted = read_json(summary, "summary of results")
+            if not isinstance(noted, dict) or noted.get("weights") != app.weights:
+                raise OtherWeights(e.path) from e
             files = sorted(e.path.iterdir())
     for file in files:
         print(file)

@@ -158,6 +158,7 @@ class ResultsOperator(Operator):
         written: the files are added to it.
         results: which, see :func:`~monai_ext.apps.deploy.dicom_results.chosen_results`.
         note: what each result tells of itself.
+        weights: the hash of those that make the label.
         quality: what can be said of the label, filled in until this runs.
     """
 
@@ -169,10 +170,11 @@ class ResultsOperator(Operator):
         written: list[Path],
         results: Collection[str] = USUAL,
         note: str = NOTE,
+        weights: str | None = None,
         quality: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self.title, self.about, self.note, self.quality = title, metadata, note, quality
+        self.title, self.about, self.note, self.weights, self.quality = title, metadata, note, weights, quality
         self.kinds, self.written = chosen_results(results), written
         super().__init__(app, **kwargs)
 
@@ -185,4 +187,6 @@ class ResultsOperator(Operator):
         label = op_input.receive("label").asnumpy()  # (slices, rows, columns)
         volume: Volume = op_input.receive("volume")
         folder: ResultsFolder = op_input.receive("folder")
-        self.written += fill_results(folder, self.title, self.about, label, volume, self.kinds, self.note, self.quality)
+        self.written += fill_results(
+            folder, self.title, self.about, label, volume, self.kinds, self.note, self.weights, self.quality
+        )

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from monai_ext.utils import locked, scratch_folder
 
-__all__ = ["ResultsExist", "ResultsFolder"]
+__all__ = ["OtherWeights", "ResultsExist", "ResultsFolder"]
 
 
 class ResultsExist(FileExistsError):
@@ -21,6 +21,17 @@ class ResultsExist(FileExistsError):
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"monai_ext: {path}: there are results of this series already. Give another --output, or "
+            "--overwrite true, which replaces the whole folder."
+        )
+        self.path = path
+
+
+class OtherWeights(FileExistsError):
+    """The results of this series in the folder ``path`` are of other weights than those that are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"monai_ext: {path}: these results are of other weights, so they are not sent. Give another --output, or "
             "--overwrite true, which replaces the whole folder."
         )
         self.path = path

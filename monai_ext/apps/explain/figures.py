@@ -19,7 +19,7 @@ from monai_ext.inferers.outputs import check_logits, labels_of
 from monai_ext.networks import load_weights
 from monai_ext.networks.blocks import CrossStageAttentionResidual, DifferentialCrossAttention
 from monai_ext.phantoms import PHANTOM_NOTE
-from monai_ext.transforms import resize_slices, size_at_spacing
+from monai_ext.transforms import check_image_size, resize_slices, size_at_spacing
 from monai_ext.utils import replacing
 
 from .maps import AttentionMaps, SourceWeights, attention_maps, source_weights
@@ -57,7 +57,7 @@ def explain(
 
     Raises:
         FileNotFoundError: for a bundle, an image or weights that are not there.
-        ValueError: for a network without such blocks, or a slice or position outside the image.
+        ValueError: for a network without such blocks, or one in 3D, or a slice or position outside the image.
     """
     found = Bundle.find(bundle)
     if Path(output).suffix not in (".png", ".svg", ".pdf"):
@@ -66,6 +66,8 @@ def explain(
     parser = found.parser("inference", **given, **knobs)
     check_knobs(parser)
     network = parser.get_parsed_content("network_def").to(parser.get_parsed_content("device")).eval()
+    if parser.get("network_def#spatial_dims", 2) == 3:
+        raise ValueError(f"monai_ext: {found.name}: its network is one in 3D; explain draws slices, of networks in 2D.")
     kinds = {type(module) for module in network.modules()}
     if not kinds & {CrossStageAttentionResidual, DifferentialCrossAttention}:
         raise ValueError(
@@ -85,6 +87,9 @@ def explain(
     mode = "antialiased" if spacing else "cubic"
     stack = image.movedim(-1, 0) if image.dim() == 4 else image[None]  # slices, or the one picture
     batches = [resize_slices(part, size, mode) if image.dim() == 4 else part for part in stack.split(8)]
+    if spacing:  # a slice that is smaller than the network's window has zeros around it, as in inference
+        window = check_image_size(parser.get_parsed_content("image_size"))
+        batches = [_at_least(part, window) for part in batches]
     device = next(network.parameters()).device
     with torch.no_grad():
         order = parser.get_parsed_content("region_order") if "region_order" in parser else None
@@ -108,6 +113,12 @@ def explain(
     with replacing(output) as temporary:
         figure.savefig(temporary, dpi=150, bbox_inches="tight")
     return Path(output)
+
+
+def _at_least(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Slices in the middle of zeros, where they are smaller than ``size``."""
+    gaps = [max(wanted - side, 0) for wanted, side in zip(size, x.shape[2:])]
+    return torch.nn.functional.pad(x, [part for gap in gaps[::-1] for part in (gap // 2, gap - gap // 2)])
 
 
 def _inside(label: torch.Tensor) -> list[int]:

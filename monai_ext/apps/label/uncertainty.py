@@ -7,7 +7,8 @@ import math
 import torch
 from monai.inferers import Inferer
 
-from monai_ext.inferers import SliceBatchInferer
+from monai_ext.inferers import SliceBatchInferer, SlidingWindowLabelInferer
+from monai_ext.inferers.outputs import check_logits
 
 __all__ = ["uncertainty"]
 
@@ -22,8 +23,8 @@ def uncertainty(x: torch.Tensor, network: torch.nn.Module, inferer: Inferer) -> 
     Args:
         x: a volume ``(1, C, H, W, D)`` or a picture ``(1, C, H, W)``, preprocessed.
         network: returns logits.
-        inferer: a ``SliceBatchInferer``, whose slices are scored a batch at a time, or an inferer of pictures that
-            returns the network's logits.
+        inferer: a ``SliceBatchInferer``, whose slices are scored a batch at a time, a ``SlidingWindowLabelInferer``,
+            whose windows are, or an inferer of pictures that returns the network's logits.
 
     Examples::
 
@@ -37,6 +38,10 @@ def uncertainty(x: torch.Tensor, network: torch.nn.Module, inferer: Inferer) -> 
         parts = x.split(inferer.batch_size, dim=axis) if x.dim() == 5 else (x,)
         of_regions = bool(inferer.regions)
         sums = [_entropy(scored(part, network), of_regions) for part in parts]
+    elif isinstance(inferer, SlidingWindowLabelInferer):
+        watched = _Watched(network, inferer.regions)
+        inferer(x, watched)
+        sums = watched.sums
     else:
         logits = torch.as_tensor(inferer(x, network)).float()
         if logits.shape[1] == 1:
@@ -44,6 +49,20 @@ def uncertainty(x: torch.Tensor, network: torch.nn.Module, inferer: Inferer) -> 
         sums = [_entropy(logits.softmax(dim=1))]
     entropy, weight = (sum(values) for values in zip(*sums))
     return entropy / weight if weight else 0.0
+
+
+class _Watched(torch.nn.Module):
+    """A network whose windows are scored as they pass; there is never a volume of probabilities."""
+
+    def __init__(self, network: torch.nn.Module, regions: list[int] | None) -> None:
+        super().__init__()
+        self.network, self.regions = network, regions
+        self.sums: list[tuple[float, float]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = check_logits(self.network(x), x, "windows", self.regions)
+        self.sums.append(_entropy(logits.sigmoid() if self.regions else logits.softmax(dim=1), bool(self.regions)))
+        return logits
 
 
 def _entropy(probabilities: torch.Tensor, of_regions: bool = False) -> tuple[float, float]:

@@ -17,7 +17,7 @@ SIDE = 32  # image sizes are multiples of it
 PIXELS_ACROSS = 3  # the thinnest class, at the least
 ODD_PIXEL, ODD_STEP = 5, 10  # times the median within a slice, and from slice to slice: no scanner's
 OFF_CENTRE = 0.05  # of a picture's length: closer to the middle is in it
-AXES = ("first (right to left in axial planes)", "second (front to back in axial planes)", "third")
+AXES = ("first (right to left in axial planes)", "second (front to back in axial planes)", "third (feet to head)")
 
 
 def intensity_window(found: Survey) -> tuple[list[int], str]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from monai.data.utils import affine_to_spacing
 from monai.utils import MetaKeys, ensure_tuple
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from tqdm.auto import tqdm
 
 from monai_ext.data import MaskReader, PictureReader, VolumeReader, check_pair
@@ -20,7 +21,7 @@ from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.transforms import slice_orientation, unlike_modality
 from monai_ext.utils import VOLUME_MODALITIES, modality_of, whole_numbers
 
-__all__ = ["Channel", "Survey", "Tissue", "survey"]
+__all__ = ["Body", "Channel", "Survey", "Tissue", "survey"]
 
 SAMPLES = 10_000  # voxels a case that percentiles are taken from
 
@@ -35,6 +36,15 @@ class Tissue(NamedTuple):
     median: float
     high: float
     spread: float
+
+
+class Body(NamedTuple):
+    """A volume along the body's axes (to the left, back and head): its voxels, their sides in mm, and the classes'
+    middles, 0 to 1."""
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    centres: dict[int, tuple[float, ...]]
 
 
 class Channel(NamedTuple):
@@ -58,6 +68,7 @@ class Survey:
         of_case: case id -> the values in its label.
         tissue: label value -> of each case that has it, what its voxels are like.
         centres: case id -> label value -> where its middle lies along each axis as a network sees it, 0 to 1.
+        body: of each volume, the same along the body's axes, which a 3D network sees: to the left, back and head.
         widths: label value -> of each case that has it, how thick it is in a slice, in mm, or pixels of a picture.
         channels: of images that have several; all else of intensities is of the first one.
         foreground: percentiles 0.5 and 99.5 of the image inside labels.
@@ -72,6 +83,7 @@ class Survey:
     of_case: dict[str, set[int]] = field(default_factory=dict)
     tissue: dict[int, list[Tissue]] = field(default_factory=dict)
     centres: dict[str, dict[int, tuple[float, ...]]] = field(default_factory=dict)
+    body: dict[str, Body] = field(default_factory=dict)
     widths: dict[int, list[float]] = field(default_factory=dict)
     channels: list[Channel] = field(default_factory=list)
     foreground: tuple[float, float] = (0.0, 1.0)
@@ -125,7 +137,12 @@ def survey(
             turned = slice_orientation(np.asarray(meta[MetaKeys.AFFINE]))
             axes = turned[:, 0].argsort()  # the slices' own come first
             found.shapes.append(tuple(np.array(image.shape)[axes].tolist()))
-            found.spacings.append(tuple(affine_to_spacing(meta[MetaKeys.AFFINE])[axes].tolist()))
+            sides = affine_to_spacing(meta[MetaKeys.AFFINE])
+            found.spacings.append(tuple(sides[axes].tolist()))
+            upright = ornt_transform(io_orientation(np.asarray(meta[MetaKeys.AFFINE])), axcodes2ornt("LPS"))
+            axes = upright[:, 0].argsort()
+            length = tuple(np.array(image.shape)[axes].tolist())
+            found.body[name] = Body(length, tuple(sides[axes].tolist()), {})
             values = torch.from_numpy(image.astype(np.float32))
             if not torch.isfinite(values).all():
                 raise ValueError(f"monai_ext: {first}: holds values that are not finite (NaN or infinity).")
@@ -142,6 +159,8 @@ def survey(
         for value in sorted(found.of_case[name] - {0}):
             where = np.nonzero(label == value)
             found.centres[name][value] = _centre(where, label.shape, turned)
+            if name in found.body:
+                found.body[name].centres[value] = _centre(where, label.shape, upright)
             found.tissue.setdefault(value, []).append(_tissue(rng.choice(image[where], SAMPLES)))
         whole.append(rng.choice(image.ravel(), SAMPLES))
         if (labelled := label > 0).any():

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple
 
 from monai_ext.bundle import Bundle
@@ -21,11 +23,13 @@ from monai_ext.data.splits import hold_out, random_parts
 from monai_ext.transforms import IGNORE
 from monai_ext.utils import MODALITIES, VOLUME_MODALITIES, number_option, scratch_folder, text_options
 
+from .memory import memory_option, step_bytes
 from .pairs import pair_files, short_ids
 from .planning import SIDE, check_spacings, intensity_window, mirror_axes, picture_plan, slice_plan, tissue_contrast
 from .readme import readme
 from .special import label_content, use_channels, use_label_loss, use_regions
 from .survey import Survey, survey
+from .volume_planning import NoRoomError, VolumePlan, flat_volumes, volume_plan
 
 __all__ = ["new_bundle"]
 
@@ -33,7 +37,9 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 # MONAI Label takes bundles with these words in their names for other kinds of model
 LABEL_WORDS = ("deepedit", "deepgrow", "detection", "classification")
 RECIPES = ("strong", "paper")
-SCALE = "ScaleIntensityRanged"
+DIMS = ("2", "3", "auto")
+OVERLAYS_3D = ("train_3d", "inference_3d", "strong_3d")
+SCALE = "monai_ext.transforms.ScaleIntensityRanged"
 PERCENTILES = {"lower": 0.5, "upper": 99.5}
 
 
@@ -50,6 +56,8 @@ def new_bundle(
     recipe: str = "strong",
     nnunet: str | os.PathLike | None = None,
     channel_names: str | Sequence[str] = (),
+    dims: int | str = 2,
+    memory: int | float | str = "8GB",
 ) -> tuple[Path, list[str]]:
     """Look at a user's data and write ``bundles/NAME`` for it: datalist, split, configs, metadata and README.
 
@@ -71,6 +79,9 @@ def new_bundle(
             ``nnUNet_raw/Dataset004_X``: channels, regions and ignored labels are kept.
         channel_names: what the channels of images in several files, or of four dimensions, are, in their order; a list
             has its own.
+        dims: 2, a network on slices; 3, one on volumes, with voxels, patch and batch planned for ``memory``; or
+            ``"auto"``: 3 unless the scans are rather slices, the network has no 3D, or it does not fit.
+        memory: that a training step in 3D may take, with its unit, such as ``"8GB"``.
 
     Returns:
         The bundle's folder, and its choices, a sentence each.
@@ -91,6 +102,9 @@ def new_bundle(
         )
     if recipe not in RECIPES:
         raise ValueError(f"monai_ext: --recipe {recipe}: expected one of {', '.join(RECIPES)}.")
+    if str(dims) not in DIMS:
+        raise ValueError(f"monai_ext: --dims {dims}: expected one of {', '.join(DIMS)}.")
+    budget = memory_option(memory)
     target = Path(where) / "bundles" / name
     if target.exists():
         raise FileExistsError(f"monai_ext: {target}: is there already. Choose another name, or remove it.")
@@ -146,10 +160,17 @@ def new_bundle(
             f"monai_ext: {base}: {odd[0]!r} in a path is a reference to configs. Rename the folder or file."
         )
     check_spacings(found, {case: ensure_tuple(cases[case]["image"])[0] for case in cases})
+    regions = len(listed.regions) or len(classes) + 1
+    plan, dims_reason = _volume_plan(
+        configs, str(dims), found, budget, len(listed.channel_names) or 1, regions, template
+    )
     published = template.default("image_size")
     side = published if isinstance(published, int) else max(published)
     size, size_reason = _image_size(published, found)
-    if recipe == "strong" and "strong" in configs and not found.pictures:
+    if plan is not None:
+        size, size_reason = plan.size, plan.reason
+        _use_volumes(configs, plan)
+    elif recipe == "strong" and "strong" in configs and not found.pictures:
         pixel, size, size_reason = slice_plan(found, side)
         _use_spacing(configs, [pixel, pixel])
     elif recipe == "strong" and "strong" in configs:
@@ -161,7 +182,8 @@ def new_bundle(
     members = [set(values) for values in listed.regions.values()] or members
     names = {value: text for text, values in zip(classes, members, strict=True) for value in values}
     choices = [
-        *_recipe(configs, recipe, template, found, names),
+        *dims_reason,
+        *_recipe(configs, recipe, template, found, names, plan),
         size_reason,
         *_intensity(configs, found, listed),
         *_what_else(parts, given, classes, members, found),
@@ -200,32 +222,127 @@ def new_bundle(
 
 
 def _recipe(
-    configs: dict[str, Any], recipe: str, template: Bundle, found: Survey, names: Mapping[int, str]
+    configs: dict[str, Any],
+    recipe: str,
+    template: Bundle,
+    found: Survey,
+    names: Mapping[int, str],
+    plan: VolumePlan | None,
 ) -> list[str]:
     """Write the overlay of the strong recipe into ``train.json``, with what the data say about it."""
-    overlay = configs.pop("strong", None)
+    overlay, overlay_3d = configs.pop("strong", None), configs.pop("strong_3d", None)
+    overlay = overlay if plan is None else overlay_3d
     if recipe == "paper":
         return [f"recipe: paper, as {template.name} has it; flips are those of its paper, whatever the classes."]
     if overlay is None:
         return [f"recipe: {template.name}'s own, which has no configs/strong.json."]
     train = configs["train"]
-    for key, value in overlay.items():
-        *path, last = key.split("#")
-        part = train
-        for step in path:
-            part = part[step]
-        if last in part or isinstance(value, dict):
-            part[last] = value
-        else:
-            _insert_after(train, "rotation", last, value)
-    choices = ["recipe: strong, the overlay strong.json: other fields of view, contrasts and scanners are imagined."]
-    axes, reason = mirror_axes(found.centres, names=names)
+    _lay_over(train, overlay)
+    if plan is not None:
+        train["tilt"] = plan.tilt
+        train.pop("foreground_weight", None)  # patches are drawn by foreground_share
+        train["train"]["sampler"].pop("foreground_weight", None)
+    file = "strong" if plan is None else "strong_3d"
+    choices = [f"recipe: strong, the overlay {file}.json: other fields of view, contrasts and scanners are imagined."]
+    if plan is None:
+        axes, reason = mirror_axes(found.centres, names=names)
+    else:
+        axes, reason = mirror_axes({case: body.centres for case, body in found.body.items()}, 3, names)
     train["mirror_axes"] = configs["ensemble_inference"]["mirror_axes"] = axes
     choices.append(reason)
     if "tissue_contrast" in overlay:
         train["tissue_contrast"], reason = tissue_contrast(found)
         choices.append(reason)
     return choices
+
+
+def _lay_over(config: dict[str, Any], overlay: Mapping[str, Any]) -> None:
+    """What MONAI does with a second config; new knobs come behind the batch's size."""
+    for key, value in overlay.items():
+        *path, last = key.split("#")
+        part = config
+        for step in path:
+            part = part[step]
+        if last in part or path or isinstance(value, dict):
+            part[last] = value
+        else:
+            _insert_after(config, "batch_size", last, value)
+
+
+def _volume_plan(
+    configs: dict[str, Any], dims: str, found: Survey, memory: int, channels: int, outputs: int, template: Bundle
+) -> tuple[VolumePlan | None, list[str]]:
+    """The plan of a network in 3D, or None for one in 2D; and why."""
+    definition = configs["train"]["network_def"]
+    method = definition["_target_"].rpartition(".")[2]
+    if definition.get("spatial_dims") == 3:
+        raise ValueError(
+            f"monai_ext: {template.name}: is planned in 3D for other data. Give the bundle that it was made from with "
+            "--bundle, and --dims 3."
+        )
+    if dims == "2":
+        return None, []
+    if found.pictures or "spatial_dims" not in definition:
+        why = "the data are pictures" if found.pictures else f"{method} has no 3D"
+        if dims == "3":
+            raise ValueError(
+                f"monai_ext: --dims 3: {why}. Leave out --dims{'' if found.pictures else ', or give another --bundle'}."
+            )
+        return None, [f"dims: 2, as {why}."]
+    own = {name: configs.get(name) for name in OVERLAYS_3D}
+    if own["train_3d"] is None:  # one for all, but for the network
+        common = Bundle.find("dcaunet_synapse")
+        own = {name: common.config(name) for name in OVERLAYS_3D}
+    layers = {key: value for key, value in own["train_3d"].items() if key.startswith("network_def#")}
+    built: dict[tuple[int, ...], torch.nn.Module] = {}
+
+    def network(size: Sequence[int]) -> torch.nn.Module:
+        plain = {"network_def": {**definition, "in_channels": channels, "out_channels": outputs}, "image_size": [*size]}
+        _lay_over(plain, layers)
+        if "pretrained" in definition:
+            plain["network_def"]["pretrained"] = None
+        sized = "img_size" in plain["network_def"]
+        if sized:
+            plain["network_def"]["img_size"] = list(size)
+        key = tuple(size) if sized else ()
+        if key not in built:
+            built.clear()
+            built[key] = ConfigParser(plain).get_parsed_content("network_def")
+        return built[key]
+
+    def cost(size: Sequence[int], batch: int) -> int:
+        return step_bytes(network(size), (batch, channels, *size))
+
+    first = network([SIDE] * 3)
+    stride = int(getattr(first, "stride", getattr(first, "minimum", SIDE)))
+    if dims == "auto" and (flat := flat_volumes(found, stride)):
+        return None, [f"dims: 2, as {flat}."]
+    try:
+        plan = volume_plan(found, stride, cost, memory)
+    except NoRoomError as e:
+        if dims == "auto":
+            return None, [f"dims: 2, as {e}, more than --memory."]
+        raise ValueError(
+            f"monai_ext: --memory {memory / 1e6:.0f}MB: not enough for {method} in 3D: {e}. Give more with --memory, "
+            "or leave out --dims, or take a smaller network with --bundle."
+        ) from None
+    configs.update(own)
+    flat = flat_volumes(found, stride)
+    asked = f", though {flat}" if flat else ""
+    return plan, [f"dims: 3, {'as asked' + asked if dims == '3' else 'as scans are volumes, and it fits'}."]
+
+
+def _use_volumes(configs: dict[str, Any], plan: VolumePlan) -> None:
+    """The overlays of 3D written in, with the plan: the bundle knows no slices any more."""
+    train, inference = configs["train"], configs["inference"]
+    for config, name in ((train, "train_3d"), (inference, "inference_3d")):
+        overlay = configs.pop(name)
+        _lay_over(config, overlay)
+        config["batch_size"] = plan.batch
+        config.pop("mirror", None)  # of slices; --tta mirrors
+    inference["displayable_configs"] = {"windows_per_batch": "@batch_size"}
+    inference["inferer"]["sw_batch_size"] = "@displayable_configs#windows_per_batch"
+    _use_spacing(configs, plan.spacing)
 
 
 def _use_spacing(configs: dict[str, Any], spacing: list[float]) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,21 @@ from monai_ext.phantoms import PHANTOM_NOTE
 
 from .scores import METRICS, csv_header, finite_mean, plain_cell
 
-__all__ = ["METHOD", "Compared", "Run", "as_json", "compare_runs", "read_run", "sentences"]
+__all__ = [
+    "METHOD",
+    "TITLES",
+    "Compared",
+    "Run",
+    "as_json",
+    "compare_runs",
+    "mean_of_runs",
+    "method_of",
+    "read_run",
+    "sentences",
+]
 
 POINTS = {"dice": 100, "nsd": 100, "hd95": 1, "assd": 1}
+HIGHER = ("dice", "nsd")  # is better
 TITLES = {"dice": "Dice", "hd95": "HD95", "nsd": "NSD", "assd": "ASSD"}
 METHOD = (
     "A case's value is the mean of its classes; each patient counts once, with the mean of its cases. p-values are "
@@ -32,6 +44,10 @@ METHOD = (
     "for the first and 0 for the second; one that all lack is left out. Where any run has no finite distance (a missed "
     "or spurious class), HD95 and ASSD of that class and case are left out for all runs.",
     "One training of each: another seed would give other numbers, which these intervals do not hold.",
+)
+SEVERAL = (
+    "A case counts with the mean of {count} trainings of other seeds; what another seed would change is not in the "
+    "intervals."
 )
 
 
@@ -47,6 +63,7 @@ class Run:
         patients: of each case.
         truths: digest of each true label map; empty in tables of earlier versions.
         scores: metric -> ``(cases, classes)``.
+        trainings: of how many, with other seeds, the scores are the mean.
     """
 
     name: str
@@ -56,6 +73,7 @@ class Run:
     patients: tuple[str, ...]
     truths: tuple[str, ...]
     scores: Mapping[str, NDArray[np.float64]]
+    trainings: int = 1
 
     @property
     def unit(self) -> str:
@@ -145,6 +163,34 @@ def compare_runs(runs: Sequence[Run]) -> list[Compared]:
     return found
 
 
+def mean_of_runs(name: str, runs: Sequence[Run]) -> Run:
+    """Runs of one network with other seeds as one: the mean of each case's and class's scores.
+
+    A class that the truth and one run lack, but another has, counts as Dice and NSD 1 for the first. A distance that
+    any run has not is none.
+
+    Raises:
+        ValueError: if they were not scored on the same cases in the same way.
+    """
+    for other in runs[1:]:
+        _check_alike(runs[0], other)
+    scores = {}
+    for metric in runs[0].scores:
+        every = np.stack([run.scores[metric] for run in runs])
+        if metric in HIGHER:
+            every = np.where(np.isnan(every) & np.isfinite(every).any(axis=0), 1.0, every)
+        elif np.isinf(every).any():
+            every = np.where(np.isinf(every).any(axis=0), np.inf, every)
+        scores[metric] = every.mean(axis=0)
+    return replace(runs[0], name=name, scores=scores, trainings=len(runs))
+
+
+def method_of(runs: Sequence[Run]) -> tuple[str, ...]:
+    """How runs were compared, a sentence each."""
+    count = runs[0].trainings
+    return METHOD if count == 1 else (*METHOD[:-1], SEVERAL.format(count=count))
+
+
 def _check_alike(one: Run, other: Run) -> None:
     def refuse(what: str) -> None:
         raise ValueError(f"monai_ext: {one.name} and {other.name} cannot be compared: {what}")
@@ -181,7 +227,7 @@ def _few(names: Sequence[str]) -> str:
 
 def _compare(metric: str, runs: Sequence[Run]) -> Compared:
     scores = np.stack([run.scores[metric] for run in runs])  # (runs, cases, classes)
-    higher = metric in ("dice", "nsd")
+    higher = metric in HIGHER
     finite = np.isfinite(scores)
     if higher:  # what is rightly not predicted is as good as can be
         scores = np.where(~finite & finite.any(axis=0), 1.0, scores)
@@ -281,7 +327,7 @@ def as_json(runs: Sequence[Run], found: Sequence[Compared]) -> dict[str, Any]:
         "hd95_unit": runs[0].unit,
         "cases": list(runs[0].cases),
         "patients": list(runs[0].patients),
-        "method": list(METHOD),
+        "method": list(method_of(runs)),
         "metrics": {
             part.metric: {
                 "cases": list(part.cases),

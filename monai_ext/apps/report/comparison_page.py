@@ -8,15 +8,15 @@ from html import escape
 
 import numpy as np
 
-from .comparison import METHOD, POINTS, TITLES, Compared, Run, sentences
+from .comparison import POINTS, TITLES, Compared, Run, method_of, sentences
 from .markup import bounds, bullets, columns, count, document, number, phantom_banner, row, section, table
 from .panels import plots_uri
 
 __all__ = ["render_comparison"]
 
 
-def render_comparison(runs: Sequence[Run], found: Sequence[Compared]) -> str:
-    """The page's HTML."""
+def render_comparison(runs: Sequence[Run], found: Sequence[Compared], before: str = "") -> str:
+    """The page's HTML; ``before`` is the HTML of sections in front of the first metric's."""
     names = [run.name for run in runs]
     phantom = any(run.summary["phantom"] for run in runs)
     first = runs[0]
@@ -27,12 +27,12 @@ def render_comparison(runs: Sequence[Run], found: Sequence[Compared]) -> str:
         f"convention {escape(first.convention)}; {escape(', '.join(first.summary['class_names']))}</p></header>"
         f"{phantom_banner(words) if phantom else ''}"
     )
-    sections = [head, section("What can be said", bullets(_verdicts(found, names, first.unit)))]
+    sections = [head, section("What can be said", bullets(_verdicts(found, names, first.unit))), before]
     for part in found:
         if part.result is not None:
             body = _ranking(part, names, first.unit) + _pairs(part, names, first.unit) + _plots(part, names, first.unit)
             sections.append(section(TITLES[part.metric], body + _classes(part, names)))
-    sections.append(section("How it was done", bullets(METHOD)))
+    sections.append(section("How it was done", bullets(method_of(runs))))
     return document("Runs compared", sections)
 
 

@@ -31,6 +31,7 @@ from monai_ext.phantoms import PHANTOM_NOTE
 from monai_ext.transforms import IGNORE, NOTICE
 from monai_ext.utils import replacing, scratch_folder
 
+from .kept_labels import CASES_FILE, LABELS_FOLDER, KeptCase, label_files, write_kept, write_label
 from .page import render_page
 from .panels import Picture, choose_slices
 from .scores import CONVENTIONS, METRICS, CaseScores, csv_table, merge, statistics_of, summarise
@@ -54,6 +55,9 @@ _DEFINITIONS = {
 
 class SegmentationReport:
     """Score every case of an evaluation and write ``metrics.csv``, ``summary.json`` and ``report.html``.
+
+    The label maps are kept as they were scored, in the folder ``labels``; ``cases.json`` says whose they are, so that
+    ``python -m monai_ext view OUTPUT_DIR`` shows them.
 
     An ignite handler for the ``handlers`` of a ``SupervisedEvaluator``. It reads the label maps that postprocessing
     left in ``engine.state.output`` and keeps numbers and at most two slices of a case, never volumes. Under
@@ -88,6 +92,7 @@ class SegmentationReport:
         patient: case id, or else its name -> whose it is: a case may be one of several of a patient, who are drawn
             whole for the confidence intervals. By default each is a patient's only one; a ``"patient"`` in the item
             goes before.
+        keep_labels: false for no ``labels`` and no ``cases.json``.
 
     Raises:
         ValueError: on a wrong argument, and during the run when a case's maps are not on one grid, are no label maps
@@ -128,6 +133,7 @@ class SegmentationReport:
         tolerances: Sequence[float] | float | None = None,
         match: str | None = None,
         patient: Callable[[str], str] = str,
+        keep_labels: bool = True,
     ) -> None:
         self.channel = channel
         self.regions = [list(values) for values in regions] if regions else None
@@ -147,8 +153,10 @@ class SegmentationReport:
         self.tolerances = None if tolerances is None else ensure_tuple(tolerances)
         self.match = match
         self.patient = patient
+        self.keep_labels = keep_labels
         self._check_arguments()
         self.cases: list[CaseScores] = []
+        self._kept: dict[str, KeptCase] = {}  # by the source of a case
         self._scratch = ExitStack()
         self._folder: Path | None = None
         self._logger = logging.getLogger(__name__)
@@ -236,12 +244,19 @@ class SegmentationReport:
         wanted = [cases[k].source for _, k in ranked]
         mine = {source: self._load(numbers[source]) for source in wanted if source in numbers}
         slices = {source: pictures for part in _gather(mine) for source, pictures in part.items()}
+        kept = {source: case for part in _gather(self._kept) for source, case in part.items()}
+        if idist.get_rank() == 0:
+            summary = self._write_tables(cases)
+        self._place_labels()
         self._clear()
         if idist.get_rank() == 0:
-            self._write_files(cases, [(rank, k, slices[cases[k].source]) for rank, k in ranked])
+            shown = [(rank, k, slices[cases[k].source]) for rank, k in ranked]
+            named = [kept[case.source]._replace(name=case.case) for case in cases if case.source in kept]
+            self._write_page(summary, cases, shown, named)
 
     def _clear(self) -> None:
         self.cases = []
+        self._kept = {}
         self._scratch.close()
         self._folder = None
 
@@ -268,6 +283,9 @@ class SegmentationReport:
         if self.regions:
             drawn = self._drawn(truth), self._drawn(prediction)
         self._save(choose_slices(image, *drawn, affine, spacing, self.window, self.transpose))
+        scan = getattr(item.get(self.image_key or ""), "meta", {}).get(ImageMetaKey.FILENAME_OR_OBJ)
+        if self.keep_labels and scan:
+            self._keep_labels(name, tuple(map(str, ensure_tuple(scan))), source, drawn, affine)
         self.cases.append(
             CaseScores(
                 case=name,
@@ -382,9 +400,28 @@ class SegmentationReport:
         return pickle.loads(zlib.decompress(self._picture_file(number).read_bytes()))
 
     def _picture_file(self, number: int) -> Path:
+        return self._scratch_folder() / str(number)
+
+    def _scratch_folder(self) -> Path:
         if self._folder is None:
             self._folder = self._scratch.enter_context(scratch_folder(self.output_dir, "report-"))
-        return self._folder / str(number)
+        return self._folder
+
+    def _keep_labels(
+        self, name: str, scan: tuple[str, ...], source: str, drawn: Sequence[torch.Tensor], affine: np.ndarray | None
+    ) -> None:
+        files = [self._scratch_folder() / file for file in label_files(source, drawn[0].ndim == 2)]
+        for file, labels in zip(files, drawn):
+            write_label(file, (labels.T if self.transpose and labels.ndim == 2 else labels).numpy(), affine)
+        self._kept[source] = KeptCase(name, scan, *files)
+
+    def _place_labels(self) -> None:
+        """When all cases are scored: until then the folder has those of the evaluation before."""
+        folder = self.output_dir / LABELS_FOLDER
+        for case in self._kept.values():
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in (case.truth, case.prediction):
+                file.replace(folder / file.name)
 
     def _ranked(self, cases: Sequence[CaseScores]) -> list[tuple[str, int]]:
         """Best, median and worst by mean Dice of the first convention, as far as there are as many cases."""
@@ -395,13 +432,26 @@ class SegmentationReport:
             picks = {0: "best case", 1: "worst case"} if len(order) == 2 else {0: "the only case"}
         return [(rank, order[place]) for place, rank in picks.items()]
 
-    def _write_files(self, cases: list[CaseScores], shown: list[tuple[str, int, list[Picture]]]) -> None:
+    def _write_tables(self, cases: list[CaseScores]) -> dict[str, Any]:
+        """Returns the summary."""
         summary = self._summary(cases)
         for i, convention in enumerate(self.conventions):
             name = "metrics.csv" if i == 0 else f"metrics_{convention}.csv"
             self._write_file(name, csv_table(cases, self.class_names, convention, self.phantom))
         self._write_file("summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        page = render_page(summary, cases, self.published, shown)
+        return summary
+
+    def _write_page(
+        self,
+        summary: dict[str, Any],
+        cases: list[CaseScores],
+        shown: list[tuple[str, int, list[Picture]]],
+        kept: list[KeptCase],
+    ) -> None:
+        (self.output_dir / CASES_FILE).unlink(missing_ok=True)
+        if kept:
+            write_kept(self.output_dir, self.class_names, kept)
+        page = render_page(summary, cases, self.published, shown, {case.name for case in kept})
         self._write_file("report.html", page)
         part = summary["conventions"][self.conventions[0]]
         dice, hd95 = part["overall"]["dice"]["mean"], part["overall"]["hd95"]["mean"]

@@ -71,9 +71,14 @@ figure{margin:0 0 .8rem}
 figure svg{display:block;width:100%;height:auto;background:#000}
 figure path{stroke-linejoin:round;vector-effect:non-scaling-stroke}
 figure text{fill:#fff;font-weight:700;dominant-baseline:central;paint-order:stroke;stroke:#000;stroke-width:.15em}
+.button{font-size:.87rem;font-weight:400;padding:.15rem .6rem;border:1px solid #3b6ea8;border-radius:4px;color:#2a5485;
+ text-decoration:none;white-space:nowrap}
+#view:target{outline:3px solid #3b6ea8;outline-offset:.4rem}
 dt{font-weight:600;margin-top:.6rem}
 dd{margin:0;max-width:52rem}
-@media print{@page{margin:12mm}body{padding:0;max-width:none;font-size:10pt}.scroll{overflow:visible}
+@media (max-width:900px){td{white-space:normal}th,td,.tight th,.tight td{padding:.28rem .25rem}}
+@media print{td{white-space:normal}@page{margin:12mm}body{padding:0;max-width:none;font-size:10pt}
+ .scroll{overflow:visible}
  table{font-size:7.5pt}th,td{padding:.15rem .25rem}.panels,.panels.few{grid-template-columns:repeat(4,1fr)}
  h2,h3{break-after:avoid}figure,tr,.slice,.figures{break-inside:avoid}
  *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
@@ -142,7 +147,7 @@ def number(value: float | None, scale: float = 1) -> str:
 
 def spread(entry: Mapping[str, Any], scale: float = 1) -> str:
     """Mean and standard deviation, and the mean's interval in a second line."""
-    deviation = f" ± {number(entry['std'], scale)}" if entry["std"] is not None else ""
+    deviation = f" ±\N{NO-BREAK SPACE}{number(entry['std'], scale)}" if entry["std"] is not None else ""
     return number(entry["mean"], scale) + deviation + bounds(entry.get("interval"), scale, "\n")
 
 

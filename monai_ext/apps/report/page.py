@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -38,6 +39,7 @@ def render_page(
     cases: Sequence[CaseScores],
     published: Sequence[Mapping[str, Any]],
     shown: Sequence[tuple[str, int, Sequence[Picture]]],
+    viewable: Container[str] = (),
 ) -> str:
     """The page's HTML.
 
@@ -46,6 +48,7 @@ def render_page(
         cases: all cases.
         published: rows of other work.
         shown: (rank, index into ``cases``, its slices), such as ``("best", 3, [...])``.
+        viewable: names of the cases that ``view`` can show.
     """
     first, *_ = summary["conventions"]
     sections = [
@@ -56,7 +59,7 @@ def render_page(
             "Per class", "".join(_per_class(summary, c) for c in summary["conventions"]) + _what_was_found(summary)
         ),
         section("Distribution over cases", "".join(_distribution(summary, cases, c) for c in summary["conventions"])),
-        section("Cases in pictures", _overlays(summary, cases, shown, first)),
+        section("Cases in pictures", _overlays(summary, cases, shown, first, viewable) + _viewing(cases, viewable)),
         section("Every case", "".join(_every_case(summary, cases, c) for c in summary["conventions"])),
         section("How the numbers are defined", _definitions(summary)),
         section("Limits", bullets(_limits(summary, published, len(shown)))),
@@ -197,6 +200,7 @@ def _overlays(
     cases: Sequence[CaseScores],
     shown: Sequence[tuple[str, int, Sequence[Picture]]],
     convention: str,
+    viewable: Container[str],
 ) -> str:
     classes = summary["class_names"]
     legend = [f'<i class="line" style="background:{colour}"></i>{kind}' for kind, colour in OUTLINES.items()]
@@ -215,12 +219,28 @@ def _overlays(
             f"Dice {number(case.mean('dice', convention), 100)} %, "
             f"HD95 {number(case.mean('hd95', convention))} {case.distance_unit(convention)}"
         )
-        parts.append(f"<h3>{rank.capitalize()}: {escape(case.case)} <span class=soft>{numbers}</span></h3>")
+        button = _button(case.case, viewable)
+        parts.append(f"<h3>{rank.capitalize()}: {escape(case.case)} <span class=soft>{numbers}</span>{button}</h3>")
         for picture in pictures:
             caption = f'<p class="soft">{escape(picture.caption.capitalize())}</p>' if picture.caption else ""
             panels = draw_picture(picture, classes, case.case)
             parts.append(f'<div class="slice">{caption}<div class="panels{few}">{panels}</div></div>')
     return "\n".join(parts)
+
+
+def _button(case: str, viewable: Container[str]) -> str:
+    """Opens the case where ``view`` serves the page; where it is a file, leads to the way to have it served."""
+    return f' <a class=button href="?view={quote(case, safe="")}#view">View in 3D</a>' if case in viewable else ""
+
+
+def _viewing(cases: Sequence[CaseScores], viewable: Container[str]) -> str:
+    if not any(case.case in viewable for case in cases):
+        return ""
+    return (
+        "<p id=view>Every case in three planes and in 3D, with truth, prediction and difference: run "
+        "<code>python -m monai_ext view .</code> in the folder of this page. The report that it opens has working "
+        "buttons.</p>"
+    )
 
 
 def _every_case(summary: Mapping[str, Any], cases: Sequence[CaseScores], convention: str) -> str:

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 __all__ = ["flip_lps", "from_itk", "has_right_angles", "largest_shift", "spacing_of", "to_itk", "voxel_ml"]
 
@@ -48,6 +51,8 @@ def largest_shift(first: np.ndarray, second: np.ndarray, shape: Sequence[int]) -
 
 def to_itk(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
     """An array ``(X, Y, Z)`` with its affine (RAS, mm) as an image of ITK's."""
+    import SimpleITK as sitk  # takes a quarter of a second, which most runs can do without
+
     lps, spacing = flip_lps(affine), spacing_of(affine)
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
     image.SetSpacing(spacing.tolist())

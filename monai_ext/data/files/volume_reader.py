@@ -11,11 +11,10 @@ import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel
 import numpy as np
-import SimpleITK as sitk
 from isal import igzip
 from monai.utils import MetaKeys, SpaceKeys
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
@@ -27,6 +26,9 @@ from monai_ext.data.files.file_reader import FileReader
 from monai_ext.data.files.guards import check_promise, damaged, is_note, require_file, unusable
 from monai_ext.data.files.memory_order import c_ordered
 from monai_ext.data.files.text_headers import read_text_header
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 __all__ = [
     "VolumeReader",
@@ -336,6 +338,8 @@ def _read(path: str, channel_names: Sequence[str] = ()) -> tuple[np.ndarray, np.
         return array, _checked_affine(path, affine)
     if path.lower().endswith(NIFTI):
         return _read_nifti(path, channel_names)
+    import SimpleITK as sitk
+
     reader, oriented = _itk_header(path, channel_names)
     try:
         image = reader.Execute()
@@ -366,6 +370,8 @@ def _itk_header(path: str, channel_names: Sequence[str] = ()) -> tuple[sitk.Imag
             f"monai_ext: {path}: no volume by its name, expected {', '.join(NIFTI + ITK)}. For a DICOM series give its "
             "folder."
         )
+    import SimpleITK as sitk
+
     try:
         header = read_text_header(path, len(channel_names) > 1)
         stored = min(map(os.path.getsize, header.voxels)) * len(header.voxels)

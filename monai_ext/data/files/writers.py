@@ -6,7 +6,6 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import SimpleITK as sitk
 from isal import igzip
 from monai.data import NibabelWriter, PILWriter
 from PIL import Image
@@ -69,6 +68,8 @@ class AtomicItkWriter(AtomicNibabelWriter):
                 f"monai_ext: {filename}: the axes of this scan are not at right angles (a tilted gantry?), which NRRD "
                 "and MetaImage have no place for in most viewers. Write it as .nii.gz."
             )
+        import SimpleITK as sitk
+
         image = to_itk(np.asarray(self.data_obj, dtype=self.output_dtype), np.asarray(self.affine))
         with replacing(filename) as temporary:
             sitk.WriteImage(image, str(temporary), useCompression=True)

@@ -12,9 +12,12 @@ from monai.transforms import Compose, Lambda, Randomizable, apply_transform
 from monai.utils import ensure_tuple
 from torch.utils.data import Dataset
 
-from monai_ext.data.training.slice_dataset import plain_tensors
+from monai_ext.data.training.slice_dataset import plain_tensors, with_grain
+from monai_ext.transforms import IGNORE, ResizeVolumed
 
 __all__ = ["VolumePatchDataset"]
+
+TRIES = 8  # patches drawn where all voxels of one are to be ignored
 
 
 class VolumePatchDataset(Dataset):
@@ -24,7 +27,8 @@ class VolumePatchDataset(Dataset):
     each class are, ``ClassesToIndicesd`` for instance) run once a volume, and their results stay in memory; worker
     processes share them. ``patch_transform`` crops a patch at random and augments it. It draws from a
     generator seeded by what ``SliceSampler`` hands out with the index, so a patch depends on seed, epoch and index
-    only: not on the number of workers, nor on where a training was resumed.
+    only: not on the number of workers, nor on where a training was resumed. A patch whose whole label is to be ignored
+    (255) teaches nothing and is drawn again, a few times at most. An image of one value gets a grain, as slices do.
 
     Args:
         data: MONAI's datalist of volumes.
@@ -36,6 +40,9 @@ class VolumePatchDataset(Dataset):
         cache_rate: part of ``data`` kept in memory; each patch of the rest costs reading its volume.
         num_workers: threads that fill the cache.
         progress: whether filling the cache shows a progress bar.
+        spacing: of a voxel in mm, one number for each axis or one for all: volumes are resized to it once, so that it
+            means the same in every scan; None leaves them on their own grid.
+        label_key: the entry that is a label map, if there is one.
 
     Raises:
         ValueError: if ``data`` is empty or ``patches_per_volume`` not positive.
@@ -59,6 +66,8 @@ class VolumePatchDataset(Dataset):
         cache_rate: float = 1.0,
         num_workers: int | None = 1,
         progress: bool = True,
+        spacing: Sequence[float] | float | None = None,
+        label_key: str | None = "label",
     ) -> None:
         if not data:
             raise ValueError("monai_ext: VolumePatchDataset: no volume to draw patches from.")
@@ -67,7 +76,12 @@ class VolumePatchDataset(Dataset):
         self.keys = ensure_tuple(keys)
         self.patches_per_volume = patches_per_volume
         self.patch_transform = patch_transform
-        steps = [transform] if index_transform is None else [transform, index_transform]
+        self.label_key = label_key
+        steps = [transform]
+        if spacing is not None:
+            resized = ["image"] if label_key is None else ["image", label_key]
+            steps.append(ResizeVolumed(resized, spacing, ["antialiased", "nearest"][: len(resized)]))
+        steps += [] if index_transform is None else [index_transform]
         transform = Lambda(Compose(steps))  # CacheDataset keeps nothing that a plain function made
         self.volumes = CacheDataset(
             data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=progress, copy_cache=False
@@ -87,4 +101,17 @@ class VolumePatchDataset(Dataset):
         if seed is not None and isinstance(self.patch_transform, Randomizable):
             self.patch_transform.set_random_state(seed=seed)
         with plain_tensors():
-            return apply_transform(self.patch_transform, sample)
+            for _ in range(TRIES):
+                patches = apply_transform(self.patch_transform, dict(sample))
+                made = patches if isinstance(patches, list) else [patches]
+                if not any(self._unseen(patch) for patch in made):
+                    break
+        for patch in made:
+            if isinstance(patch, dict) and isinstance(image := patch.get("image"), torch.Tensor):
+                patch["image"] = with_grain(image)
+        return patches
+
+    def _unseen(self, patch: Any) -> bool:
+        """Whether nobody has looked at any of a patch's voxels."""
+        label = patch.get(self.label_key) if isinstance(patch, dict) else None
+        return isinstance(label, torch.Tensor) and bool((label == IGNORE).all())

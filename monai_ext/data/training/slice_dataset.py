@@ -162,7 +162,7 @@ class SliceDataset(Dataset):
             sample = apply_transform(self.slice_transform, sample)  # type: ignore[assignment]
         for key in self.keys:
             if key != self.label_key:
-                sample[key] = _with_grain(sample[key])
+                sample[key] = with_grain(sample[key])
         return sample
 
     def _volume(self, number: int) -> dict[str, torch.Tensor]:
@@ -171,7 +171,7 @@ class SliceDataset(Dataset):
         return {key: torch.as_tensor(volume[key]).as_subclass(torch.Tensor) for key in self.keys}
 
 
-def _with_grain(image: torch.Tensor) -> torch.Tensor:
+def with_grain(image: torch.Tensor) -> torch.Tensor:
     """An image of one value, as slices beside a skull-stripped head are, with a grain; any other as it is.
 
     In a network that normalises over channels every feature of such an image is 0 before training, each layer's

@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 import torch
 import torch.nn as nn
 
-from monai_ext.networks.exports.exported_network import NOTES, load_export, shapes_of
+from monai_ext.networks.exports.exported_network import NOTES, import_openvino, load_export, shapes_of
 from monai_ext.utils import replacing
 
 __all__ = ["EXPORT_FORMATS", "Export", "export_network", "trace_network"]
@@ -242,8 +242,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, texts: Mappin
 
 
 def _write_openvino(program: torch.export.ExportedProgram, path: Path, texts: Mapping[str, str]) -> None:
-    import openvino
-
+    openvino = import_openvino()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         # OpenVINO's own reader of torch.export's programs lacks the operators on sizes
         _write_onnx(program, Path(folder, "model.onnx"), {})

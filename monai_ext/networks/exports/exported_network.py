@@ -7,8 +7,10 @@ import hashlib
 import importlib.util
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,16 @@ from monai.data import MetaTensor
 
 from monai_ext.networks.exports.guarded_pt2 import extra_of, guarded_program
 
-__all__ = ["NOTES", "RUNTIMES", "ExportedNetwork", "export_extra", "is_export", "load_export", "shapes_of"]
+__all__ = [
+    "NOTES",
+    "RUNTIMES",
+    "ExportedNetwork",
+    "export_extra",
+    "import_openvino",
+    "is_export",
+    "load_export",
+    "shapes_of",
+]
 
 NOTES = "monai_ext"  # what an export says of itself: network, channels, classes, sizes, versions
 # suffix -> what runs it, and the package that has it
@@ -241,9 +252,26 @@ def _load_onnx(path: Path) -> tuple[Run, dict[str, Any]]:
 
 
 def _openvino_model(path: Path) -> Any:
+    return _openvino_core().read_model(path)
+
+
+@cache
+def _openvino_core() -> Any:
+    """One for the whole process, never released.
+
+    The CPU plugin moves the signal stack of the thread that loads it to memory of its own, and unmaps that when the
+    last core is released. Where the garbage collector does so in another thread, the next signal, such as that of a
+    DataLoader's worker that ended, would find no stack and kill the process.
+    """
+    return import_openvino().Core()
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its reports to its maker, which begin with its import and ask nobody."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if it were not installed
     import openvino
 
-    return openvino.Core().read_model(path)
+    return openvino
 
 
 def _openvino_texts(model: Any) -> dict[str, Any]:
@@ -255,8 +283,6 @@ def _openvino_texts(model: Any) -> dict[str, Any]:
 
 
 def _load_openvino(path: Path, bfloat16: bool = False) -> tuple[Run, dict[str, Any]]:
-    import openvino
-
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise ValueError(f"{weights.name} is missing beside it")
@@ -269,7 +295,7 @@ def _load_openvino(path: Path, bfloat16: bool = False) -> tuple[Run, dict[str, A
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = openvino.compile_model(model, "CPU", settings)
+    compiled = _openvino_core().compile_model(model, "CPU", settings)
 
     def run(x: torch.Tensor) -> torch.Tensor:
         y = compiled(np.ascontiguousarray(x.detach().cpu().numpy()))[0]

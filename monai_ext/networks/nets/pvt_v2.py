@@ -13,7 +13,7 @@ from monai.utils import ensure_tuple_rep
 from monai_ext.networks.blocks.channel_layer_norm import ChannelLayerNorm
 from monai_ext.networks.blocks.pvt_block import PVTBlock
 from monai_ext.networks.paths import TwoPaths
-from monai_ext.networks.utils import check_input_size, check_option, check_spatial_dims
+from monai_ext.networks.utils import WEIGHTS_FOLLOW, check_input_size, check_option, check_spatial_dims
 from monai_ext.networks.weights import KeyRules, load_reference, read_weights
 
 __all__ = ["PVT_KEY_RULES", "PVTv2"]
@@ -154,6 +154,8 @@ class PVTv2(TwoPaths):
 
 def _init_weights(module: nn.Module) -> None:
     """Initialise as the authors do; unlike this project's ``init_weights`` no kernel counts its inputs."""
+    if WEIGHTS_FOLLOW.get():
+        return
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, (nn.Conv2d, nn.Conv3d)):

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader, MetaTensor
-from monai.transforms import ClassesToIndicesd, Compose, RandCropByLabelClassesd, RandFlipd, SpatialPadd
+from monai.transforms import (
+    ClassesToIndicesd,
+    Compose,
+    RandCropByLabelClassesd,
+    RandFlipd,
+    RandSpatialCropd,
+    SpatialPadd,
+)
 
 from monai_ext.data import SliceSampler, VolumePatchDataset
 
@@ -94,3 +101,37 @@ def test_nothing_to_draw():
         VolumePatchDataset([], make_volume, make_volume)
     with pytest.raises(ValueError, match="patches_per_volume must be at least 1, got 0"):
         VolumePatchDataset(DATA, make_volume, make_volume, patches_per_volume=0)
+
+
+def test_patches_that_nobody_has_looked_at_are_drawn_again():
+    def half_seen(item):
+        volume = make_volume(item)
+        volume["label"][:, 6:] = 255
+        return volume
+
+    crop = RandSpatialCropd(["image", "label"], (3, 3, 3), random_size=False)
+    patches = VolumePatchDataset(DATA[:1], half_seen, crop, patches_per_volume=40, progress=False)
+    labels = [patches[(index, index)]["label"] for index in range(40)]
+    assert not any((label == 255).all() for label in labels)
+    assert any((label == 255).any() for label in labels)
+    # all of it: what is drawn is given, and the loss leaves it out
+    nothing = VolumePatchDataset(
+        DATA[:1], lambda item: {**make_volume(item), "label": torch.full((1, 12, 10, 6), 255)}, crop, progress=False
+    )
+    assert (nothing[0]["label"] == 255).all()
+
+
+def test_patches_of_volumes_on_one_grid():
+    """A voxel of 2 mm in every scan, whichever it was; the labels with it."""
+
+    def scan(item):
+        volume = make_volume(item)
+        affine = torch.diag(torch.tensor([4.0, 2.0, 1.0, 1.0]) / item["number"])
+        volume["label"][0, :6] = 1
+        return {key: MetaTensor(volume[key].float(), affine=affine) for key in ("image", "label")}
+
+    patches = VolumePatchDataset(DATA, scan, lambda item: item, progress=False, spacing=[2.0, 2.0, 2.0])
+    assert patches[0]["image"].shape == patches[0]["label"].shape == (1, 23, 10, 3)
+    assert patches[1]["image"].shape == (1, 9, 6, 1)
+    assert (patches[0]["label"][0, :11] == 1).all()
+    assert not patches[0]["label"][0, 12:].any()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done for one fold, in a process of its own, here or on a node of a cluster: train, then predict its cases."""
+"""What is done for one training, in a process of its own, here or on a node of a cluster: train, then predict cases."""
 
 from __future__ import annotations
 
@@ -7,40 +7,47 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from monai_ext.bundle import literal
+from monai_ext.data.files.fingerprint import hash_file
 from monai_ext.handlers.checkpoints import TRAINING_LOCK
-from monai_ext.utils import load_tensors, locked
+from monai_ext.utils import load_tensors, locked, read_json, write_json
 
-__all__ = ["FoldJob", "labels_of", "trained_epochs"]
+__all__ = ["TrainingJob", "command_words", "labels_of", "last_words", "spent_by", "trained_epochs"]
 
 LOCK = ".monai_ext-fold.lock"
+PREDICTION = "prediction.json"
 
 
 @dataclass(frozen=True)
-class FoldJob:
-    """Train a fold and predict the cases that it was not trained on; what is done already is passed over.
+class TrainingJob:
+    """Train a network on one split and predict the cases that it was not trained on; what is done is passed over.
 
     Attributes:
-        number: of the fold.
+        name: of the job, such as ``fold 0``.
         folder: for its checkpoints, records, labels and log.
         bundle: the bundle's folder.
-        knobs: of the training, as a command line has them.
+        knobs: of the training, as :func:`command_words` makes words of them.
         epochs: that it trains.
         cases: to predict, ``{"image": ..., "case_id": ...}`` each.
         inference: knobs of the prediction.
+        overlay: a config file that lies over those of the bundle, with another network for instance.
         environment: variables to set, such as those that give it its GPU.
     """
 
-    number: int
+    name: str
     folder: Path
     bundle: Path
-    knobs: dict[str, str]
+    knobs: dict[str, Any]
     epochs: int
     cases: list[dict[str, Any]]
     inference: dict[str, Any] = field(default_factory=dict)
+    overlay: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -56,11 +63,20 @@ class FoldJob:
         """Whether it has been trained to its end."""
         return self.weights.is_file() and trained_epochs(self.folder) >= self.epochs
 
+    @property
+    def prediction(self) -> dict[str, Any] | None:
+        """``{"cases": ..., "seconds": ...}`` that predicting took, if all labels of these weights are there."""
+        file = self.folder / PREDICTION
+        if not self.trained or not file.is_file():
+            return None
+        noted = read_json(file, "prediction")
+        names = {case["case_id"] for case in self.cases}
+        there = {path.name.rpartition("_seg.")[0] for path in (self.folder / "labels").glob("*_seg.*")}
+        return noted if names <= there and noted.get("weights") == hash_file(self.weights) else None
+
     def command(self) -> list[str]:
         """The documented command that trains it; one that was stopped goes on."""
-        words = [sys.executable, "-m", "monai.bundle", "run"]
-        words += ["--config_file", str(self.bundle / "configs" / "train.json")]
-        words += [word for knob, value in self.knobs.items() for word in (f"--{knob}", value)]
+        words = command_words(self.bundle, self.overlay, self.knobs)
         return words + (["--resume", "true"] if trained_epochs(self.folder) >= 0 else [])
 
     def run(self) -> None:
@@ -99,14 +115,55 @@ class FoldJob:
                 for number, handler in before.items():
                     signal.signal(number, handler)
         if code or not self.trained:
-            reason = _reason(self.log, start) if code else f"it was stopped after epoch {trained_epochs(self.folder)}"
-            raise ValueError(f"monai_ext: fold {self.number}: {reason}; its log is {self.log}.")
+            reason = (
+                last_words(self.log, start) if code else f"it was stopped after epoch {trained_epochs(self.folder)}"
+            )
+            raise ValueError(f"monai_ext: {self.name}: {reason}; its log is {self.log}.")
 
     def _predict(self) -> None:
         from monai_ext.apps.segmentation import segment
 
-        labels = segment(self.bundle, self.cases, self.folder / "labels", [self.weights], force=True, **self.inference)
-        labels.check()
+        def predict(overwrite: bool) -> int:
+            labels = segment(
+                self.bundle,
+                self.cases,
+                self.folder / "labels",
+                [self.weights],
+                overwrite=overwrite,
+                force=True,
+                overlay=self.overlay,
+                **self.inference,
+            )
+            labels.check()
+            return len(labels.written)
+
+        began = time.perf_counter()
+        count = predict(overwrite=False)
+        if not count and self.prediction is None:  # labels that are there do not tell how long they took
+            began = time.perf_counter()
+            count = predict(overwrite=True)
+        if count:
+            noted = {"cases": count, "seconds": time.perf_counter() - began, "weights": hash_file(self.weights)}
+            write_json(self.folder / PREDICTION, noted)
+
+
+def command_words(bundle: Path, overlay: Path | None, knobs: Mapping[str, Any]) -> list[str]:
+    """The words of the documented command that trains a bundle, with a config file over its own."""
+    file = str(bundle / "configs" / "train.json")
+    words = [
+        sys.executable,
+        "-m",
+        "monai.bundle",
+        "run",
+        "--config_file",
+        str([file, str(overlay)]) if overlay else file,
+    ]
+    return words + [word for knob, value in knobs.items() for word in (f"--{knob}", _word(literal(value)))]
+
+
+def _word(value: Any) -> str:
+    """A knob as a command line has it; what is no text as Python has it, as fire reads it."""
+    return os.fspath(value) if isinstance(value, (str, os.PathLike)) else repr(value)
 
 
 def labels_of(folder: Path, pictures: bool) -> dict[str, Path]:
@@ -117,15 +174,24 @@ def labels_of(folder: Path, pictures: bool) -> dict[str, Path]:
 
 def trained_epochs(folder: Path) -> int:
     """How many epochs the checkpoint in a folder has had; -1 if there is none to go on from."""
+    return int(_of_checkpoint(folder, "epoch", -1))
+
+
+def spent_by(folder: Path) -> dict[str, float]:
+    """What the training in a folder has cost, see :class:`~monai_ext.handlers.spending.Spending`; empty if unknown."""
+    return dict(_of_checkpoint(folder, "spent", {}))
+
+
+def _of_checkpoint(folder: Path, key: str, otherwise: Any) -> Any:
     for name in ("last.pt", "last.pt.previous"):
         try:
-            return int(load_tensors(folder / name, mmap=True)["epoch"])
+            return load_tensors(folder / name, mmap=True)[key]
         except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged; who resumes tells of it
             continue
-    return -1
+    return otherwise
 
 
-def _reason(log: Path, start: int) -> str:
+def last_words(log: Path, start: int) -> str:
     """The last words of a training that failed, this library's own if there are any."""
     with log.open(encoding="utf-8", errors="replace") as file:
         file.seek(start)
