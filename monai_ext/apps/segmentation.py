@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -22,9 +22,11 @@ from typing import Any, NamedTuple, TypeVar
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
+from monai.engines.utils import IterationEvents
 from monai.utils import ensure_tuple
 
 import monai_ext
+from monai_ext.apps.quality import Assessor, judged
 from monai_ext.bundle import Bundle, join_processes, largest_component, literal
 from monai_ext.data import CaseLoader, find_images, find_pictures
 from monai_ext.data.case_loader import gathered, raise_failed
@@ -45,6 +47,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 NIFTI, ITK = (".nii.gz", ".nii"), (".nrrd", ".mha")
 LOCK = ".monai_ext-segment.lock"
+RECORD = "run_inference.json"
 LONGEST = 254  # bytes of a name, with the dot that it has while it is written
 NAMINGS = ("seg", "nnunet")
 SAME_LABELS = {"num_workers", "device", "batch_size"}  # knobs that change speed and memory
@@ -58,6 +61,7 @@ class Segmented(list[Path]):
         kept: those that an earlier run with the same images, weights and knobs had finished.
         failed: image and reason of each case without a label.
         skipped: files below the input that were passed over: this library's labels, images of the other kind.
+        quality: label -> what can be said of it, where that was asked for; as ``run_inference.json`` has it.
     """
 
     def __init__(
@@ -66,12 +70,14 @@ class Segmented(list[Path]):
         written: Sequence[Path] = (),
         failed: Sequence[tuple[str, str]] = (),
         skipped: Sequence[Path] = (),
+        quality: Mapping[Path, dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(labels)
         self.written = list(written)
         self.kept = [label for label in self if label not in written]
         self.failed = list(failed)
         self.skipped = list(skipped)
+        self.quality = dict(quality or {})
 
     def check(self) -> None:
         """Raise if a case has no label.
@@ -102,6 +108,7 @@ class _Plan(NamedTuple):
     run: str
     todo: list[_Case]
     failed: list[tuple[str, str]]
+    quality: dict[str, dict[str, Any]]  # of labels that are finished, by the case's name
 
 
 def segment(
@@ -115,6 +122,7 @@ def segment(
     ensemble: bool = True,
     naming: str = "seg",
     overlay: str | os.PathLike | None = None,
+    quality: bool = False,
     **knobs: Any,
 ) -> Segmented:
     """Segment one image, or every image and DICOM series below a folder, and return the label files.
@@ -141,6 +149,8 @@ def segment(
             ``model.pt``.
         naming: of labels: ``"seg"``, or ``"nnunet"`` for ``case.nii.gz`` of ``case_0000.nii.gz`` or ``case.nii.gz``.
         overlay: a config file that lies over the bundle's ``inference.json``, with another network for instance.
+        quality: say of each label what Dice is expected, and whether its image is unlike the training cases; the labels
+            are the same. The weights must have been calibrated (``calibrate``, or by ``crossval``).
         knobs: values for the bundle's ``inference.json``.
 
     Returns:
@@ -179,6 +189,9 @@ def segment(
         knobs["ckpt_path"] = str(weights[0])
     names += [os.path.abspath(overlay)] if overlay else []
     config = found.config("inference")
+    if quality and overlay:
+        raise ValueError(f"monai_ext: --quality knows the bundle's own network, not that of {overlay}. Leave one out.")
+    assess = _assessor(found, weights, {k: v for k, v in knobs.items() if k in config}) if quality else None
     files = [found.config_file(name) for name in names]
 
     def plan(held: ExitStack) -> _Plan:
@@ -197,8 +210,10 @@ def segment(
         run = _run_hash(files, weights, {**knobs, "output_ext": suffix})
         with _writable(parent):
             held.enter_context(locked(parent, LOCK, "Wait until it has ended, or give another output."))
-        todo, failed = _planned(cases, {} if overwrite else noted_labels(parent), run, overwrite)
-        return _Plan(cases, skipped, suffix, parent, run, todo, failed)
+        known = {} if assess is None or overwrite else _known_quality(parent, cases)
+        unknown = {case.target.name for case in cases if assess is not None and case.name not in known}
+        todo, failed = _planned(cases, {} if overwrite else noted_labels(parent), run, overwrite, unknown)
+        return _Plan(cases, skipped, suffix, parent, run, todo, failed, known)
 
     # an error is told once, in one line, at its end; what else these loggers say is of no use to the user
     for name in ("ignite.engine.engine", "monai.bundle.workflows"):
@@ -217,7 +232,7 @@ def segment(
             knobs["output_ext"] = suffix
         if "strict" in config:
             knobs["strict"] = not force
-        keeper = _Keeper(folder, planned, process)
+        keeper = _Keeper(folder, planned, process, assess)
         failed = []
         if planned.todo:
             with config_errors(files[-1], "segment"):
@@ -232,8 +247,9 @@ def segment(
                     },
                 )
                 failed = keeper.run(workflow)
-        shares = gathered((keeper.written, keeper.images, failed))
+        shares = gathered((keeper.written, keeper.images, failed, keeper.quality))
         written = [label for share in shares for label in share[0]]
+        keeper.quality = {name: told for share in shares for name, told in share[3].items()}
         if process == 0 and written:
             keeper.keep_record()
     made = {image for share in shares for image in share[1]}
@@ -246,7 +262,8 @@ def segment(
         )
     without = {image for image, _ in lost}
     labels = [case.target for case in planned.cases if case.file not in without]
-    return Segmented(labels, written, lost, planned.skipped)
+    told = {case.target: keeper.quality[case.name] for case in planned.cases if case.name in keeper.quality}
+    return Segmented(labels, written, lost, planned.skipped, told)
 
 
 def _of_first_process(work: Callable[[], T]) -> T:
@@ -305,15 +322,35 @@ def _check_ensemble(weights: Sequence[Path], knobs: dict[str, Any]) -> None:
     check_averages(knobs.get("backend", "auto"), knobs.get("precision", "auto"))
 
 
+def _assessor(found: Bundle, weights: Sequence[Path], knobs: Mapping[str, Any]) -> Assessor:
+    """For the quality of labels; told before the work begins where these weights have none."""
+    own = {key: value for key, value in knobs.items() if key not in ("ckpt_path", "backend", "precision")}
+    return Assessor(found, weights, **own)
+
+
+def _known_quality(parent: Path, cases: Sequence[_Case]) -> dict[str, dict[str, Any]]:
+    """By name of the case, what the run before that was stopped said of labels of the same images."""
+    file = parent / RECORD
+    try:
+        noted = read_json(file, "record")["cases"] if file.is_file() else []
+        told = {
+            (case["case"], case["image"]): case["quality"] for case in noted if "quality" in case and "image" in case
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):  # of something else
+        return {}
+    return {case.name: told[case.name, case.hash] for case in cases if (case.name, case.hash) in told}
+
+
 class _Keeper:
     """Takes each label from where the bundle writes it to its place, as soon as it is whole."""
 
-    def __init__(self, folder: Path, plan: _Plan, process: int) -> None:
+    def __init__(self, folder: Path, plan: _Plan, process: int, assess: Assessor | None = None) -> None:
         self.folder, self.parent, self.suffix, self.process = folder, plan.parent, plan.suffix, process
         self.cases, self.run_hash = plan.cases, plan.run
         self.by_image = {case.file: case for case in plan.cases}
         self.written: list[Path] = []
         self.images: set[str] = set()
+        self.assess, self.quality = assess, dict(plan.quality)
 
     def run(self, workflow: ConfigWorkflow) -> list[tuple[str, str]]:
         """Run to the end; returns the cases that failed."""
@@ -322,12 +359,20 @@ class _Keeper:
             workflow.initialize()
         self.loader: CaseLoader = workflow.parser.get_parsed_content("dataloader")
         evaluator = workflow.parser.get_parsed_content("evaluator")
+        if self.assess is not None:
+            evaluator.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.judge, self.assess)
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, self.keep)
         with _finishing() as stop_if_asked:
             evaluator.add_event_handler(Events.ITERATION_COMPLETED, stop_if_asked)
             workflow.run()
         hidden = str(self.folder) + os.sep
         return [(name, reason.replace(hidden, str(self.parent) + os.sep)) for name, reason in self.loader.failed]
+
+    def judge(self, engine: Engine, assess: Assessor) -> None:
+        """Say what the label that was just made is worth."""
+        case = self.by_image[self.loader.current[0]]
+        made: Any = engine.state.output
+        self.quality[case.name] = judged(assess, made["image"], made["pred"], case.file).content
 
     def keep(self, engine: Engine) -> None:
         made = [file for file in self.folder.glob(f"*{self.suffix}") if not file.name.startswith(".")]
@@ -346,17 +391,21 @@ class _Keeper:
             else:
                 self.written.append(case.target)
                 self.images.add(case.file)
+                if self.assess is not None and self.process == 0:  # a stop must not cost what is known
+                    self.keep_record()
         for file in made:
             file.unlink(missing_ok=True)
 
     def keep_record(self) -> None:
         """What the run noted of itself, beside its labels; cases that an earlier start has done are its as well."""
-        record = self.folder / "run_inference.json"
+        record = self.folder / RECORD
         if not record.is_file():
             return
         content = read_json(record, "record")
         content["cases"] = [
-            {"part": "inference", "case": case.name} | ({"image": case.hash} if case.hash else {})
+            {"part": "inference", "case": case.name}
+            | ({"image": case.hash} if case.hash else {})
+            | ({"quality": self.quality[case.name]} if case.name in self.quality else {})
             for case in self.cases
         ]
         if isinstance(content["config"], dict):
@@ -389,13 +438,17 @@ def _finishing() -> Iterator[Callable[[], None]]:
 
 
 def _planned(
-    cases: Sequence[_Case], noted: dict[str, LabelNote], run: str, overwrite: bool
+    cases: Sequence[_Case], noted: dict[str, LabelNote], run: str, overwrite: bool, again: Collection[str] = ()
 ) -> tuple[list[_Case], list[tuple[str, str]]]:
-    """The cases to do, and those whose label cannot be written; what is finished is in neither."""
+    """The cases to do, and those whose label cannot be written; what is finished is in neither.
+
+    Labels of the names ``again`` are made once more, the same ones, for what shall be known beside them.
+    """
     todo, failed = [], []
     for case in cases:
         note = noted.get(case.target.name)
-        if note is not None and (note.image, note.run) == (case.hash, run):
+        finished = note is not None and (note.image, note.run) == (case.hash, run)
+        if finished and case.target.name not in again:
             continue
         length = len(os.fsencode(case.target.name))
         if length > LONGEST:
@@ -403,7 +456,7 @@ def _planned(
             failed.append((case.file, f"monai_ext: {case.target}: {reason}"))
         elif case.target.is_dir():
             failed.append((case.file, f"monai_ext: {case.target}: is a folder, expected the place of a label file."))
-        elif case.target.exists() and not overwrite:
+        elif case.target.exists() and not overwrite and not finished:
             raise FileExistsError(
                 f"monai_ext: {case.target}: is there already. Give another output, or --overwrite true."
             )

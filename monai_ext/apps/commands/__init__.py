@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from monai_ext.apps.commands.bundles import bundles
+from monai_ext.apps.commands.calibrate import calibrate
 from monai_ext.apps.commands.compare import compare
 from monai_ext.apps.commands.convert import convert
 from monai_ext.apps.commands.crossval import crossval
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
         reproduce,
         new,
         crossval,
+        calibrate,
         compare,
         explain,
         convert,

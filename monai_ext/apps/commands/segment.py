@@ -13,7 +13,16 @@ __all__ = ["segment"]
 
 # what people type as it is: a folder may be called 2024, and --force no is no
 @SetParseFns(
-    bundle=str, input=str, output=str, checkpoint=str, tta=flag, overwrite=flag, force=flag, ensemble=flag, naming=str
+    bundle=str,
+    input=str,
+    output=str,
+    checkpoint=str,
+    tta=flag,
+    overwrite=flag,
+    force=flag,
+    ensemble=flag,
+    naming=str,
+    quality=flag,
 )
 def segment(
     bundle: str,
@@ -25,6 +34,7 @@ def segment(
     force: bool = False,
     ensemble: bool = True,
     naming: str = "seg",
+    quality: bool = False,
     **knobs: Any,
 ) -> None:
     """Segment one image, or every image and DICOM series below a folder; labels lie on the source's grid.
@@ -45,12 +55,14 @@ def segment(
         force: go on when an image does not look like the bundle's modality.
         ensemble: use the folds that crossval trained, and what it decided on; false for models/model.pt.
         naming: of the labels, seg (<name>_seg.nii.gz) or nnunet (case.nii.gz of case_0000.nii.gz).
+        quality: say of each label what Dice is expected, and whether its image is unlike the training cases, in the log
+            and in run_inference.json; the labels are the same. The weights must be calibrated, see calibrate.
         knobs: of the bundle's inference.json, such as --device cpu or --batch_size 8.
     """
     from monai_ext.apps.segmentation import segment as run
 
     checkpoints = [part for part in (checkpoint or "").split(",") if part]
-    labels = run(bundle, input, output, checkpoints, tta, overwrite, force, ensemble, naming, **knobs)
+    labels = run(bundle, input, output, checkpoints, tta, overwrite, force, ensemble, naming, quality=quality, **knobs)
     if os.environ.get("RANK", "0") == "0":  # of several processes, one tells of all
         for path in labels:
             print(path)

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 from torch.utils.data import ConcatDataset
 
 import monai_ext
+from monai_ext.apps.quality import calibrate_weights, quality_file
 from monai_ext.bundle import CROSSVAL, Bundle, fold_ensemble, folder_for
 from monai_ext.data.files.fingerprint import fingerprint, hash_file
 from monai_ext.data.lists import PARTS
 from monai_ext.handlers.run_record import cases_file
-from monai_ext.utils import locked, read_json, replacing, whole_option, write_json
+from monai_ext.utils import locked, plain_cause, read_json, replacing, whole_option, write_json
 
 from .decision import CRITERION, decide, predicted_cases, write_report
 from .job_queue import (
@@ -42,6 +43,7 @@ __all__ = ["Crossval", "crossval"]
 
 LOCK = ".monai_ext-crossval.lock"
 RESERVED = ("fold", "num_folds", "output_dir", "ckpt_dir", "resume", "bundle_root")
+logger = logging.getLogger(__name__)
 
 
 class Crossval(NamedTuple):
@@ -187,6 +189,7 @@ def _publish(found: Bundle, work: Path, plans: Sequence[Plan], state: str) -> No
         if stale.name not in names:
             stale.unlink()
             cases_file(stale).unlink(missing_ok=True)
+            quality_file(stale).unlink(missing_ok=True)
     for name, plan in zip(names, plans):
         for source, target in (
             (plan.job.weights, models / name),
@@ -194,8 +197,20 @@ def _publish(found: Bundle, work: Path, plans: Sequence[Plan], state: str) -> No
         ):
             with replacing(target) as temporary:
                 shutil.copyfile(source, temporary)
+    _calibrate(found, models, dict(zip(names, plans)))
     write_json(models / CROSSVAL, content)
     shutil.rmtree(work / "jobs", ignore_errors=True)
+
+
+def _calibrate(found: Bundle, models: Path, plans: Mapping[str, Plan]) -> None:
+    """How far labels can be trusted, from the cases that each model has not seen; models are useful without it."""
+    print("calibrating the quality of labels", flush=True)
+    for name, plan in plans.items():
+        try:
+            training = plan.parser.get_parsed_content("cases")["training"]
+            calibrate_weights(found, models / name, plan.parser, training, plan.cases)
+        except (ValueError, RuntimeError) as e:
+            logger.warning("monai_ext: %s: its quality is not calibrated: %s", models / name, plain_cause(e) or e)
 
 
 def _is_published(models: Path, work: Path, plans: Sequence[Plan], state: str) -> bool:

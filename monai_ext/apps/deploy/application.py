@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from holoscan.conditions import CountCondition
 from monai.deploy.core import Application, Operator
@@ -105,9 +106,12 @@ class SegmentationApp(Application):
             self._held,
             name="series",
         )
-        model = BundleOperator(self, self.bundle, self.checkpoint, name="bundle")
+        quality: dict[str, Any] = {}
+        model = BundleOperator(self, self.bundle, self.checkpoint, quality, name="bundle")
         note = _note(self.checkpoint or self.bundle.weights)
-        results = ResultsOperator(self, name, metadata, self.written, self.kinds, note, self.weights, name="results")
+        results = ResultsOperator(
+            self, name, metadata, self.written, self.kinds, note, self.weights, quality, name="results"
+        )
         self._operators = [reader, model, results]
         self.add_flow(reader, model, {("image", "image")})
         self.add_flow(model, results, {("pred", "label")})

@@ -111,10 +111,12 @@ def fill_results(
     results: str | Collection[str] = USUAL,
     note: str = NOTE,
     weights: str | None = None,
+    quality: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write what :func:`write_results` writes into a folder that was entered before the work began.
 
-    ``note`` is what each result tells of itself, ``weights`` the hash of those that made the label.
+    ``note`` is what each result tells of itself, ``weights`` the hash of those that made the label, ``quality`` what
+    can be said of it.
     """
     kinds, sources = chosen_results(results), quoted_sources(volume)
     origin = Origin.of(title, metadata, note).of_result(label, sources)
@@ -146,7 +148,8 @@ def fill_results(
         names.append(f"{origin.title}_volumes.json")
         if weights is not None:
             summary["weights"] = weights
-        write_json(new / names[-1], {**summary, "volumes_ml": amounts, "note": origin.note})
+        told = {"quality": dict(quality)} if quality else {}
+        write_json(new / names[-1], {**summary, "volumes_ml": amounts, **told, "note": origin.note})
     return [folder.path / name for name in names]
 
 

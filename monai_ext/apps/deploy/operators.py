@@ -20,6 +20,7 @@ from monai_ext.apps.deploy.dicom_results import USUAL, chosen_results, fill_resu
 from monai_ext.apps.deploy.origin import NOTE
 from monai_ext.apps.deploy.results_folder import ResultsFolder
 from monai_ext.apps.deploy.sources import quoted_sources
+from monai_ext.apps.quality import Judge
 from monai_ext.bundle import Bundle, literal, trained_with
 from monai_ext.data.files.dicom import Volume, find_series, read_volume, select_series
 from monai_ext.data.files.dicom.headers import text
@@ -93,10 +94,18 @@ class BundleOperator(MonaiBundleInferenceOperator):
         app: the application.
         bundle: whose ``models/model.pt``, or exported ``model.ts``, is used.
         checkpoint: weights, or an export of its network, instead.
+        quality: what can be said of the label is added to it, where these weights are calibrated.
     """
 
-    def __init__(self, app: Any, bundle: Bundle, checkpoint: Path | None = None, **kwargs: Any) -> None:
-        self.bundle, self.checkpoint = bundle, checkpoint
+    def __init__(
+        self,
+        app: Any,
+        bundle: Bundle,
+        checkpoint: Path | None = None,
+        quality: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.bundle, self.checkpoint, self.quality = bundle, checkpoint, quality
         super().__init__(
             app,
             app_context=SimpleNamespace(models=None),
@@ -131,7 +140,12 @@ class BundleOperator(MonaiBundleInferenceOperator):
         self._model_network.to(data.device)
         # as the bundle's own inference
         with torch.autocast("cuda", enabled=self.bundle.mixed_precision(data.device)):
-            return super().predict(data, *args, **kwargs)
+            label = super().predict(data, *args, **kwargs)
+        if self.quality is not None and not self.bundle.exported:
+            weights = [self.checkpoint] if self.checkpoint is not None else self.bundle.checkpoints()
+            if judged := Judge()(self.bundle, weights, data.device, data, label, "the series"):
+                self.quality |= judged.content
+        return label
 
 
 class ResultsOperator(Operator):
@@ -145,6 +159,7 @@ class ResultsOperator(Operator):
         results: which, see :func:`~monai_ext.apps.deploy.dicom_results.chosen_results`.
         note: what each result tells of itself.
         weights: the hash of those that make the label.
+        quality: what can be said of the label, filled in until this runs.
     """
 
     def __init__(
@@ -156,9 +171,10 @@ class ResultsOperator(Operator):
         results: Collection[str] = USUAL,
         note: str = NOTE,
         weights: str | None = None,
+        quality: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self.title, self.about, self.note, self.weights = title, metadata, note, weights
+        self.title, self.about, self.note, self.weights, self.quality = title, metadata, note, weights, quality
         self.kinds, self.written = chosen_results(results), written
         super().__init__(app, **kwargs)
 
@@ -172,5 +188,5 @@ class ResultsOperator(Operator):
         volume: Volume = op_input.receive("volume")
         folder: ResultsFolder = op_input.receive("folder")
         self.written += fill_results(
-            folder, self.title, self.about, label, volume, results=self.kinds, note=self.note, weights=self.weights
+            folder, self.title, self.about, label, volume, self.kinds, self.note, self.weights, self.quality
         )

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from monai_ext.apps.label.training_state import clear_dead_training
+from monai_ext.apps.quality import quality_file
 from monai_ext.bundle import CROSSVAL, Bundle
 from monai_ext.data.files.fingerprint import hash_file
 from monai_ext.utils import read_json, replacing, write_json
@@ -102,6 +103,7 @@ def prepare_app(app: Path, bundles: Mapping[str, Bundle]) -> None:
             with replacing(weights) as temporary:
                 shutil.copyfile(bundle.require_weights(), temporary)
         _copy_folds(bundle, weights)
+        _copy_quality(bundle, weights.parent)
 
 
 def _copy_folds(bundle: Bundle, model: Path) -> None:
@@ -115,3 +117,12 @@ def _copy_folds(bundle: Bundle, model: Path) -> None:
             shutil.copyfile(checkpoint, temporary)
     content = read_json(bundle.weights.with_name(CROSSVAL), "cross-validation")
     write_json(notes, {**content, "model": hash_file(model)})
+
+
+def _copy_quality(bundle: Bundle, models: Path) -> None:
+    """Copy what is known of the labels of weights; of those that annotators have taught since it is not known."""
+    for source in bundle.weights.parent.glob("*.pt"):
+        served = models / source.name
+        if quality_file(source).is_file() and served.is_file() and hash_file(served) == hash_file(source):
+            with replacing(quality_file(served)) as temporary:
+                shutil.copyfile(quality_file(source), temporary)

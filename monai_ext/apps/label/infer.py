@@ -19,6 +19,7 @@ from monailabel.utils.others.generic import name_to_device
 from monai_ext.apps.anatomy import colour_of
 from monai_ext.apps.label.answers import sheared_nrrd, write_label
 from monai_ext.apps.label.request_knobs import RequestError, checked_knobs
+from monai_ext.apps.quality import Judge, Judged, is_calibrated
 from monai_ext.bundle import Bundle, literal, mixed_precision
 from monai_ext.bundle.ensembles import fold_ensemble
 from monai_ext.data.files.fingerprint import hash_file
@@ -48,6 +49,8 @@ class BundleInference(BundleInferTask):
         bundle = Bundle(path)
         self.volumes, self.modality = not bundle.pictures, bundle.modality
         self.notice: str | None = None
+        self.judge = Judge()
+        self.judged: Judged | None = None  # of the label that is being made
         self.dimension = 3 if self.volumes else 2  # of what it segments; the networks work on slices
         self.colours = {name: colour_of(name) for name in self.labels}
         self.busy = threading.RLock()
@@ -63,7 +66,8 @@ class BundleInference(BundleInferTask):
             # what annotators have taught since comes first
             as_then = folds.model == hash_file(models / "model.pt")
             weights = [ENSEMBLE, *weights] if as_then else [*weights[:1], ENSEMBLE, *weights[1:]]
-        return {**self._config, "model_filename": weights}
+        told = {"quality": True} if any(map(is_calibrated, models.glob("*.pt"))) else {}
+        return {**self._config, **told, "model_filename": weights}
 
     def checked(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """What of a request reaches the bundle's config, each a value of its knob's kind.
@@ -81,10 +85,12 @@ class BundleInference(BundleInferTask):
         asked = {"image": request["image"], "description": self.description, **self.checked(request)}
         with self.busy:
             self._take_weights(asked)
-            self.notice = None
+            self.notice, self.judged = None, None
             file, answer = super().__call__(asked, callbacks)
-            if self.notice:
-                answer["warning"] = self.notice
+            if self.judged:
+                answer["quality"] = self.judged.content
+            if told := "; ".join(text for text in (self.notice, self.judged and self.judged.warning) if text):
+                answer["warning"] = told
         answer["label_colors"] = self.colours
         return file, answer
 
@@ -100,7 +106,14 @@ class BundleInference(BundleInferTask):
     def run_inferer(self, data: dict[str, Any], convert_to_batch: bool = True, device: str = "cuda") -> dict[str, Any]:
         mixed = mixed_precision(self.bundle_config.get_parsed_content("amp"), device)
         with torch.autocast("cuda", enabled=mixed):
-            return super().run_inferer(data, convert_to_batch, device)
+            data = super().run_inferer(data, convert_to_batch, device)
+        if data.get("quality"):
+            image, label = data[self.input_key], data[self.output_label_key]
+            if convert_to_batch:
+                image, label = image[None], label[None]
+            name = Path(data["image_path"]).name
+            self.judged = self.judge(Bundle(self.bundle_path), self._weights(data), device, image, label, name)
+        return data
 
     def writer(self, data: dict[str, Any], extension: str | None = None, dtype: Any = None) -> tuple[str, dict]:
         name = extension or data.get("result_extension") or (".nii.gz" if self.volumes else ".png")
