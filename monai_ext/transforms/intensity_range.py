@@ -38,7 +38,8 @@ class ScaleIntensityRanged(Scaled):
 
     def _scaled(self, image: NdarrayOrTensor) -> NdarrayOrTensor:
         by = self.scaler
-        mapped = by.b_min is not None and by.b_max is not None
+        low, high = by.b_min, by.b_max
+        mapped = low is not None and high is not None
         plain = by.dtype in (None, np.float32, torch.float32) and by.a_min != by.a_max and (mapped or not by.clip)
         if not (plain and isinstance(image, torch.Tensor) and image.dtype == torch.float32 and image.is_cpu):
             return by(image)
@@ -46,10 +47,10 @@ class ScaleIntensityRanged(Scaled):
         scaled = torch.empty(voxels.shape)
         for block, place in zip(voxels.reshape(-1).split(BLOCK), scaled.view(-1).split(BLOCK), strict=True):
             torch.sub(block, by.a_min, out=place).div_(by.a_max - by.a_min)
-            if mapped:
-                place.mul_(by.b_max - by.b_min).add_(by.b_min)
+            if low is not None and high is not None:
+                place.mul_(high - low).add_(low)
             if by.clip:
-                place.clamp_(by.b_min, by.b_max)
+                place.clamp_(low, high)
         result = convert_to_tensor(scaled, track_meta=get_track_meta())
         both = isinstance(image, MetaTensor) and isinstance(result, MetaTensor)
         return result.copy_meta_from(image) if both else result

@@ -89,7 +89,8 @@ class BundleInference(BundleInferTask):
             file, answer = super().__call__(asked, callbacks)
             if self.judged:
                 answer["quality"] = self.judged.content
-            if told := "; ".join(text for text in (self.notice, self.judged and self.judged.warning) if text):
+            warnings = [self.notice, self.judged.warning if self.judged else None]
+            if told := "; ".join(text for text in warnings if text):
                 answer["warning"] = told
         answer["label_colors"] = self.colours
         return file, answer

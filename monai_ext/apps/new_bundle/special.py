@@ -117,7 +117,7 @@ def use_label_loss(configs: dict[str, Any], ignore: int | None, regions: bool) -
     if ignore is not None:
         choices.append(
             f"ignore: voxels of label value {ignore} take no part in loss and scores (LabelLoss in place of {kind}); "
-            "slices with nothing else are not drawn."
+            "what holds nothing else is not drawn."
         )
     return choices
 
