@@ -89,7 +89,7 @@ class BundleInference(BundleInferTask):
             file, answer = super().__call__(asked, callbacks)
             if self.judged:
                 answer["quality"] = self.judged.content
-            warnings = [self.notice, self.judged.warning if self.judged else None]
+            warnings: list[str | None] = [self.notice, self.judged.warning if self.judged else None]
             if told := "; ".join(text for text in warnings if text):
                 answer["warning"] = told
         answer["label_colors"] = self.colours
