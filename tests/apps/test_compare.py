@@ -22,7 +22,7 @@ from monai_ext.apps.new_bundle import new_bundle
 from monai_ext.apps.report.comparison import Run, mean_of_runs
 from monai_ext.bundle import Bundle
 from monai_ext.networks import nets
-from tests.apps.test_crossval import children
+from tests.apps.test_crossval import kill_in_training
 from tests.apps.test_new import write_scans
 from tests.bundles.runs import ROOT
 
@@ -151,17 +151,7 @@ def test_three_networks_on_two_folds_killed_once_and_resumed(tmp_path, monkeypat
     ]
     command += ["--network_def", json.dumps(OWN), "--folds", "0,1", "--steps", "4", "--output", str(out), *words]
     first = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        deadline = time.monotonic() + 400
-        log = out / "plain_unet/fold0_seed0/training.log"
-        while not (log.is_file() and log.stat().st_size):  # what writes it can be killed with the rest
-            assert first.poll() is None, first.communicate()[0]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    finally:
-        for pid in [*children(first), first.pid]:
-            os.kill(pid, signal.SIGKILL)
-        first.communicate()
+    kill_in_training(first, out / "plain_unet/fold0_seed0/training.log")
     assert not (out / "comparison.json").exists()
     done = out / "basic_unet/fold0_seed0"
     kept = {path: path.stat().st_mtime_ns for path in done.glob("**/*") if path.suffix in (".pt", ".gz")}

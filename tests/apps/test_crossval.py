@@ -223,23 +223,27 @@ def children(process: subprocess.Popen) -> list[int]:
     return found
 
 
+def kill_in_training(process: subprocess.Popen, log: Path) -> None:
+    """Kill all of it once a training has written a line, so that what trains is there to be killed."""
+    try:
+        deadline = time.monotonic() + 400
+        while not (log.is_file() and log.stat().st_size):
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        for pid in [*children(process), process.pid]:
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
 @pytest.mark.slow
 def test_a_kill_costs_what_was_not_finished(tmp_path):
     write_scans(tmp_path)
     made, _ = new_bundle("mine", None, tmp_path / "scans", tmp_path / "organs", where=tmp_path, progress=False)
     work = made / "eval/crossval"
     first = start(made)
-    try:
-        deadline = time.monotonic() + 400
-        log = work / "fold1/training.log"
-        while not (log.is_file() and log.stat().st_size):  # what writes it can be killed with the rest
-            assert first.poll() is None, first.communicate()[0]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    finally:
-        for pid in [*children(first), first.pid]:
-            os.kill(pid, signal.SIGKILL)
-        first.wait()
+    kill_in_training(first, work / "fold1/training.log")
     assert not (made / "models/crossval.json").exists()
     kept = {path: path.stat().st_mtime_ns for path in work.glob("fold0/**/*") if path.suffix in (".pt", ".gz")}
     assert len(kept) >= 5  # checkpoints, and a label of each case

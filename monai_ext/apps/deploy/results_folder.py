@@ -18,23 +18,20 @@ __all__ = ["OtherWeights", "ResultsExist", "ResultsFolder"]
 class ResultsExist(FileExistsError):
     """There are results of this series already, in the folder ``path``."""
 
+    what = "there are results of this series already."
+
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"monai_ext: {path}: there are results of this series already. Give another --output, or "
-            "--overwrite true, which replaces the whole folder."
+            f"monai_ext: {path}: {self.what} Give another --output, or --overwrite true, which replaces the whole "
+            "folder."
         )
         self.path = path
 
 
-class OtherWeights(FileExistsError):
-    """The results of this series in the folder ``path`` are of other weights than those that are asked for."""
+class OtherWeights(ResultsExist):
+    """They are of other weights than those that are asked for."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(
-            f"monai_ext: {path}: these results are of other weights, so they are not sent. Give another --output, or "
-            "--overwrite true, which replaces the whole folder."
-        )
-        self.path = path
+    what = "these results are of other weights, so they are not sent."
 
 
 class ResultsFolder:
