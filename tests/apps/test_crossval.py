@@ -253,6 +253,7 @@ def test_a_kill_costs_what_was_not_finished(tmp_path):
     assert "fold 0: is trained" in told
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert len(noted(made)["checkpoints"]) == 2
+    assert len(list((made / "models").glob("fold*.quality.npz"))) == 2  # each fold knows how far its labels go
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +118,7 @@ def predicted_cases(
     steps: list[Any] = [LoadImaged("pred", reader=reader), EnsureChannelFirstd("pred")]
     for step in parser.get_parsed_content("validate#preprocessing").flatten().transforms:
         if isinstance(step, OrientSlicesd):
+            step = copy.copy(step)  # the parser's own has no prediction to turn
             step.keys = (*step.keys, "pred")
         elif isinstance(step, InvertibleTransform):
             continue
