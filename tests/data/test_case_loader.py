@@ -109,4 +109,5 @@ def test_a_case_alone_is_a_batch_without_a_copy():
     one, other = (decollate_batch(b)[0]["image"] for b in (batch, expected))
     assert batch["image"].meta.keys() == expected["image"].meta.keys() and one.shape == other.shape
     assert one.meta["filename_or_obj"] == other.meta["filename_or_obj"] and torch.equal(one.affine, other.affine)
-    assert torch.equal(FLIP.inverse(one), FLIP.inverse(other)) and len(one.applied_operations) == 1
+    assert len(one.applied_operations) == len(other.applied_operations) == 1
+    assert torch.equal(FLIP.inverse(one), FLIP.inverse(other))
