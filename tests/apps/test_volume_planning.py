@@ -256,7 +256,7 @@ def test_auto_takes_slices_where_memory_is_short(data, light, tmp_path):
 
 
 def test_a_step_takes_what_is_counted():
-    """The process grows by as much, where its allocator gives back what is freed."""
+    """The process grows by about as much, and by no more than the plan leaves; a processor's library has its share."""
     gives_back = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(
         [sys.executable, "-c", MEASURED],
@@ -267,4 +267,4 @@ def test_a_step_takes_what_is_counted():
         env={**os.environ, **gives_back},
     )
     counted, grown = map(float, done.stdout.split())
-    assert 0.75 < grown / counted < 1.1
+    assert WORKSPACE / 2 < grown / counted < WORKSPACE
