@@ -31,7 +31,7 @@ from monai_ext.bundle import Bundle, join_processes, largest_component, literal
 from monai_ext.data import CaseLoader, find_images, find_pictures
 from monai_ext.data.case_loader import gathered, raise_failed
 from monai_ext.data.files.case_finder import LABEL, walk
-from monai_ext.data.files.fingerprint import hash_file
+from monai_ext.data.files.fingerprint import hash_file, hash_files
 from monai_ext.data.files.label_notes import LabelNote, note_label, noted_labels
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.files.volume_reader import is_volume
@@ -475,10 +475,9 @@ def _run_hash(configs: Sequence[Path], weights: Sequence[Path], knobs: dict[str,
 
 def _hash_or_none(image: str | tuple[str, ...]) -> str | None:
     try:
-        hashes = [hash_file(file) for file in ensure_tuple(image)]
+        return hash_files(ensure_tuple(image))
     except (OSError, ValueError):  # whoever reads it tells of it
         return None
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _images(path: Path, bundle: Bundle) -> tuple[list[dict[str, Any]], list[Path]]:

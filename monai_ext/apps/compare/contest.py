@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from monai.bundle import ConfigParser
-from torch.utils.data import ConcatDataset
 
 import monai_ext
 from monai_ext.apps.crossval.decision import predicted_cases, write_report
@@ -29,7 +28,7 @@ from monai_ext.apps.crossval.job_queue import (
     run_jobs,
     split_cases,
 )
-from monai_ext.apps.crossval.training_job import TrainingJob, labels_of
+from monai_ext.apps.crossval.training_job import TrainingJob
 from monai_ext.bundle import Bundle, folder_for
 from monai_ext.data.files.fingerprint import fingerprint, hash_file
 from monai_ext.data.lists import PARTS
@@ -264,14 +263,7 @@ def _score(found: Bundle, work: Path, entries: Sequence[_Entry]) -> None:
     there = all((folder / name).is_file() for name in (SCORED, "summary.json", "metrics.csv"))
     if there and read_json(folder / SCORED, "note") == state:
         return
-    cases: Any = ConcatDataset(
-        [
-            predicted_cases(
-                entry.plan.parser, entry.plan.cases, labels_of(entry.plan.job.folder, found.pictures), found.pictures
-            )
-            for entry in entries
-        ]
-    )
+    cases: Any = predicted_cases([entry.plan for entry in entries], found.pictures)
     title = f"recipe with the network {candidate.name}, seed {seed}"
     write_report(entries[0].plan.parser, cases, folder, [str(path) for path in weights], title)
     write_json(folder / SCORED, state)

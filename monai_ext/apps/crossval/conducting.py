@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch.utils.data import ConcatDataset
-
 import monai_ext
 from monai_ext.apps.quality import calibrate_weights, quality_file
 from monai_ext.bundle import CROSSVAL, Bundle, fold_ensemble, folder_for
@@ -37,7 +35,7 @@ from .job_queue import (
     run_jobs,
     split_cases,
 )
-from .training_job import TrainingJob, labels_of
+from .training_job import TrainingJob
 
 __all__ = ["Crossval", "crossval"]
 
@@ -154,12 +152,7 @@ def _plan(found: Bundle, number: int, folder: Path, knobs: Mapping[str, Any], ow
 def _publish(found: Bundle, work: Path, plans: Sequence[Plan], state: str) -> None:
     """Decide, report, and put the checkpoints in their place, the file that makes them an ensemble last."""
     models = Path(folder_for(found.folder, "models"))
-    cases: Any = ConcatDataset(
-        [
-            predicted_cases(plan.parser, plan.cases, labels_of(plan.job.folder, found.pictures), found.pictures)
-            for plan in plans
-        ]
-    )
+    cases: Any = predicted_cases(plans, found.pictures)
     parser = plans[0].parser
     regions, written = (parser.get_parsed_content(knob, default=None) for knob in ("regions", "region_order"))
     decided = decide(cases, parser.get_parsed_content("num_classes"), regions, written, progress=True)

@@ -22,12 +22,16 @@ from monai.transforms import (
     LoadImaged,
 )
 from monai.utils import convert_to_tensor
+from torch.utils.data import ConcatDataset
 from tqdm.auto import tqdm
 
 from monai_ext.bundle import literal
 from monai_ext.data import MaskReader, VolumeReader
 from monai_ext.metrics import label_metrics, region_masks, without_ignored
 from monai_ext.transforms import IGNORE, OrientSlicesd
+
+from .job_queue import Plan
+from .training_job import labels_of
 
 __all__ = ["CRITERION", "Decision", "decide", "predicted_cases", "write_report"]
 
@@ -107,10 +111,17 @@ def _means(values: Sequence[Any]) -> np.ndarray:
     return np.where(count > 0, np.nansum(stacked, axis=0) / np.maximum(count, 1), np.nan)
 
 
-def predicted_cases(
+def predicted_cases(plans: Sequence[Plan], pictures: bool) -> ConcatDataset:
+    """Image, truth and predicted label of each case of all trainings, read as each one's evaluation reads them."""
+    return ConcatDataset(
+        [_predicted(plan.parser, plan.cases, labels_of(plan.job.folder, pictures), pictures) for plan in plans]
+    )
+
+
+def _predicted(
     parser: ConfigParser, cases: Sequence[Mapping[str, Any]], labels: Mapping[str, Path], pictures: bool
 ) -> Dataset:
-    """Image, truth and predicted label of each case, read as the evaluation of the bundle reads them.
+    """Of one training.
 
     The grid stays that of the file: resizing and resampling are for the network. Axes are turned as for the network.
     """

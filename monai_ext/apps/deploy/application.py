@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ from monai_ext.apps.deploy.dicom_results import USUAL, chosen_results
 from monai_ext.apps.deploy.operators import BundleOperator, ResultsOperator, SeriesOperator
 from monai_ext.apps.deploy.origin import NOTE
 from monai_ext.bundle import Bundle
-from monai_ext.data.files.fingerprint import hash_file
+from monai_ext.data.files.fingerprint import hash_files
 from monai_ext.handlers.run_record import cases_file
 from monai_ext.phantoms import PHANTOM_NOTE
 from monai_ext.utils import read_json
@@ -81,8 +80,7 @@ class SegmentationApp(Application):
     @property
     def weights(self) -> str:
         """One hash of the files that make the labels: weights, those of all folds, or an exported model."""
-        used = [self.checkpoint] if self.checkpoint else self.bundle.checkpoints()
-        return hashlib.sha256("".join(map(hash_file, used)).encode()).hexdigest()
+        return hash_files([self.checkpoint] if self.checkpoint else self.bundle.checkpoints())
 
     def run(self) -> None:
         try:

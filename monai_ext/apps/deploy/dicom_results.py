@@ -146,9 +146,7 @@ def fill_results(
                 names.append(f"{origin.title}_{name.replace(' ', '_')}.stl")
                 (new / names[-1]).write_bytes(surface)
         names.append(f"{origin.title}_volumes.json")
-        if weights is not None:
-            summary["weights"] = weights
-        told = {"quality": dict(quality)} if quality else {}
+        told = {**({"quality": dict(quality)} if quality else {}), **({"weights": weights} if weights else {})}
         write_json(new / names[-1], {**summary, "volumes_ml": amounts, **told, "note": origin.note})
     return [folder.path / name for name in names]
 

@@ -20,6 +20,7 @@ from monai_ext.apps.quality.quality_file import QualityNotes, pooled, quality_fi
 from monai_ext.bundle import Bundle
 from monai_ext.inferers.outputs import check_logits, labels_of
 from monai_ext.networks import is_export, load_weights
+from monai_ext.networks.utils import weights_follow
 from monai_ext.utils import plain_cause
 
 __all__ = ["Assessor", "Judge", "Judged", "Quality", "is_calibrated", "judged", "signals"]
@@ -124,7 +125,8 @@ class Assessor:
         self.expected = ExpectedDice(signals, dice, cases, sound)
         parser = bundle.parser("inference", **{**knobs, "ckpt_path": [str(path) for path in self.weights]})
         self.device = torch.device(parser.get_parsed_content("device") if device is None else device)
-        network = parser.get_parsed_content("network_def").to(self.device).eval()
+        with weights_follow():
+            network = parser.get_parsed_content("network_def").to(self.device).eval()
         inferer = parser.get_parsed_content("inferer")
         self.regions = parser.get_parsed_content("region_order", default=None)
         self.names = dict(bundle.channel_def)

@@ -27,6 +27,7 @@ from monai_ext.data.files.fingerprint import fingerprint, hash_file
 from monai_ext.handlers.run_record import cases_file
 from monai_ext.metrics import without_ignored
 from monai_ext.networks import is_export, load_weights
+from monai_ext.networks.utils import weights_follow
 from monai_ext.transforms import IGNORE
 from monai_ext.utils import config_errors, read_json
 
@@ -112,7 +113,8 @@ def calibrate_weights(
     known = bundle.config("inference").keys() & {*SIZES}
     sizes = {knob: parser.get_parsed_content(knob) for knob in known if knob in parser}
     config = bundle.parser("inference", ckpt_path=str(weights), **sizes)
-    network = config.get_parsed_content("network_def").to(device).eval()
+    with weights_follow():
+        network = config.get_parsed_content("network_def").to(device).eval()
     load_weights(network, weights)
     regions = config.get_parsed_content("region_order", default=None)
     looker = Looker(network, config.get_parsed_content("inferer"), regions)

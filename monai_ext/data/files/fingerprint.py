@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from monai.utils import ensure_tuple
 
-__all__ = ["fingerprint", "hash_file"]
+__all__ = ["fingerprint", "hash_file", "hash_files"]
 
 PART = 1 << 20  # bytes read at the start and at the end of a file
 
@@ -41,6 +41,12 @@ def hash_file(path: str | os.PathLike) -> str:
     return total.hexdigest()
 
 
+def hash_files(paths: Sequence[str | os.PathLike]) -> str:
+    """One hash of several files in their order, of one its own: see :func:`hash_file`."""
+    hashes = [hash_file(path) for path in paths]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
 def fingerprint(parts: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """The cases of a run: part, id, and the hashes of image and label.
 
@@ -63,11 +69,11 @@ def _entry(item: tuple[str, Mapping[str, Any]]) -> dict[str, Any]:
     entry = {"part": part, "case": str(case.get("case_id", Path(str(ensure_tuple(case["image"])[0])).name))}
     for key in ("image", "label"):
         try:
-            hashes = [hash_file(path) for path in ensure_tuple(case[key])] if key in case else []
+            hashed = hash_files(ensure_tuple(case[key])) if case.get(key) else None
         except (OSError, ValueError):  # whoever reads the case tells of it, and the others are still told apart
-            hashes = []
-        if hashes:
-            entry[key] = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+            hashed = None
+        if hashed:
+            entry[key] = hashed
     return entry
 
 
