@@ -80,10 +80,11 @@ def ready_network(
     load_weights(network, weights, refuse_zero=refuse_zero)
     network = network.to(device).eval()
     half = _is_half(device, precision)
-    if precision == "auto" and device.type == "cpu" and backend in ("auto", "torch") and has_bfloat16():
-        names = getattr(network, "bfloat16_inference", False)
-        half = names is True
-        _parts_in_bfloat16(network, names if isinstance(names, tuple) else ())
+    plain = backend in ("auto", "torch") and getattr(network, "spatial_dims", 2) == 2  # where Dice was compared
+    if precision == "auto" and device.type == "cpu" and plain and has_bfloat16():
+        parts = getattr(network, "bfloat16_inference", False)
+        half = parts is True
+        _parts_in_bfloat16(network, parts if isinstance(parts, tuple) else ())
     if backend in CONVERTED:
         return _Converted(network, backend, half)
     if half or (precision == "float32" and device.type != "cpu"):  # where a caller's autocast may be another
