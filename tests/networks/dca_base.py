@@ -25,6 +25,19 @@ class DCANetworkTest(BaseNetworkTest):
     too_small = {2: (32, 3), 3: (32, 3, 32)}
     exported_sizes = {2: (48, 32), 3: (16, 24, 16)}
     inert = (r"dca\w*\.spatial\.\d\.attention\.\d\.key\.bias",)  # a shift of all scores of a softmax
+    cases = [
+        {"spatial_dims": 2, "in_channels": 1, "features": SMALL},
+        {"spatial_dims": 2, "in_channels": 2, "out_channels": 1, "features": SMALL, "attention": False},
+        {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "features": SMALL, "attention": False},
+        {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "features": SMALL, "img_size": 32},
+    ]
+    attention_first = [cases[0], cases[1], cases[3]]  # the whole suite with attention, in 3D too: the slowest choice
+    bad_arguments = [
+        ({"spatial_dims": 1}, "spatial_dims must be 2 or 3, got 1"),
+        ({"img_size": (224, 224, 224)}, "img_size must be one positive number or 2"),
+        ({"features": (6, 16, 32)}, "multiple of spatial_heads=4"),
+        ({"patch_size": 0}, "patch_size, .* must be positive"),
+    ]
 
     def build(self, case: dict) -> torch.nn.Module:
         network = super().build(case)
