@@ -11,7 +11,7 @@ import torch
 from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import SqueezeExcite
 from monai_ext.networks.weights import load_reference
-from tests.networks.base import BaseNetworkTest, count_parameters
+from tests.networks.base import BaseNetworkTest, count_parameters, losses_of_steps
 from tests.networks.dca_reference import Reference
 
 SMALL = (8, 16, 32)  # two skips: every layer is there, and scripting, export and capture stay quick
@@ -74,13 +74,6 @@ class DCANetworkTest(BaseNetworkTest):
         label = label[None].repeat(2, *[1] * dims)
         noise = torch.randn(label.shape, generator=torch.Generator().manual_seed(4))
         image = (label + 0.3 * noise)[:, None].expand(-1, self.image_channels, *[-1] * dims)
-        network = self.build({**first_case, "in_channels": self.image_channels, "out_channels": 2}).train()
-        optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
-        losses = []
-        for _ in range(8):
-            loss = torch.nn.functional.cross_entropy(network(image), label)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
+        network = self.build({**first_case, "in_channels": self.image_channels, "out_channels": 2})
+        losses = losses_of_steps(network, image, label, torch.optim.Adam(network.parameters(), lr=0.01), 8)
         assert losses[-1] < 0.7 * losses[0]
