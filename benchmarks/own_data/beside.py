@@ -10,8 +10,8 @@ planning and validation are nobody's. nnU-Net's schedule runs over its seconds; 
 a step are taken first from a short training that is thrown away. Both are scored on labels that one process wrote, the
 whole of which is timed: ``segment`` there, nnU-Net's predictor here, with its mirroring and without.
 
-``--optimizer`` and ``--rate`` are nnU-Net's; its momentum of 0.99 is slow in few steps. What is done is not done again;
-what fails is in the table.
+nnU-Net's own SGD, of momentum 0.99, is slow in few steps: the first of ``--optimizers`` is used throughout, the others
+with the largest budget. What is done is not done again; what fails is in the table.
 """
 
 from __future__ import annotations
@@ -108,14 +108,17 @@ class Contest:
             report.with_suffix(".md").write_text(table(self.rows))
 
 
-def prepare_ours(contest: Contest, key: str, cohort: Cohort) -> float:
-    """Make the bundle; the CPU seconds of one of its steps."""
-    made = bundle(contest, key)
-    if not made.exists():
+def make_bundle(contest: Contest, key: str, cohort: Cohort) -> None:
+    if not bundle(contest, key).exists():
         data = contest.data(cohort)
         given = ["--datalist", data / "list.json"] if (data / "list.json").exists() else ["--nnunet", data]
         contest.ours(contest.folder / "logs" / f"new_{key}.log", "monai_ext", "new", "--name", f"own_{key}", *given,
                      "--where", contest.folder)  # fmt: skip
+
+
+def step_of_ours(contest: Contest, key: str, made: Future[None]) -> float:
+    """The CPU seconds of a step of the bundle's training."""
+    made.result()
     timed = contest.folder / f"timed_{key}"
     if not (timed / "last.pt").exists():
         train_ours(contest, key, timed, 1, TIMED)
@@ -136,16 +139,14 @@ def train_ours(contest: Contest, key: str, folder: Path, epochs: int, length: in
     )  # fmt: skip
 
 
-def prepare_theirs(contest: Contest, key: str, cohort: Cohort, made: Future[float]) -> None:
+def prepare_theirs(contest: Contest, key: str, cohort: Cohort, made: Future[None]) -> None:
     """Plan and preprocess for nnU-Net, with our split as its fold 0."""
     folder = contest.folder / "preprocessed" / cohort.folder
     made.result()  # the bundle, which has the split
     if (folder / "splits_final.json").exists():
         return
     number = int(cohort.folder[7:10])
-    contest.theirs(
-        contest.folder / "logs" / f"plan_{key}.log", "plan", number, cohort.memory, *configurations(cohort)
-    )
+    contest.theirs(contest.folder / "logs" / f"plan_{key}.log", "plan", number, cohort.memory, *configurations(cohort))
     listed = read_json(bundle(contest, key) / "datalist.json", "list")
     write_json(folder / "splits_final.json", [{"train": names(listed["training"]), "val": names(listed["validation"])}])
 
@@ -159,12 +160,12 @@ def configurations(cohort: Cohort) -> list[str]:
     return ["2d"] if cohort.pictures else ["2d", "3d_fullres"]
 
 
-def job(contest: Contest, key: str, side: str, budget: float, ready: Future[Any]) -> None:
+def job(contest: Contest, key: str, side: str, optimizer: str, budget: float, ready: Future[Any]) -> None:
     """One training, its labels and their scores."""
-    name = f"{key} {side} {budget:g}"
-    folder = contest.folder / "runs" / name.replace(" ", "_")
+    name = " ".join(filter(None, (key, side, optimizer, f"{budget:g}")))
+    folder = contest.folder / "runs" / name.replace(" ", "_").replace(":", "_")
     done = folder / "result.json"
-    row: dict[str, Any] = {"data": key, "side": side, "budget": budget}
+    row: dict[str, Any] = {"data": key, "side": side, "optimizer": optimizer, "budget": budget}
     try:
         if done.exists():
             contest.note(name, read_json(done, "result"))
@@ -184,9 +185,9 @@ def job(contest: Contest, key: str, side: str, budget: float, ready: Future[Any]
                 data / "imagesTs", "--output", labels, "--checkpoint", folder / "model.pt", "--naming", "nnunet",
             )  # fmt: skip
         else:
-            spent, args = folder / "spent.json", contest.args
-            training = contest.theirs(folder / "training.log", "train", cohort.folder, side, budget, args.optimizer,
-                                      args.rate, spent, results=folder)  # fmt: skip
+            spent = folder / "spent.json"
+            training = contest.theirs(folder / "training.log", "train", cohort.folder, side, budget,
+                                      *optimizer.split(":"), spent, results=folder)  # fmt: skip
             row["training"] = {**read_json(spent, "note"), "process": training}
             model = folder / cohort.folder / f"nnUNetTrainer__nnUNetPlans__{side}"
             given = [model, data / "imagesTs"], ".png" if cohort.pictures else ".nii.gz"
@@ -219,20 +220,19 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         "note",
     ]
     lines = [head, ["---"] * len(head)]
-    for row in sorted(rows.values(), key=lambda row: (row["data"], row["budget"], row["side"])):
-        side = row["side"] if row["side"] == "new" else f"nnU-Net {row['side']}"
+    for row in sorted(rows.values(), key=lambda row: (row["data"], row["budget"], row["side"], row["optimizer"])):
+        side = row["side"] if row["side"] == "new" else f"nnU-Net {row['side']}, {row['optimizer']}"
         first = [row["data"], f"{row['budget']:g}", side]
-        if "failed" in row:
-            lines.append([*first, *[""] * 7, row["failed"].replace("|", "/").replace("\n", " ")])
-            continue
-        spent = row["training"]
-        steps = [f"{spent['steps']:.0f}", f"{spent['cpu_seconds']:.0f}"]
+        spent = row.get("training", {})
+        steps = [f"{spent['steps']:.0f}", f"{spent['cpu_seconds']:.0f}"] if spent else ["", ""]
         note = f"batch {spent['batch']} of {'x'.join(map(str, spent['patch']))}" if "patch" in spent else ""
-        lines.append([*first, *steps, *_found(row["scores"], row["inference"]), note])
+        if "failed" in row:
+            lines.append([*first, *steps, *[""] * 5, row["failed"].replace("|", "/").replace("\n", " ")])
+        else:
+            lines.append([*first, *steps, *_found(row["scores"], row["inference"]), note])
         if "plain" in row:
-            lines.append(
-                [*first, *steps, *_found(row["plain"]["scores"], row["plain"]["inference"]), "without mirroring"]
-            )
+            plain = _found(row["plain"]["scores"], row["plain"]["inference"])
+            lines.append([*first, *steps, *plain, "without mirroring"])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -252,8 +252,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=600, help="after which no job begins")
     parser.add_argument("--nnunet_python", default=sys.executable)
-    parser.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd")
-    parser.add_argument("--rate", type=float, default=0.01)
+    parser.add_argument(
+        "--optimizers", default="adam:0.003,sgd:0.01", help="of nnU-Net; all but the first: last budget"
+    )
     parser.add_argument("--tiny", action="store_true", help="small phantoms, to see that it runs")
     args = parser.parse_args()
     args.report = args.report or str(Path(args.output, "results"))
@@ -265,12 +266,20 @@ def main() -> None:
         written = {key: pool.submit(write, contest, cohort) for key, cohort in cohorts.items()}
         for future in written.values():
             future.result()
-        ours = {key: pool.submit(prepare_ours, contest, key, cohort) for key, cohort in cohorts.items()}
-        theirs = {key: pool.submit(prepare_theirs, contest, key, cohort, ours[key]) for key, cohort in cohorts.items()}
-        for budget in sorted(map(float, args.cpu_seconds.split(",")), reverse=True):
+        made = {key: pool.submit(make_bundle, contest, key, cohort) for key, cohort in cohorts.items()}
+        theirs = {key: pool.submit(prepare_theirs, contest, key, cohort, made[key]) for key, cohort in cohorts.items()}
+        ours = {key: pool.submit(step_of_ours, contest, key, made[key]) for key in cohorts}
+        first, *others = args.optimizers.split(",")
+        budgets = sorted(map(float, args.cpu_seconds.split(",")), reverse=True)
+        for budget in budgets:
             for key, cohort in cohorts.items():
-                for side in [*reversed(configurations(cohort)), "new"]:
-                    pool.submit(job, contest, key, side, budget, (ours if side == "new" else theirs)[key])
+                for side in reversed(configurations(cohort)):
+                    pool.submit(job, contest, key, side, first, budget, theirs[key])
+                pool.submit(job, contest, key, "new", "", budget, ours[key])
+        for optimizer in others:
+            for key, cohort in cohorts.items():
+                for side in reversed(configurations(cohort)):
+                    pool.submit(job, contest, key, side, optimizer, budgets[0], theirs[key])
     print(Path(args.report).with_suffix(".md").read_text())
     if any("failed" in row for row in contest.rows.values()):
         sys.exit(1)
