@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from monai.bundle import ConfigWorkflow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,3 +39,8 @@ def command(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess
         text=True,
         timeout=600,
     )
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    one, other = (torch.load(file, weights_only=True) for file in (first, second))
+    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
