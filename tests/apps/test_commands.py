@@ -17,7 +17,7 @@ from PIL import Image
 from monai_ext.__main__ import main
 from monai_ext.apps.commands import COMMANDS
 from monai_ext.networks.nets import DCAUNet, QTSeg
-from tests.bundles.runs import BUNDLES, ROOT, run
+from tests.bundles.runs import BUNDLES, ROOT, run, write_weights
 from tests.data.volumes import rotation, save, volume, write_raw_synapse
 from tests.dicom import write_ct_series
 
@@ -45,10 +45,7 @@ def weights(tmp_path_factory):
     """Untrained weights whose classes all occur."""
     folder = tmp_path_factory.mktemp("weights")
     for name, network in {"volumes": DCAUNet(2, 1, 9), "pictures": QTSeg(2, 3, 2)}.items():
-        torch.manual_seed(0)
-        for parameter in network.parameters():
-            torch.nn.init.normal_(parameter, std=0.2)
-        torch.save(network.state_dict(), folder / f"{name}.pt")
+        write_weights(folder / f"{name}.pt", network)
     return folder
 
 

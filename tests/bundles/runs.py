@@ -15,6 +15,15 @@ ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.parents[1].name for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
 
 
+def write_weights(file: Path, network: torch.nn.Module, seed: int = 0) -> Path:
+    """Untrained weights with which all classes occur."""
+    torch.manual_seed(seed)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    torch.save(network.state_dict(), file)
+    return file
+
+
 def config(bundle: str, *names: str) -> list[str]:
     return [str(ROOT / "bundles" / bundle / "configs" / f"{name}.json") for name in names]
 
