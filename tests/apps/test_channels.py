@@ -17,6 +17,7 @@ from monai.bundle import ConfigParser
 from monai_ext.apps.data_check import check_dataset
 from monai_ext.apps.explain import explain
 from monai_ext.apps.new_bundle import new_bundle
+from monai_ext.apps.reproduce import reproduce
 from monai_ext.apps.segmentation import segment
 from monai_ext.bundle import Bundle
 from monai_ext.data import load_datalist
@@ -24,7 +25,7 @@ from monai_ext.data.files.affines import to_itk
 from monai_ext.phantoms import BRAIN_CHANNELS
 from tests.apps.thresholds import LOOKED_AT, THRESHOLDS, give_thresholds
 from tests.bundles import test_contract as contract
-from tests.bundles.runs import run
+from tests.bundles.runs import run, same_weights
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +195,8 @@ def test_the_bundle_that_new_makes(made, brain, tmp_path, monkeypatch):
     contract.test_exports(str(made), tmp_path)
     small = {"image_size": [64, 64], "batch_size": 4, "num_workers": 0}
     run(str(made), "train", **small, epochs=1, val_interval=1)
+    again = reproduce(made / "eval" / "run_training.json", tmp_path / "again")
+    assert same_weights(made / "models" / "model.pt", again / "model.pt")
     run(str(made), "train", "evaluate", **small, report_channel=3)
     text = (made / "eval" / "report.html").read_text()
     assert "tumour core" in text

@@ -26,8 +26,9 @@ from monai_ext.apps.reproduce import reproduce
 from monai_ext.apps.segmentation import segment
 from monai_ext.bundle import Bundle, trained_with
 from monai_ext.transforms import resize_volume, volume_size_at_spacing
+from tests.apps.light import light_template
 from tests.bundles import test_contract as contract
-from tests.bundles.runs import ROOT, run
+from tests.bundles.runs import ROOT, run, same_weights
 
 FEW = {"num_workers": 0, "patches_per_volume": 2}
 # forward, backward and Adam's step of a network in 3D, in a process of its own
@@ -121,15 +122,7 @@ def test_a_memory_has_a_unit():
 
 @pytest.fixture(scope="module")
 def light(tmp_path_factory) -> Path:
-    """A template with a network of a few channels."""
-    folder = tmp_path_factory.mktemp("template") / "light"
-    shutil.copytree(ROOT / "bundles" / "unet_dca_synapse", folder)
-    for name in ("train", "inference"):
-        file = folder / "configs" / f"{name}.json"
-        config = json.loads(file.read_text())
-        config["network_def"]["features"] = [8, 16, 32]
-        file.write_text(json.dumps(config))
-    return folder
+    return light_template(tmp_path_factory.mktemp("template") / "light")
 
 
 @pytest.fixture(scope="module")
@@ -222,8 +215,7 @@ def test_training_evaluation_inference_and_reproduction(trained, brain, tmp_path
     found = parser.get_parsed_content("inferer")(image[None], network)[0, 0]
     assert (found.as_tensor() != expected).float().mean() < 1e-4
     where = reproduce(trained / "eval" / "run_training.json", tmp_path / "again")
-    first, again = (torch.load(p / "model.pt", weights_only=True) for p in (trained / "models", where))
-    assert all(torch.equal(value, again[key]) for key, value in first.items())
+    assert same_weights(trained / "models" / "model.pt", where / "model.pt")
 
 
 @pytest.mark.parametrize(

@@ -48,3 +48,8 @@ def command(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess
         text=True,
         timeout=600,
     )
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    one, other = (torch.load(file, weights_only=True) for file in (first, second))
+    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
