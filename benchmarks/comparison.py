@@ -78,7 +78,8 @@ def written(title: str, left: Compared, distances: bool) -> str:
     head, cells = table_of(rows, left.unit)
     rows = [[text.replace("\n", "<br>") for text in line] for line in cells]
     dice = [text for text in left.said if text.startswith("Dice: ") and " less " not in text]
-    pairs = [text for text in dice if "told apart" in text or "better than" in text or "ranking" in text]
+    told = ("told apart", "better than", "ranking", "no test")
+    pairs = [text for text in dice if any(words in text for words in told)]
     table = tabulate(rows, head, tablefmt="pipe", disable_numparse=True)
     return f"## {title}\n\n{table}\n\n" + "\n".join(f"* {text}" for text in [*pairs, left.said[-1]]) + "\n"
 

@@ -40,33 +40,26 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.cluster import KMeans
 
-from monai_ext.phantoms import (
-    PictureCase,
-    breast_nodule_case,
-    gland_case,
-    nuclei_case,
-    polyp_case,
-    skin_lesion_case,
-    vessel_case,
-)
+from monai_ext import phantoms
+from monai_ext.phantoms import PictureCase
 
 Generator = Callable[..., PictureCase]
 
 
 def breast_case(seed: int, size: tuple[int, int] = (192, 256)) -> PictureCase:
     """Benign and malignant nodules by turns."""
-    return breast_nodule_case(seed, size, malignant=seed % 2 == 1)
+    return phantoms.breast_nodule_case(seed, size, malignant=seed % 2 == 1)
 
 
 #: what is measured, and the mean Dice that a threshold must stay below
 GENERATORS: dict[str, tuple[Generator, float]] = {
-    "skin lesion": (skin_lesion_case, 0.5),
-    "polyp": (polyp_case, 0.5),
+    "skin lesion": (phantoms.skin_lesion_case, 0.5),
+    "polyp": (phantoms.polyp_case, 0.5),
     "breast nodule": (breast_case, 0.5),
-    "glands": (gland_case, 0.5),
-    "nuclei, H&E": (nuclei_case, 0.65),
-    "nuclei, fluorescence": (partial(nuclei_case, stain="fluorescence"), 0.65),
-    "vessels": (vessel_case, 0.65),
+    "glands": (phantoms.gland_case, 0.5),
+    "nuclei, H&E": (phantoms.nuclei_case, 0.65),
+    "nuclei, fluorescence": (partial(phantoms.nuclei_case, stain="fluorescence"), 0.65),
+    "vessels": (phantoms.vessel_case, 0.65),
 }
 LEVELS = 256
 

@@ -31,21 +31,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
-_SUBPACKAGES = (
-    "apps",
-    "data",
-    "engines",
-    "handlers",
-    "inferers",
-    "losses",
-    "metrics",
-    "networks",
-    "phantoms",
-    "transforms",
-    "utils",
-)
 
 __all__ = [
+    "__version__",
     "apps",
     "bundle_root",
     "data",
@@ -62,6 +50,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBPACKAGES:
+    if name in __all__:  # a subpackage: all else of it is here
         return importlib.import_module(f"monai_ext.{name}")
     raise AttributeError(f"module 'monai_ext' has no attribute {name!r}")

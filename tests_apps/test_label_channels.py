@@ -6,13 +6,17 @@ from __future__ import annotations
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from monai_ext.apps.deploy import deploy
 from monai_ext.apps.label.compat import prepare_imports
 from monai_ext.apps.new_bundle import new_bundle
 from monai_ext.apps.segmentation import segment
+from monai_ext.bundle import Bundle
 from monai_ext.phantoms import write_brain_phantom
+from tests.apps.light import light_template
 from tests.apps.thresholds import give_thresholds
+from tests_apps.server import Server
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,35 @@ def test_label_serves_studies_of_four_dimensions(bundle, tmp_path):
     assert 0 <= task.predict_with(str(study), uncertainty) < 1
     with pytest.raises(ValueError, match="1 channel, expected 4"):
         task({"image": str(files[0]), "device": "cpu"})
+
+
+def test_a_server_with_a_plan_in_3d(bundle, tmp_path):
+    """Windows of volumes at the planned spacing: the server's label is the bundle's, and its study can be asked for."""
+    data = bundle.parents[1] / "data"
+    made, choices = new_bundle("volumes", light_template(tmp_path / "light"), nnunet=data, where=tmp_path, dims=3,
+                               memory="60MB", progress=False)  # fmt: skip
+    assert "dims: 3, as asked" in " ".join(choices)
+    torch.manual_seed(0)
+    network = Bundle(made).parser("inference", num_workers=0).get_parsed_content("network_def")
+    (made / "models").mkdir()
+    torch.save(network.state_dict(), made / "models" / "model.pt")
+    files = sorted((data / "imagesTs").glob("*.nii.gz"))
+    images = [nibabel.load(file) for file in files]
+    (tmp_path / "studies").mkdir()
+    voxels = np.stack([np.asarray(image.dataobj) for image in images], -1)
+    nibabel.save(nibabel.Nifti1Image(voxels, images[0].affine), tmp_path / "studies" / "head.nii.gz")
+    (written,) = map(nibabel.load, segment(made, ",".join(map(str, files)), tmp_path / "out", num_workers=0))
+    with Server(tmp_path / "studies", [made]) as served:
+        answer = served.infer("volumes", "head")
+        assert answer.status_code == 200, answer.text
+        (tmp_path / "served.nii.gz").write_bytes(answer.content)
+        found = nibabel.load(tmp_path / "served.nii.gz")
+        np.testing.assert_array_equal(np.asarray(found.dataobj), np.asarray(written.dataobj))
+        np.testing.assert_allclose(found.affine, written.affine, atol=1e-4)
+        assert len(np.unique(np.asarray(found.dataobj))) > 1
+        chosen = served.next_sample("uncertainty", model="volumes", max_studies=10).json()
+        assert chosen["id"] == "head"
+        assert 0 < chosen["uncertainty"] <= 1
 
 
 def test_deploy_refuses_it_in_one_line(bundle, tmp_path):

@@ -171,6 +171,34 @@ def test_training_that_diverges_changes_nothing(training):
     assert not weights.with_name("previous.pt").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda weights: weights.popitem(), "its weights do not fit DCAUNet .1 keys.*missing: "),
+        (lambda weights: next(iter(weights.values())).flatten()[:1].fill_(torch.inf), "1 of .* values are NaN or inf"),
+        (lambda weights: [value.zero_() for value in weights.values()], "all zero, as every weight is"),
+        (lambda weights: weights.update({next(iter(weights)): next(iter(weights.values())).half()}), None),
+    ],
+)
+def test_only_weights_that_the_network_can_use_are_published(training, tmp_path, monkeypatch, change, fault):
+    task, datastore = training
+    model = Path(task.bundle_path, "models", "model.pt")
+    kept = model.read_bytes()
+    weights = torch.load(model, weights_only=True)
+    change(weights)
+    monkeypatch.setattr(task, "_run", lambda work, processes: torch.save(weights, work / "model.pt"))
+    if fault is None:
+        task({"max_epochs": 1, "model": BUNDLE}, datastore)
+        assert model.with_name("previous.pt").read_bytes() == kept
+        served = torch.load(model, weights_only=True)
+        assert all(torch.equal(served[key], value) for key, value in weights.items())
+        return
+    with pytest.raises(ValueError, match=rf"(?s)the model is as before: /.*{fault}"):
+        task({"max_epochs": 1, "model": BUNDLE}, datastore)
+    assert model.read_bytes() == kept
+    assert not model.with_name("previous.pt").exists()
+
+
 def test_training_that_fails_says_why(training):
     task, datastore = training
     weights = Path(task.bundle_path, "models", "model.pt")

@@ -27,6 +27,7 @@ from monai_ext.handlers.endings import at_end
 from monai_ext.handlers.processes import any_process, of_first_process
 from monai_ext.handlers.schedules import differences, options_of, restore_all
 from monai_ext.handlers.spending import Spending
+from monai_ext.networks.weights import load_strict
 from monai_ext.utils import load_tensors, locked, replacing, scratch_folder
 
 __all__ = ["TRAINING_LOCK", "LastCheckpoint", "SaveWeights"]
@@ -207,8 +208,12 @@ class LastCheckpoint:
 
     def load(self, engine: Workflow) -> None:
         state = self._read()
+        objects = {name: _inner(item) for name, item in self.objects.items()}
+        networks = [name for name, item in objects.items() if isinstance(item, torch.nn.Module)]
+        for name in networks:
+            load_strict(objects.pop(name), state["objects"][name], str(self.path), refuse_zero=False)
         try:
-            restore_all({name: _inner(item) for name, item in self.objects.items()}, state["objects"], state["options"])
+            restore_all(objects, state["objects"], state["options"])
         except ValueError as e:
             raise ValueError(f"monai_ext: {self.path}: {e}") from e
         for line in differences(state["options"], self.options):

@@ -42,7 +42,7 @@ def restore_all(objects: Mapping[str, Any], states: Mapping[str, Any], before: M
     be, had the training been started like this. ``ReduceLROnPlateau`` depends on the past, and keeps it.
 
     Args:
-        objects: network, optimiser, schedule and so on, as they are at the start.
+        objects: optimiser, schedule and so on, as they are at the start.
         states: the ``state_dict`` of each.
         before: options of the stopped training, ``"<name> <option>"`` -> value.
 

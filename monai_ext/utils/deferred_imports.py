@@ -30,7 +30,8 @@ def defer_imports() -> None:
     """From now on, the first ``import monai`` leaves some modules to whoever uses something of them.
 
     What MONAI took of them by name is there, and loads its module when it is called; later imports of such a module
-    are ordinary ones. Nothing happens if MONAI is loaded already, or to a module that is.
+    are ordinary ones. Nothing happens if MONAI is loaded already, or to a module that is. A MONAI that cannot be loaded
+    so is loaded as ever.
 
     Examples::
 
@@ -79,10 +80,15 @@ class _Finder(MetaPathFinder, Loader):
         sys.meta_path.insert(0, self)
         try:
             self.loading.exec_module(module)
+            return
+        except Exception:  # another MONAI may use as it loads what this one only names
+            for name in [name for name in sys.modules if name.startswith(("monai.", "ignite"))]:
+                del sys.modules[name]
         finally:
             sys.meta_path.remove(self)
             for made in self.made:
                 made.leave()
+        self.loading.exec_module(module)
 
 
 class _Module(ModuleType):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from .options import finite_number, whole_number
 from .switches import flag
 
 __all__ = ["BACKENDS", "KNOBS", "PRECISIONS", "as_json", "knob_value"]
@@ -16,10 +17,10 @@ def _whole(least: int, none: bool = False) -> Callable[[Any], Any]:
     def convert(value: Any) -> int | None:
         if none and _is_none(value):
             return None
-        number = _number(value, f"a whole number of at least {least}")
-        if number != int(number) or number < least:
+        number = whole_number(value)
+        if number is None or number < least:
             raise ValueError(f"a whole number of at least {least}")
-        return int(number)
+        return number
 
     return convert
 
@@ -44,14 +45,10 @@ def _is_none(value: Any) -> bool:
 
 
 def _number(value: Any, expected: str) -> float | int:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise ValueError(expected) from None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < float("inf"):
+    number = finite_number(value)
+    if number is None:
         raise ValueError(expected)
-    return value
+    return number
 
 
 def _listed_numbers(value: Any, expected: str) -> list[Any]:

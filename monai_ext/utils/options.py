@@ -3,11 +3,42 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
+from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["number_option", "path_option", "text_options", "whole_option"]
+__all__ = ["finite_number", "number_option", "path_option", "text_options", "whole_number", "whole_option"]
+
+HUGE = sys.float_info.max  # an int beyond it is no number that anything here can use
+
+
+def finite_number(value: Any) -> int | float | None:
+    """The finite number that a value is, or that its text says; None for anything else, true and false among it.
+
+    Examples::
+
+        >>> finite_number("1e-3"), finite_number(3), finite_number("nan"), finite_number(True)
+        (0.001, 3, None, None)
+    """
+    if isinstance(value, str):
+        try:
+            value = int(value)
+        except ValueError:
+            try:
+                value = float(value)
+            except ValueError:
+                return None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    number = int(value) if isinstance(value, Integral) else float(value)
+    return number if -HUGE <= number <= HUGE else None
+
+
+def whole_number(value: Any) -> int | None:
+    """As :func:`finite_number`, of whole numbers only: 3, 3.0 and their texts are 3, and 3.5 is None."""
+    found = finite_number(value)
+    return int(found) if found is not None and found == int(found) else None
 
 
 def whole_option(value: Any, name: str, low: int, high: int | None = None) -> int:
@@ -21,15 +52,7 @@ def whole_option(value: Any, name: str, low: int, high: int | None = None) -> in
         >>> whole_option("3", "fold", 0, 4)
         3
     """
-    found: int | None = None
-    if not isinstance(value, bool):
-        try:
-            found = int(value) if float(value) == int(value) else None
-        except (TypeError, ValueError, OverflowError):
-            try:
-                found = int(str(value))
-            except ValueError:
-                found = None
+    found = whole_number(value)
     if found is None or found < low or (high is not None and found > high):
         limits = f"{low} or more" if high is None else f"{low} to {high}"
         raise ValueError(f"monai_ext: {name} must be {limits}, got {value!r:.200}.")
@@ -47,13 +70,10 @@ def number_option(value: Any, name: str) -> float:
         >>> number_option("0.2", "test_share")
         0.2
     """
-    try:
-        found = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        found = math.nan
-    if not math.isfinite(found):
+    found = finite_number(value)
+    if found is None:
         raise ValueError(f"monai_ext: {name} must be a number, got {value!r:.200}.")
-    return found
+    return float(found)
 
 
 def text_options(value: Any, name: str) -> list[str]:

@@ -17,26 +17,20 @@ from monai.bundle import ConfigParser
 from monai_ext.apps.data_check import check_dataset
 from monai_ext.apps.explain import explain
 from monai_ext.apps.new_bundle import new_bundle
+from monai_ext.apps.reproduce import reproduce
 from monai_ext.apps.segmentation import segment
 from monai_ext.bundle import Bundle
 from monai_ext.data import load_datalist
 from monai_ext.data.files.affines import to_itk
-from monai_ext.phantoms import BRAIN_CHANNELS, write_brain_phantom
+from monai_ext.phantoms import BRAIN_CHANNELS
 from tests.apps.thresholds import LOOKED_AT, THRESHOLDS, give_thresholds
 from tests.bundles import test_contract as contract
-from tests.bundles.runs import run
+from tests.bundles.runs import run, same_weights
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("raw") / "Dataset901_Brain"
-    write_brain_phantom(folder, 5, progress=False, workers=1, coarse=4)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def made(data, tmp_path_factory) -> Path:
-    return new_bundle("brain", nnunet=data, where=tmp_path_factory.mktemp("made"), progress=False)[0].resolve()
+def made(brain, tmp_path_factory) -> Path:
+    return new_bundle("brain", nnunet=brain, where=tmp_path_factory.mktemp("made"), progress=False)[0].resolve()
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +44,9 @@ def fixed(made) -> Path:
     return folder
 
 
-def files(data: Path, case: int) -> list[Path]:
+def files(brain: Path, case: int) -> list[Path]:
     part = "Ts" if case == 5 else "Tr"
-    return [data / f"images{part}" / f"brain_{case:03d}_{k:04d}.nii.gz" for k in range(4)]
+    return [brain / f"images{part}" / f"brain_{case:03d}_{k:04d}.nii.gz" for k in range(4)]
 
 
 def expected(channel: Path) -> np.ndarray:
@@ -63,34 +57,34 @@ def expected(channel: Path) -> np.ndarray:
     return sum((scaled > threshold).astype(np.uint8) for threshold in THRESHOLDS)
 
 
-def check_label(label: Path, data: Path, case: int) -> None:
+def check_label(label: Path, brain: Path, case: int) -> None:
     found = nibabel.load(label)
-    source = nibabel.load(files(data, case)[0])
+    source = nibabel.load(files(brain, case)[0])
     np.testing.assert_allclose(found.affine, source.affine, atol=1e-4)
-    np.testing.assert_array_equal(np.asarray(found.dataobj), expected(files(data, case)[LOOKED_AT]))
+    np.testing.assert_array_equal(np.asarray(found.dataobj), expected(files(brain, case)[LOOKED_AT]))
 
 
 @pytest.mark.parametrize("way", ["folder", "tta"])
-def test_a_folder_in_nnunets_naming(fixed, data, tmp_path, way):
+def test_a_folder_in_nnunets_naming(fixed, brain, tmp_path, way):
     """Axial, sagittal and oblique volumes, whatever the order in which their files were written."""
     folder = tmp_path / "images"
     folder.mkdir()
     for case in (3, 2, 1) if way == "folder" else (3,):
         for k in (2, 0, 3, 1):
-            shutil.copy(files(data, case)[k], folder)
+            shutil.copy(files(brain, case)[k], folder)
     labels = segment(fixed, folder, tmp_path / "out", tta=way == "tta", num_workers=0)
     labels.check()
     assert [label.name for label in labels] == [
         f"brain_{c:03d}_seg.nii.gz" for c in ((1, 2, 3) if len(labels) > 1 else (3,))
     ]
     for label in labels:
-        check_label(label, data, int(label.name[6:9]))
+        check_label(label, brain, int(label.name[6:9]))
     assert not labels.skipped
 
 
-def test_one_file_and_files_between_commas(fixed, data, tmp_path):
+def test_one_file_and_files_between_commas(fixed, brain, tmp_path):
     """One of a case's files, its files in any order, a NIfTI of four dimensions, an NRRD with vectors: one label."""
-    case = files(data, 2)
+    case = files(brain, 2)
     images = [nibabel.load(file) for file in case]
     stacked = np.stack([np.asarray(image.dataobj) for image in images], axis=-1)
     nibabel.save(nibabel.Nifti1Image(stacked, images[0].affine), tmp_path / "four.nii.gz")
@@ -107,45 +101,45 @@ def test_one_file_and_files_between_commas(fixed, data, tmp_path):
     }
     for name, given in ways.items():
         (label,) = segment(fixed, given, tmp_path / "out" / name, num_workers=0)
-        check_label(label, data, 2)
+        check_label(label, brain, 2)
     assert label.name == "vector_seg.nii.gz"
 
 
-def test_the_config_itself_and_its_evaluation(fixed, data, tmp_path):
+def test_the_config_itself_and_its_evaluation(fixed, brain, tmp_path):
     """``monai.bundle run`` of inference and of evaluation see the same channel, and score regions by hand."""
-    run(str(fixed), "inference", dataset_dir=str(data / "imagesTs"), output_dir=str(tmp_path), num_workers=0)
-    check_label(tmp_path / "brain_005_seg.nii.gz", data, 5)
+    run(str(fixed), "inference", dataset_dir=str(brain / "imagesTs"), output_dir=str(tmp_path), num_workers=0)
+    check_label(tmp_path / "brain_005_seg.nii.gz", brain, 5)
     three_d = {"ckpt_path": str(fixed / "models" / "model_3d.pt"), "output_dir": str(tmp_path / "3d")}
     run(
         str(fixed),
         *("inference", "inference_3d"),
         **three_d,
-        dataset_dir=str(data / "imagesTs"),
+        dataset_dir=str(brain / "imagesTs"),
         image_size=[16, 16, 8],
         num_workers=0,
     )
-    check_label(tmp_path / "3d" / "brain_005_seg.nii.gz", data, 5)
+    check_label(tmp_path / "3d" / "brain_005_seg.nii.gz", brain, 5)
     run(str(fixed), "train", "evaluate", output_dir=str(tmp_path), num_workers=0)
     summary = json.loads((tmp_path / "summary.json").read_text())
-    truth = np.asarray(nibabel.load(data / "labelsTs/brain_005.nii.gz").dataobj)
-    label = expected(files(data, 5)[LOOKED_AT])
+    truth = np.asarray(nibabel.load(brain / "labelsTs/brain_005.nii.gz").dataobj)
+    label = expected(files(brain, 5)[LOOKED_AT])
     for name, values in {"whole tumour": [1, 2, 3], "tumour core": [2, 3], "enhancing tumour": [3]}.items():
         a, b = np.isin(label, values), np.isin(truth, values)
         dice = summary["conventions"]["monai"]["classes"][name]["dice"]["mean"]
         assert dice == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()), abs=1e-9)
 
 
-def test_a_case_without_a_channel_ends_alone(fixed, data, tmp_path):
+def test_a_case_without_a_channel_ends_alone(fixed, brain, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     for case in (1, 2, 4):
-        for file in files(data, case):
+        for file in files(brain, case):
             shutil.copy(file, folder)
     (folder / "brain_001_0001.nii.gz").unlink()
-    shutil.copy(files(data, 4)[0], folder / "brain_004_0004.nii.gz")
+    shutil.copy(files(brain, 4)[0], folder / "brain_004_0004.nii.gz")
     labels = segment(fixed, folder, tmp_path / "out", num_workers=0)
     assert [label.name for label in labels] == ["brain_002_seg.nii.gz"]
-    check_label(labels[0], data, 2)
+    check_label(labels[0], brain, 2)
     reasons = " ".join(reason for _, reason in labels.failed)
     assert "0001 (T1w) missing" in reasons
     assert "0004 too many" in reasons
@@ -161,8 +155,8 @@ def test_a_case_without_a_channel_ends_alone(fixed, data, tmp_path):
         ("few", r"1 channel, expected 4 .*FLAIR, T1w, T2w missing"),
     ],
 )
-def test_what_is_no_image_of_these_channels(fixed, data, tmp_path, change, message):
-    case = files(data, 1)
+def test_what_is_no_image_of_these_channels(fixed, brain, tmp_path, change, message):
+    case = files(brain, 1)
     first = nibabel.load(case[0])
     array, affine = np.asarray(first.dataobj), first.affine.copy()
     given: str | Path = tmp_path / "b.nii.gz"
@@ -185,7 +179,7 @@ def test_what_is_no_image_of_these_channels(fixed, data, tmp_path, change, messa
     assert not list((tmp_path / "out").glob("*.nii.gz"))
 
 
-def test_the_bundle_that_new_makes(made, data, tmp_path, monkeypatch):
+def test_the_bundle_that_new_makes(made, brain, tmp_path, monkeypatch):
     """Names, channels and regions are where they belong, and training, evaluation and export work with them."""
     monkeypatch.chdir(made.parents[1])
     bundle = Bundle(made)
@@ -201,15 +195,17 @@ def test_the_bundle_that_new_makes(made, data, tmp_path, monkeypatch):
     contract.test_exports(str(made), tmp_path)
     small = {"image_size": [64, 64], "batch_size": 4, "num_workers": 0}
     run(str(made), "train", **small, epochs=1, val_interval=1)
+    again = reproduce(made / "eval" / "run_training.json", tmp_path / "again")
+    assert same_weights(made / "models" / "model.pt", again / "model.pt")
     run(str(made), "train", "evaluate", **small, report_channel=3)
     text = (made / "eval" / "report.html").read_text()
     assert "tumour core" in text
     # slices of 20 pixels at the planned spacing: in the middle of zeros, as inference has them
-    figure = explain(made, files(data, 5)[2], tmp_path / "figure.png", image_size=[64, 64])
+    figure = explain(made, files(brain, 5)[2], tmp_path / "figure.png", image_size=[64, 64])
     assert figure.is_file()
 
 
-def test_ignored_voxels_are_no_part_of_scores(fixed, data, tmp_path):
+def test_ignored_voxels_are_no_part_of_scores(fixed, brain, tmp_path):
     """What is predicted where nobody has looked changes nothing."""
     summaries = []
     datalist = json.loads((fixed / "datalist.json").read_text())
@@ -243,13 +239,13 @@ def test_ignored_voxels_are_no_part_of_scores(fixed, data, tmp_path):
     assert summaries[0] == summaries[1]
 
 
-def test_datasets_check_counts_regions_and_names_what_is_wrong(data, tmp_path):
-    found = check_dataset("synapse", datalist=str(data / "dataset.json"), progress=False)
+def test_datasets_check_counts_regions_and_names_what_is_wrong(brain, tmp_path):
+    found = check_dataset("synapse", datalist=str(brain / "dataset.json"), progress=False)
     assert found.errors == []
     assert found.class_names == ("whole tumour", "tumour core", "enhancing tumour")
     assert found.with_class[0] == 5
     folder = tmp_path / "copy"
-    shutil.copytree(data, folder)
+    shutil.copytree(brain, folder)
     image = nibabel.load(folder / "imagesTr/brain_002_0003.nii.gz")
     array = np.full(image.shape, 7, np.int16)
     nibabel.save(nibabel.Nifti1Image(array, image.affine), folder / "imagesTr/brain_002_0003.nii.gz")
@@ -258,12 +254,12 @@ def test_datasets_check_counts_regions_and_names_what_is_wrong(data, tmp_path):
     assert "brain_002_0000.nii.gz: T2w: every value is 7" in found.errors[0]
 
 
-def test_a_published_bundle_takes_one_channel(data):
+def test_a_published_bundle_takes_one_channel(brain):
     with pytest.raises(ValueError, match=r"its images have 4 channels \(FLAIR.*takes one.*monai_ext new"):
-        load_datalist("synapse", datalist=data / "dataset.json")
+        load_datalist("synapse", datalist=brain / "dataset.json")
 
 
-def test_folders_of_channels_without_a_list(data, tmp_path):
+def test_folders_of_channels_without_a_list(brain, tmp_path):
     """``--images`` and ``--labels`` with nnU-Net's numbers; CT by a window, the other channel by its percentiles."""
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
@@ -310,9 +306,9 @@ def test_folders_of_channels_without_a_list(data, tmp_path):
         (lambda d: shutil.rmtree(d), r"--nnunet .*: no such folder"),
     ],
 )
-def test_a_folder_that_is_not_whole(data, tmp_path, change, message):
+def test_a_folder_that_is_not_whole(brain, tmp_path, change, message):
     folder = tmp_path / "copy"
-    shutil.copytree(data, folder)
+    shutil.copytree(brain, folder)
     change(folder)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as told:
         new_bundle("mine", nnunet=folder, where=tmp_path, progress=False)

@@ -14,11 +14,15 @@ import submitit
 import torch
 
 from monai_ext.apps.compare import compare, contest, known_networks
-from monai_ext.apps.compare.candidates import find_candidates
+from monai_ext.apps.compare.budget import Budget
+from monai_ext.apps.compare.candidates import Candidate, find_candidates
+from monai_ext.apps.compare.results import table_of, write_results
+from monai_ext.apps.crossval.training_job import TrainingJob
 from monai_ext.apps.new_bundle import new_bundle
 from monai_ext.apps.report.comparison import Run, mean_of_runs
 from monai_ext.bundle import Bundle
 from monai_ext.networks import nets
+from tests.apps.test_comparison import evaluate
 from tests.apps.test_crossval import kill_in_training
 from tests.apps.test_new import write_scans
 from tests.bundles.runs import ROOT
@@ -128,6 +132,19 @@ def test_seeds_count_with_their_mean():
     np.testing.assert_allclose(found.scores["dice"], [[0.6, 0.5]])  # rightly not predicted is 1, wrongly predicted is 0
     assert np.isinf(found.scores["hd95"]).all()
     assert (found.name, found.trainings) == ("both", 2)
+
+
+def test_of_one_patient_the_best_stands_first_and_nothing_is_tested(tmp_path):
+    candidates = [Candidate(name, {}, 1, 1) for name in ("worse", "best")]
+    for candidate, shift in zip(candidates, (3, 0)):
+        evaluate(tmp_path / candidate.name / "seed0", [shift])
+    jobs = {c.name: [TrainingJob(c.name, tmp_path / c.name, tmp_path, {}, 1, [])] for c in candidates}
+    rows, unit, said = write_results(tmp_path, candidates, [0], jobs, Budget("steps", 1))
+    assert [(row["network"], row["better_than"]) for row in rows] == [("best", None), ("worse", None)]
+    assert rows[0]["dice"] == {"mean": 1.0, "interval": None} and rows[1]["dice"]["mean"] < 0.9
+    head, cells = table_of(rows, unit)
+    assert [line[head.index("better than")] for line in cells] == ["no test: one patient"] * 2
+    assert said[0] == "Dice: 1 case of fewer than two patients: there is no test, and no interval."
 
 
 @pytest.mark.slow

@@ -14,10 +14,11 @@ from PIL import Image
 from monai_ext.__main__ import main
 from monai_ext.apps.new_bundle import new_bundle, pair_files
 from monai_ext.apps.new_bundle.survey import survey
+from monai_ext.apps.reproduce import reproduce
 from monai_ext.bundle import Bundle
 from monai_ext.data import load_datalist, write_phantom
 from tests.bundles import test_contract as contract
-from tests.bundles.runs import run
+from tests.bundles.runs import run, same_weights
 from tests.data.volumes import RAS, save, volume
 
 CHECKS = (
@@ -75,6 +76,8 @@ def test_volumes(tmp_path, monkeypatch):
     keeps_the_contract(bundle, tmp_path)
     small = {"image_size": [32, 32], "batch_size": 4, "num_workers": 0}
     run(bundle, "train", **small, epochs=1, val_interval=1)
+    again = reproduce(made / "eval" / "run_training.json", tmp_path / "again")
+    assert same_weights(made / "models" / "model.pt", again / "model.pt")
     run(bundle, "train", "evaluate", **small)
     run(bundle, "inference", **small)
     summary = json.loads((made / "eval" / "summary.json").read_text())

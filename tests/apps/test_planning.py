@@ -16,8 +16,9 @@ from monai_ext.apps.new_bundle.planning import (
     tissue_contrast,
 )
 from monai_ext.apps.new_bundle.survey import Survey, Tissue, survey
+from monai_ext.apps.reproduce import reproduce
 from tests.bundles import test_contract as contract
-from tests.bundles.runs import run
+from tests.bundles.runs import run, same_weights
 from tests.data.volumes import save
 
 
@@ -153,10 +154,14 @@ def test_large_pictures_with_thin_lines(tmp_path, monkeypatch):
     assert any("windows of 512 pixels" in choice and "keep their pixels" in choice for choice in choices)
     assert any(choice.startswith("mirror_axes: along the first") for choice in choices)
     bundle = str(made.resolve())
-    for check in (contract.test_train_and_inference_agree, contract.test_every_target_and_name_exists):
+    for check in contract.CHECKS_OF_A_MADE_BUNDLE:
         check(bundle)
+    contract.test_metadata(bundle, tmp_path)
+    contract.test_exports(bundle, tmp_path)
     small = {"image_size": 128, "batch_size": 2, "num_workers": 0}
     run(bundle, "train", **small, epochs=1, val_interval=1)
+    again = reproduce(made / "eval" / "run_training.json", tmp_path / "again")
+    assert same_weights(made / "models" / "model.pt", again / "model.pt")
     run(bundle, "inference", **small, dataset_dir=str(tmp_path / "photos"))
     for label in (made / "eval").glob("*_seg.png"):
         assert Image.open(label).size == (560, 620)

@@ -14,7 +14,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import torch
 import torch.distributed as dist
 from torch.utils.data import Dataset
 
@@ -23,7 +22,7 @@ from monai_ext.apps.segmentation import segment
 from monai_ext.bundle import join_processes
 from monai_ext.data import CaseLoader
 from monai_ext.networks.nets import DCAUNet
-from tests.bundles.runs import ROOT, config
+from tests.bundles.runs import ROOT, config, write_weights
 from tests.data.volumes import save, volume
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
@@ -32,13 +31,7 @@ KNOBS = ["--image_size", "[32,32]", "--num_workers", "0"]
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    network = DCAUNet(2, 1, 9)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    file = tmp_path_factory.mktemp("weights") / "0.pt"
-    torch.save(network.state_dict(), file)
-    return file
+    return write_weights(tmp_path_factory.mktemp("weights") / "0.pt", DCAUNet(2, 1, 9))
 
 
 def scans(folder: Path, count: int, shape: tuple[int, ...] = (24, 20, 6)) -> Path:

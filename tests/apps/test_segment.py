@@ -30,7 +30,7 @@ from monai_ext.bundle import plain_cause, stamp, trained_with
 from monai_ext.data import UnreadableCasesError, find_images, find_pictures
 from monai_ext.data.files import writers
 from monai_ext.networks.nets import DCAUNet, UNetDCA
-from tests.bundles.runs import ROOT
+from tests.bundles.runs import ROOT, write_weights
 from tests.data.volumes import save, volume
 from tests.dicom import write_ct_series
 
@@ -43,11 +43,7 @@ def weights(tmp_path_factory):
     """Untrained weights whose classes all occur, and others."""
     folder = tmp_path_factory.mktemp("weights")
     for seed in (0, 1):
-        torch.manual_seed(seed)
-        network = DCAUNet(2, 1, 9)
-        for parameter in network.parameters():
-            torch.nn.init.normal_(parameter, std=0.2)
-        torch.save(network.state_dict(), folder / f"{seed}.pt")
+        write_weights(folder / f"{seed}.pt", DCAUNet(2, 1, 9), seed)
     return folder
 
 

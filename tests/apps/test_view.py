@@ -15,7 +15,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import torch
 from nibabel.orientations import apply_orientation, inv_ornt_aff, ornt_transform
 from PIL import Image
 
@@ -28,6 +27,7 @@ from monai_ext.networks.nets import DCAUNet
 from tests.apps.test_commands import cli  # noqa: F401
 from tests.apps.test_report import item, run
 from tests.browser import Browser, needs_browser
+from tests.bundles.runs import write_weights
 from tests.data.volumes import rotation, save
 from tests.dicom import write_ct_series
 
@@ -254,14 +254,10 @@ def test_pictures(tmp_path):
 
 def test_folder_of_segment(files, tmp_path):
     """Each label stands with its scan, whatever the files are called."""
-    torch.manual_seed(0)
-    network = DCAUNet(2, 1, 9)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    torch.save(network.state_dict(), tmp_path / "model.pt")
+    model = write_weights(tmp_path / "model.pt", DCAUNet(2, 1, 9))
     output = tmp_path / "out" / "anything.nii.gz"
     knobs = {"image_size": [32, 32], "num_workers": 0}
-    written = segment(BUNDLE, files / "straight.nii.gz", output, [tmp_path / "model.pt"], **knobs)
+    written = segment(BUNDLE, files / "straight.nii.gz", output, [model], **knobs)
     assert [path.name for path in written] == ["anything.nii.gz"]
     (case,) = find_viewed([tmp_path / "out"])
     assert (case.name, case.scan, case.truth) == ("straight", (str(files / "straight.nii.gz"),), None)

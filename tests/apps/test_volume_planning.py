@@ -25,10 +25,10 @@ from monai_ext.apps.new_bundle.volume_planning import NoRoomError, flat_volumes,
 from monai_ext.apps.reproduce import reproduce
 from monai_ext.apps.segmentation import segment
 from monai_ext.bundle import Bundle, trained_with
-from monai_ext.phantoms import write_brain_phantom
 from monai_ext.transforms import resize_volume, volume_size_at_spacing
+from tests.apps.light import light_template
 from tests.bundles import test_contract as contract
-from tests.bundles.runs import ROOT, run
+from tests.bundles.runs import ROOT, run, same_weights
 
 FEW = {"num_workers": 0, "patches_per_volume": 2}
 # forward, backward and Adam's step of a network in 3D, in a process of its own
@@ -121,29 +121,14 @@ def test_a_memory_has_a_unit():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("raw") / "Dataset901_Brain"
-    write_brain_phantom(folder, 5, progress=False, workers=1, coarse=4)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def light(tmp_path_factory) -> Path:
-    """A template with a network of a few channels."""
-    folder = tmp_path_factory.mktemp("template") / "light"
-    shutil.copytree(ROOT / "bundles" / "unet_dca_synapse", folder)
-    for name in ("train", "inference"):
-        file = folder / "configs" / f"{name}.json"
-        config = json.loads(file.read_text())
-        config["network_def"]["features"] = [8, 16, 32]
-        file.write_text(json.dumps(config))
-    return folder
+    return light_template(tmp_path_factory.mktemp("template") / "light")
 
 
 @pytest.fixture(scope="module")
-def made(data, light, tmp_path_factory) -> Path:
+def made(brain, light, tmp_path_factory) -> Path:
     where = tmp_path_factory.mktemp("made")
-    folder, choices = new_bundle("brain", light, nnunet=data, where=where, progress=False, dims=3, memory="60MB")
+    folder, choices = new_bundle("brain", light, nnunet=brain, where=where, progress=False, dims=3, memory="60MB")
     (folder / "choices.txt").write_text("\n".join(choices))
     return folder.resolve()
 
@@ -155,7 +140,7 @@ def trained(made) -> Path:
     return made
 
 
-def test_the_bundle_that_new_makes(made, data, tmp_path, monkeypatch):
+def test_the_bundle_that_new_makes(made, brain, tmp_path, monkeypatch):
     """It knows volumes only, keeps the contract, and exports."""
     monkeypatch.chdir(made.parents[1])
     choices = (made / "choices.txt").read_text()
@@ -195,7 +180,7 @@ def test_training_patches_lie_on_one_grid(made, monkeypatch):
     assert torch.equal(patch["image"], dataset[(0, 3)]["image"])
 
 
-def test_training_evaluation_inference_and_reproduction(trained, data, tmp_path, monkeypatch):
+def test_training_evaluation_inference_and_reproduction(trained, brain, tmp_path, monkeypatch):
     """Labels lie on the sources' grids and are probabilities' that went back there; the run can be started again."""
     monkeypatch.chdir(trained.parents[1])
     assert any(value.dim() == 5 for value in torch.load(trained / "models/model.pt", weights_only=True).values())
@@ -206,7 +191,7 @@ def test_training_evaluation_inference_and_reproduction(trained, data, tmp_path,
     folder = tmp_path / "images"
     folder.mkdir()
     for case in (1, 2, 3):
-        for file in sorted((data / "imagesTr").glob(f"brain_{case:03d}_*")):
+        for file in sorted((brain / "imagesTr").glob(f"brain_{case:03d}_*")):
             shutil.copy(file, folder)
     labels = segment(trained, folder, tmp_path / "out", num_workers=0)
     labels.check()
@@ -230,8 +215,7 @@ def test_training_evaluation_inference_and_reproduction(trained, data, tmp_path,
     found = parser.get_parsed_content("inferer")(image[None], network)[0, 0]
     assert (found.as_tensor() != expected).float().mean() < 1e-4
     where = reproduce(trained / "eval" / "run_training.json", tmp_path / "again")
-    first, again = (torch.load(p / "model.pt", weights_only=True) for p in (trained / "models", where))
-    assert all(torch.equal(value, again[key]) for key, value in first.items())
+    assert same_weights(trained / "models" / "model.pt", where / "model.pt")
 
 
 @pytest.mark.parametrize(
@@ -242,15 +226,15 @@ def test_training_evaluation_inference_and_reproduction(trained, data, tmp_path,
         ({"dims": 3, "memory": "1MB"}, r"--memory 1MB: not enough for UNetDCA in 3D: .* Give more with --memory"),
     ],
 )
-def test_what_no_plan_can_be_made_of(data, light, tmp_path, arguments, message):
+def test_what_no_plan_can_be_made_of(brain, light, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message) as told:
-        new_bundle("brain", light, nnunet=data, where=tmp_path, progress=False, **arguments)
+        new_bundle("brain", light, nnunet=brain, where=tmp_path, progress=False, **arguments)
     assert len(str(told.value).splitlines()) == 1
     assert not (tmp_path / "bundles").exists()
 
 
-def test_auto_takes_slices_where_memory_is_short(data, light, tmp_path):
-    made, choices = new_bundle("brain", light, nnunet=data, where=tmp_path, progress=False, dims="auto", memory="1MB")
+def test_auto_takes_slices_where_memory_is_short(brain, light, tmp_path):
+    made, choices = new_bundle("brain", light, nnunet=brain, where=tmp_path, progress=False, dims="auto", memory="1MB")
     assert choices[0].startswith("dims: 2, as two patches of 4x4x4 voxels, the smallest, take")
     assert json.loads((made / "configs/train.json").read_text())["network_def"]["spatial_dims"] == 2
 

@@ -8,10 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from monai.bundle import ConfigWorkflow
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.parents[1].name for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
+
+
+def write_weights(file: Path, network: torch.nn.Module, seed: int = 0) -> Path:
+    """Untrained weights with which all classes occur."""
+    torch.manual_seed(seed)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    torch.save(network.state_dict(), file)
+    return file
 
 
 def config(bundle: str, *names: str) -> list[str]:
@@ -38,3 +48,8 @@ def command(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess
         text=True,
         timeout=600,
     )
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    one, other = (torch.load(file, weights_only=True) for file in (first, second))
+    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())

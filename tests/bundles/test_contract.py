@@ -272,26 +272,20 @@ def test_exports(bundle, tmp_path):
     network = ConfigParser(read(bundle, "inference")).get_parsed_content("network_def").eval()
     (tmp_path / "models").mkdir()
     torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
-    ckpt_export(
-        "network_def",
-        filepath=str(tmp_path / "models" / "model.ts"),
-        ckpt_file=str(tmp_path / "models" / "model.pt"),
-        meta_file=config(bundle, "metadata")[0],
-        config_file=config(bundle, "inference")[0],
-    )
+    for export, file in ((ckpt_export, "model.ts"), (onnx_export, "model.onnx")):
+        export(
+            "network_def",
+            filepath=str(tmp_path / "models" / file),
+            ckpt_file=str(tmp_path / "models" / "model.pt"),
+            meta_file=config(bundle, "metadata")[0],
+            config_file=config(bundle, "inference")[0],
+        )
     shape = read(bundle, "metadata")["network_data_format"]["inputs"]["image"]
     x = torch.rand(1, shape["num_channels"], *shape["spatial_shape"])
     with torch.no_grad():
         scripted = torch.jit.load(tmp_path / "models" / "model.ts")(x)
         eager = network(x)
         expected = network.double()(x.double())
-    onnx_export(
-        "network_def",
-        filepath=str(tmp_path / "models" / "model.onnx"),
-        ckpt_file=str(tmp_path / "models" / "model.pt"),
-        meta_file=config(bundle, "metadata")[0],
-        config_file=config(bundle, "inference")[0],
-    )
     session = onnxruntime.InferenceSession(tmp_path / "models" / "model.onnx", providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     # float32 in another order may be as far from float64 as PyTorch's own is, and a little more

@@ -145,10 +145,28 @@ def test_a_checkpoint_of_another_network(tmp_path):
     with pytest.raises(ValueError, match=r"last\.pt: no checkpoint of this training"):
         LastCheckpoint(tmp_path / "last.pt", {"network": other}, resume=True).load(trainer)
     objects = {"network": other, "optimizer": trainer.optimizer, "schedule": trainer.optimizer}
-    with pytest.raises(ValueError, match=r"last\.pt: its network does not fit"):
+    with pytest.raises(ValueError, match=r"last\.pt: its weights do not fit Conv2d"):
         LastCheckpoint(tmp_path / "last.pt", objects, resume=True).load(trainer)
     with pytest.raises(FileNotFoundError, match="no checkpoint to resume from"):
         LastCheckpoint(tmp_path / "none.pt", objects, resume=True)
+
+
+def test_a_checkpoint_that_is_not_finite_is_not_gone_on_from(tmp_path):
+    trainer, _, _ = training(tmp_path, 1)
+    trainer.run()
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    state["objects"]["network"]["2.bias"][1] = float("nan")
+    torch.save(state, tmp_path / "last.pt")
+    again, _, other = training(tmp_path, 2, resume=True)
+    untouched = {key: value.clone() for key, value in other.state_dict().items()}
+    with pytest.raises(ValueError, match=r"last\.pt: Sequential cannot work with 2\.bias: 1 of 2 values are NaN"):
+        again.run()
+    assert all(torch.equal(value, untouched[key]) for key, value in other.state_dict().items())
+    state["objects"]["network"]["2.bias"][1] = 0.5
+    torch.save(state, tmp_path / "last.pt")
+    again, _, _ = training(tmp_path, 2, resume=True)
+    again.run()
+    assert again.state.iteration == 2 * trainer.state.iteration
 
 
 @pytest.mark.parametrize("step", [10, 12])

@@ -127,22 +127,14 @@ TOLERANCES = st.lists(st.floats(0.2, 12), min_size=3, max_size=3)
 
 
 class TestNormalisedSurfaceDistance:
+    @pytest.mark.parametrize(("convention", "between_voxels"), [("monai", False), ("deepmind", True)])
     @settings(max_examples=100, deadline=None, derandomize=True)
     @given(two_maps(), st.lists(st.floats(0.3, 5), min_size=3, max_size=3), TOLERANCES)
-    def test_monai(self, maps, spacing, tolerances):
+    def test_monai(self, convention, between_voxels, maps, spacing, tolerances):
         pred, label, num_classes = maps
         voxel, within = tuple(spacing[: label.ndim]), tolerances[: num_classes - 1]
-        found = label_metrics(pred, label, num_classes, voxel, tolerances=within)["nsd"]
-        expected = monai_surface_dice(pred, label, num_classes, voxel, within, False)
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
-
-    @settings(max_examples=100, deadline=None, derandomize=True)
-    @given(two_maps(), st.lists(st.floats(0.3, 5), min_size=3, max_size=3), TOLERANCES)
-    def test_monai_between_voxels(self, maps, spacing, tolerances):
-        pred, label, num_classes = maps
-        voxel, within = tuple(spacing[: label.ndim]), tolerances[: num_classes - 1]
-        found = label_metrics(pred, label, num_classes, voxel, "deepmind", tolerances=within)["nsd"]
-        expected = monai_surface_dice(pred, label, num_classes, voxel, within, True)
+        found = label_metrics(pred, label, num_classes, voxel, convention, tolerances=within)["nsd"]
+        expected = monai_surface_dice(pred, label, num_classes, voxel, within, between_voxels)
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
     @settings(max_examples=150, deadline=None, derandomize=True)

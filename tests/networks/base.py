@@ -26,6 +26,57 @@ def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10 * expected.abs().max().item())
 
 
+def picture(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def lively(block: nn.Module) -> nn.Module:
+    """Double precision, eval mode, and norms that are no identities, so that the order of operations shows."""
+    torch.manual_seed(0)
+    for module in block.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            for tensor in (module.weight, module.bias, module.running_mean):
+                nn.init.normal_(tensor)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return block.double().eval()
+
+
+def assert_paths_agree(
+    fast: nn.Module, twin: nn.Module, x: torch.Tensor, output: tuple[float, float], gradient: tuple[float, float]
+) -> None:
+    """Outputs and gradients of ``fast`` and of ``twin`` on its plain path; tolerances are relative and absolute."""
+    plain = use_plain_path(twin).double().train(fast.training)
+    plain.load_state_dict(fast.state_dict())
+    x.requires_grad_()
+    networks = (fast, plain)
+    outputs = [network(x) for network in networks]
+    torch.testing.assert_close(*outputs, rtol=output[0], atol=output[1])
+    gradients = [
+        torch.autograd.grad(y.square().sum(), [x, *network.parameters()], allow_unused=True)
+        for y, network in zip(outputs, networks)
+    ]
+    for name, a, b in zip(["input", *(name for name, _ in fast.named_parameters())], *gradients):
+        assert (a is None) == (b is None), name
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=gradient[0], atol=gradient[1], msg=name)
+
+
+def losses_of_steps(
+    network: nn.Module, x: torch.Tensor, label: torch.Tensor, optimizer: torch.optim.Optimizer, steps: int
+) -> list[float]:
+    """Cross-entropy before each of some steps; of several maps, their sum."""
+    losses = []
+    for _ in range(steps):
+        maps = network.train()(x)
+        loss = sum(nn.functional.cross_entropy(y, label) for y in (maps if isinstance(maps, (list, tuple)) else [maps]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert torch.isfinite(torch.tensor(losses)).all()
+    return losses
+
+
 class BaseNetworkTest:
     """Subclass, set the attributes, get the tests.
 

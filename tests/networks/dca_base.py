@@ -11,7 +11,7 @@ import torch
 from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import SqueezeExcite
 from monai_ext.networks.weights import load_reference
-from tests.networks.base import BaseNetworkTest, count_parameters
+from tests.networks.base import BaseNetworkTest, count_parameters, losses_of_steps
 from tests.networks.dca_reference import Reference
 
 SMALL = (8, 16, 32)  # two skips: every layer is there, and scripting, export and capture stay quick
@@ -25,6 +25,19 @@ class DCANetworkTest(BaseNetworkTest):
     too_small = {2: (32, 3), 3: (32, 3, 32)}
     exported_sizes = {2: (48, 32), 3: (16, 24, 16)}
     inert = (r"dca\w*\.spatial\.\d\.attention\.\d\.key\.bias",)  # a shift of all scores of a softmax
+    cases = [
+        {"spatial_dims": 2, "in_channels": 1, "features": SMALL},
+        {"spatial_dims": 2, "in_channels": 2, "out_channels": 1, "features": SMALL, "attention": False},
+        {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "features": SMALL, "attention": False},
+        {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "features": SMALL, "img_size": 32},
+    ]
+    attention_first = [cases[0], cases[1], cases[3]]  # the whole suite with attention, in 3D too: the slowest choice
+    bad_arguments = [
+        ({"spatial_dims": 1}, "spatial_dims must be 2 or 3, got 1"),
+        ({"img_size": (224, 224, 224)}, "img_size must be one positive number or 2"),
+        ({"features": (6, 16, 32)}, "multiple of spatial_heads=4"),
+        ({"patch_size": 0}, "patch_size, .* must be positive"),
+    ]
 
     def build(self, case: dict) -> torch.nn.Module:
         network = super().build(case)
@@ -61,13 +74,6 @@ class DCANetworkTest(BaseNetworkTest):
         label = label[None].repeat(2, *[1] * dims)
         noise = torch.randn(label.shape, generator=torch.Generator().manual_seed(4))
         image = (label + 0.3 * noise)[:, None].expand(-1, self.image_channels, *[-1] * dims)
-        network = self.build({**first_case, "in_channels": self.image_channels, "out_channels": 2}).train()
-        optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
-        losses = []
-        for _ in range(8):
-            loss = torch.nn.functional.cross_entropy(network(image), label)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
+        network = self.build({**first_case, "in_channels": self.image_channels, "out_channels": 2})
+        losses = losses_of_steps(network, image, label, torch.optim.Adam(network.parameters(), lr=0.01), 8)
         assert losses[-1] < 0.7 * losses[0]

@@ -4,13 +4,25 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from functools import partial
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from monai_ext.data import load_datalist, write_phantom
-from monai_ext.phantoms import write_ct_phantom
+from monai_ext.phantoms import (
+    ct_phantom_case,
+    ct_phantom_case_ids,
+    mr_phantom_case,
+    mr_phantom_ids,
+    read_marker,
+    write_ct_phantom,
+    write_mr_phantom,
+)
 from monai_ext.phantoms.beside import STRAY
 from monai_ext.phantoms.cohort import write_cohort
 from tests.utils.test_files import names, python
@@ -37,6 +49,64 @@ write_cohort(Path(sys.argv[1]), "g", 0, [1, 2, 3], [1, 2, 3], lambda place, case
 
 def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# how each is written small; the other data that it must leave alone; the call of nibabel that writes its
+# second case, and the files of five cases
+WRITERS = {
+    "ct": (partial(write_ct_phantom, in_plane=32, slices=12), "RawData/Training/img/img0040.nii.gz", 4, 10),
+    "mr": (partial(write_mr_phantom, in_plane=24, slices=4), "training/patient090/patient090_frame01.nii.gz", 6, 20),
+}
+each_writer = pytest.mark.parametrize(("write", "other", "second", "count"), WRITERS.values(), ids=WRITERS)
+
+
+@each_writer
+def test_stopped_in_the_middle_leaves_no_half_file(tmp_path, monkeypatch, write, other, second, count):
+    real_save, calls = nibabel.save, []
+
+    def failing_save(image, path):
+        calls.append(path)
+        if len(calls) == second:
+            Path(path).write_bytes(b"half a file")
+            raise OSError("disk full")
+        real_save(image, path)
+
+    monkeypatch.setattr(nibabel, "save", failing_save)
+    with pytest.raises(OSError, match="disk full"):
+        write(tmp_path, 5, progress=False, workers=1)
+    assert not list(tmp_path.iterdir())  # and nothing else
+    monkeypatch.undo()
+    write(tmp_path, 5, progress=False, workers=2)
+    made = list(tmp_path.rglob("*.nii.gz"))
+    assert len(made) == count
+    assert all(np.asarray(nibabel.load(file).dataobj).any() for file in made)
+    assert len(read_marker(tmp_path)["cases"]) == 5
+
+
+@each_writer
+def test_other_data_and_other_seeds_are_left_alone(tmp_path, write, other, second, count):
+    (tmp_path / other).parent.mkdir(parents=True)
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), tmp_path / other)
+    with pytest.raises(ValueError, match=rf"{re.escape(Path(other).name)}: exists, but is not of this phantom"):
+        write(tmp_path, 5, progress=False)
+    assert list(tmp_path.rglob("*.nii.gz")) == [tmp_path / other]
+    write(tmp_path / "cohort", 5, progress=False)
+    with pytest.raises(ValueError, match="seed 0.*expected.*seed 1"):
+        write(tmp_path / "cohort", 5, seed=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        *[(partial(ct_phantom_case_ids, n), f"num_cases must be 5 to 30, got {n}") for n in (0, 4, 31)],
+        *[(partial(mr_phantom_ids, n), f"num_cases must be 5 to 100, got {n}") for n in (0, 4, 101)],
+        (partial(ct_phantom_case, 11), r"case_id must be one of Synapse's .*got 11\."),
+        (partial(mr_phantom_case, 101), r"patient must be 1 to 100, got 101\."),
+    ],
+)
+def test_what_no_cohort_has_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
 
 
 def test_several_that_start_at_once_make_one_cohort(tmp_path):

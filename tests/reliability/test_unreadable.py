@@ -21,7 +21,7 @@ from monai_ext.apps import SegmentationReport
 from monai_ext.data import CaseLoader, UnreadableCasesError, VolumeReader, find_images
 from monai_ext.networks.nets import DCAUNet
 from monai_ext.transforms import CheckVolumed
-from tests.bundles.runs import ROOT, config
+from tests.bundles.runs import ROOT, config, write_weights
 from tests.data.volumes import save, volume
 
 
@@ -65,13 +65,7 @@ def test_each_readable_case_comes_once(tmp_path, workers, bad):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    network = DCAUNet(2, 1, 9)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    path = tmp_path_factory.mktemp("weights") / "model.pt"
-    torch.save(network.state_dict(), path)
-    return path
+    return write_weights(tmp_path_factory.mktemp("weights") / "model.pt", DCAUNet(2, 1, 9))
 
 
 def test_inference_writes_the_others_and_ends_with_one_line(tmp_path, weights):

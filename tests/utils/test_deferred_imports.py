@@ -73,6 +73,24 @@ def test_later_imports_are_ordinary(found):
     assert found["real"] == [True] * 4
 
 
+def test_another_monai_that_needs_them_is_loaded_as_ever(tmp_path):
+    """One that makes a class of its own of what is left for later, as it loads."""
+    package = tmp_path / "monai"
+    package.mkdir()
+    (package / "__init__.py").write_text("count = globals().get('count', 0) + 1\nfrom . import part\n")
+    (package / "part.py").write_text(
+        "from scipy.signal import hilbert\nimport scipy.signal\n"
+        "assert hilbert is scipy.signal._signaltools.hilbert\nready = True\n"
+    )
+    script = (
+        "from monai_ext.utils.deferred_imports import defer_imports\ndefer_imports()\n"
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import monai, scipy.signal\nprint(monai.count, monai.part.ready, scipy.signal.__spec__.origin is not None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["2", "True", "True"], done.stderr
+
+
 def test_a_loaded_monai_is_left_alone():
     import monai  # noqa: F401
 

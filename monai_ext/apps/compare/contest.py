@@ -14,20 +14,9 @@ from typing import Any, NamedTuple
 from monai.bundle import ConfigParser
 
 import monai_ext
+from monai_ext.apps.crossval import job_queue
 from monai_ext.apps.crossval.decision import predicted_cases, write_report
-from monai_ext.apps.crossval.job_queue import (
-    INFERENCE,
-    SAME_MODEL,
-    Plan,
-    check_data,
-    evaluation_parser,
-    executor_for,
-    list_folds,
-    note_plan,
-    plain_errors,
-    run_jobs,
-    split_cases,
-)
+from monai_ext.apps.crossval.job_queue import Plan
 from monai_ext.apps.crossval.training_job import TrainingJob
 from monai_ext.bundle import Bundle, folder_for
 from monai_ext.data.files.fingerprint import fingerprint, hash_file
@@ -139,19 +128,19 @@ def compare(
         training = found.parser("train", **knobs)  # tells of a knob that training has not
         splits = _splits(found, work, folds, knobs)
         candidates = find_candidates(found, training, networks, network_def)
-        executor = executor_for(found, work, slurm, "compare")
+        executor = job_queue.executor_for(found, work, slurm, "compare")
         entries = list(_entries(found, work, candidates, splits, numbers, budget, knobs))
         for entry in entries:
-            note_plan(entry.plan, overwrite)
+            job_queue.note_plan(entry.plan, overwrite)
             if entry.plan.job.overlay:
                 write_json(entry.plan.job.overlay, entry.candidate.overlay)
         entries = [_budgeted(found, work, entry, budget) for entry in entries]
         missing = [entry.plan for entry in entries if entry.plan.job.prediction is None]
         print(f"{len(entries) - len(missing)} of {len(entries)} trainings are done", flush=True)
         if missing:
-            run_jobs(missing, executor, limit, "trainings")
-        check_data([entry.plan for entry in entries])
-        with plain_errors(found.config_file("evaluate"), "evaluation"):
+            job_queue.run_jobs(missing, executor, limit, "trainings")
+        job_queue.check_data([entry.plan for entry in entries])
+        with job_queue.plain_errors(found.config_file("evaluate"), "evaluation"):
             for candidate in candidates:
                 for seed in numbers:
                     _score(found, work, [e for e in entries if (e.candidate, e.seed) == (candidate, seed)])
@@ -173,13 +162,13 @@ class _Split(NamedTuple):
 
 def _splits(found: Bundle, work: Path, folds: Any, knobs: Mapping[str, Any]) -> dict[int | None, _Split]:
     """Fold, or None for the bundle's own split -> its cases."""
-    with plain_errors(found.config_file("train"), "training"):
+    with job_queue.plain_errors(found.config_file("train"), "training"):
         numbers: list[int | None] = [None]
         if folds is not None:
             numbers = [whole_option(fold, "--folds", 0) for fold in text_options(folds, "--folds")]
-            parser = evaluation_parser(found, {**knobs, "output_dir": str(work)})
+            parser = job_queue.evaluation_parser(found, {**knobs, "output_dir": str(work)})
             count = parser.get_parsed_content("num_folds", default=None)
-            there = list(range(int(count))) if count else list_folds(parser)
+            there = list(range(int(count))) if count else job_queue.list_folds(parser)
             if not numbers or len(set(numbers)) < len(numbers) or not set(numbers) <= set(there):
                 raise ValueError(
                     f"monai_ext: --folds {folds!r:.80}: expected different ones of {', '.join(map(str, there))} "
@@ -187,8 +176,10 @@ def _splits(found: Bundle, work: Path, folds: Any, knobs: Mapping[str, Any]) -> 
                 )
         splits = {}
         for fold in numbers:
-            parser = evaluation_parser(found, {**knobs, "fold": fold, "output_dir": str(work / _split_name(fold))})
-            parts, cases = split_cases(parser)
+            parser = job_queue.evaluation_parser(
+                found, {**knobs, "fold": fold, "output_dir": str(work / _split_name(fold))}
+            )
+            parts, cases = job_queue.split_cases(parser)
             if not cases:
                 raise ValueError(
                     f"monai_ext: {'the split' if fold is None else f'fold {fold}'} has no test case. Give --folds."
@@ -212,7 +203,7 @@ def _entries(
 ) -> Iterator[_Entry]:
     """A training for each network, fold and seed: networks take turns, so that what is stopped has some of each."""
     inference = found.config("inference")
-    predicting = {knob: knobs[knob] for knob in INFERENCE if knob in knobs and knob in inference}
+    predicting = {knob: knobs[knob] for knob in job_queue.INFERENCE if knob in knobs and knob in inference}
     # no network is given a faster way than another
     predicting |= {knob: value for knob, value in (("backend", "torch"), ("precision", "float32")) if knob in inference}
     for seed in seeds:
@@ -222,7 +213,7 @@ def _entries(
                 overlay = work / candidate.name / "network.json"
                 notes = {
                     "knobs": {
-                        **{knob: value for knob, value in sorted(knobs.items()) if knob not in SAME_MODEL},
+                        **{knob: value for knob, value in sorted(knobs.items()) if knob not in job_queue.SAME_MODEL},
                         budget.kind: budget.amount,
                     },
                     "train.json": found.config("train"),

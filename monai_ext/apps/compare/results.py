@@ -125,10 +125,14 @@ def _rows(
         rows.append(line)
     dice = next((part.result for part in found if part.metric == "dice"), None)
     for index, line in enumerate(rows):
-        better = [d.other for d in dice.differences if d.one == index and d.separable] if dice else []
-        line["better_than"] = [candidates[other].name for other in better]
-    order = dice.ranking if dice else range(len(rows))
-    return [rows[k] for k in order]
+        better = (
+            [candidates[d.other].name for d in dice.differences if d.one == index and d.separable] if dice else None
+        )
+        line["better_than"] = better
+    if dice:
+        return [rows[k] for k in dice.ranking]
+    means = [line.get("dice", {}).get("mean") for line in rows]  # of one patient, of whom nothing can be tested
+    return [rows[k] for k in sorted(range(len(rows)), key=lambda k: -(means[k] if means[k] is not None else -np.inf))]
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], unit: str) -> tuple[list[str], list[list[str]]]:
@@ -152,7 +156,9 @@ def table_of(rows: Sequence[Mapping[str, Any]], unit: str) -> tuple[list[str], l
         texts += [_number(line["parameters"], 1e-6, 2), _number(line["multiply_adds"], 1e-9, 2)]
         texts += [_number(line[f"training_{key}"], 1, 0) for key in ("steps", "seconds", "cpu_seconds")]
         texts += [_number(line["peak_memory_bytes"] or None, 1e-9, 2), _number(line["seconds_per_scan"], 1, 2)]
-        cells.append([*texts, ", ".join(line["better_than"]) or "none by more than chance"])
+        better = line["better_than"]
+        told = "no test: one patient" if better is None else ", ".join(better) or "none by more than chance"
+        cells.append([*texts, told])
     return head, cells
 
 

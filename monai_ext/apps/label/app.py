@@ -66,7 +66,8 @@ class BundleApp(MONAILabelApp):
 
     def init_datastore(self) -> Datastore:
         if not is_address(self.studies):
-            return StudyFolder(self.studies)
+            channels = {bundle.channel_names for bundle in self.bundles.values() if not bundle.pictures}
+            return StudyFolder(self.studies, sorted(channels) or ((),))
         volumes = {n: b for n, b in self.bundles.items() if not b.pictures and b.modality in VOLUME_MODALITIES}
         return ArchivedStudies(
             Archive(with_password(self.studies)),

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from monai_ext.utils.options import finite_number, whole_number
 
 __all__ = ["RequestError", "checked_knobs", "checked_name", "known"]
 
@@ -104,13 +105,14 @@ def _of_kind(name: str, value: Any, default: object) -> bool | int | float:
         if not isinstance(value, bool):
             raise RequestError(400, f"monai_ext: {name} {value!r:.80}: expected true or false.")
         return value
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = None if isinstance(value, str) else finite_number(value)
     if isinstance(default, int):
-        if not number or value != int(value) or not 1 <= value <= MOST:
+        whole = whole_number(number)
+        if whole is None or not 1 <= whole <= MOST:
             raise RequestError(400, f"monai_ext: {name} {value!r:.80}: expected a whole number from 1 to {MOST}.")
-        return int(value)
+        return whole
     if not isinstance(default, float):
         raise TypeError(f"knob {name}: default {default!r} is of no kind that a request may set")
-    if not number or value < 0:
+    if number is None or number < 0:
         raise RequestError(400, f"monai_ext: {name} {value!r:.80}: expected a number from 0 on.")
-    return float(value)
+    return float(number)

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,11 @@ class StudyFolder(LocalDatastore):
 
     Args:
         folder: of the studies; labels go below its ``labels``.
+        channels: names of the channels that the server's models ask for, those of one channel none.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, channels: Collection[Sequence[str]] = ((),)) -> None:
+        self.readers = [VolumeReader(names) for names in channels]
         self.guard = threading.RLock()
         self.series = SeriesFolders(Path(folder))
         self._arrived = threading.Event()
@@ -59,9 +61,14 @@ class StudyFolder(LocalDatastore):
     def delivered(self, study: str) -> str:
         """The file of a study, once it is sure that it can be read."""
         path = self.get_image_uri(study)
-        reader = PictureReader() if is_picture(path) else VolumeReader()
-        reader.get_data((path,))
-        return path
+        errors = []
+        for reader in [PictureReader()] if is_picture(path) else self.readers:
+            try:
+                reader.get_data((path,))
+                return path
+            except Exception as e:  # another model may read it
+                errors.append(e)
+        raise errors[0]
 
     def dicom_source(self, study: str) -> Path | None:
         """The folder of the series that a study stands for; None where it is a file of its own."""

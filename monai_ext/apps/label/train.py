@@ -25,7 +25,6 @@ from monai_ext.apps.label.cases import own_cases, split_cases
 from monai_ext.apps.label.request_knobs import RequestError, checked_knobs
 from monai_ext.apps.label.training_state import LOCK, STATS, WORK
 from monai_ext.bundle import Bundle, literal, trained_with
-from monai_ext.networks.weights import read_weights
 from monai_ext.utils import read_json, replacing, write_json
 
 __all__ = ["BundleTraining"]
@@ -178,11 +177,12 @@ class BundleTraining(BundleTrainTask):
         if not trained.is_file():
             raise ValueError("monai_ext: training wrote no weights, the model is as before.")
         model = Path(self.bundle_path, "models", "model.pt")
-        weights, former = read_weights(trained), read_weights(model)
-        if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in former.items()}:
-            raise ValueError("monai_ext: training wrote weights of another network, the model is as before.")
-        if not all(torch.isfinite(value).all() for value in weights.values()):
-            raise ValueError("monai_ext: training diverged (weights that are not finite), the model is as before.")
+        try:
+            self.bundle.network(trained)  # strictly, and no NaN in it
+        except ValueError as e:
+            raise ValueError(
+                f"monai_ext: training failed, the model is as before: {str(e).removeprefix('monai_ext: ')}"
+            ) from e
         with replacing(model.with_name("previous.pt")) as temporary:
             shutil.copyfile(model, temporary)
         with replacing(model) as temporary:

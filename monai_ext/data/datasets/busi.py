@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
-from monai_ext.data.datasets.folders import folders, match_masks, not_found, only, pictures_by_stem, subfolder
+from monai_ext.data.datasets.dataset_info import LESION_COLOUR, Cohort, DatasetInfo, Structure
+from monai_ext.data.datasets.folders import find_one, listed_parts, match_masks, pictures_by_stem, subfolder
 from monai_ext.phantoms.drawing import PictureCase
 from monai_ext.phantoms.picture_cohort import save_picture, write_picture_cohort
 from monai_ext.phantoms.ultrasound import breast_nodule_case
@@ -20,41 +20,25 @@ KINDS = ("benign", "malignant")
 
 
 def find_busi(folder: Path) -> Cohort:
-    """Find BUSI in ``folder`` or up to four levels below it; several masks of a picture are to be united.
+    """Find BUSI; several masks of a picture, ``_mask.png`` and ``_mask_1.png``, are to be united."""
+    expected = "'benign/benign (1).png' with 'benign/benign (1)_mask.png', and malignant/ likewise"
+    return find_one(folder, "BUSI", _read_folder, expected)
 
-    Raises:
-        FileNotFoundError: if it is not there, or an image has no mask; says what was found.
 
-    Examples::
-
-        >>> cohort = find_busi(Path("/data/BUSI"))
-        >>> cohort.layout
-        'BUSI in /data/BUSI/Dataset_BUSI_with_GT, 437 benign, 210 malignant images'
-        >>> cohort.cases["benign (100)"]["label"]
-        ['.../benign/benign (100)_mask.png', '.../benign/benign (100)_mask_1.png']
-    """
-    cohorts: dict[Path, Cohort] = {}
-    for root in folders(folder):
-        found = [subfolder(root, kind) for kind in KINDS]
-        cases: dict[str, dict[str, Any]] = {}
-        counts = []
-        for kind, images in zip(KINDS, found):
-            if images is None:
-                break
-            masks: dict[str, list[Path]] = {}
-            for stem, path in pictures_by_stem(images, rf"({kind}.*_mask(?:_\d+)?)").items():
-                masks.setdefault(stem[: stem.lower().rindex("_mask")], []).append(path)
-            pairs = match_masks(pictures_by_stem(images, rf"({kind}(?!.*_mask).*)"), masks, images)
-            cases.update(pairs)
-            counts.append(f"{len(pairs)} {kind}")
-        else:
-            if cases:
-                cohorts[root] = Cohort(f"BUSI in {root}, {', '.join(counts)} images", cases)
-    if cohort := only(cohorts, folder, "BUSI"):
-        return cohort
-    raise not_found(
-        folder, "BUSI", "'benign/benign (1).png' with 'benign/benign (1)_mask.png', and malignant/ likewise"
-    )
+def _read_folder(root: Path) -> Cohort | None:
+    cases: dict[str, dict[str, Any]] = {}
+    kinds: dict[str, list[str]] = {}
+    for kind in KINDS:
+        images = subfolder(root, kind)
+        if images is None:
+            return None
+        masks: dict[str, list[Path]] = {}
+        for stem, path in pictures_by_stem(images, rf"({kind}.*_mask(?:_\d+)?)").items():
+            masks.setdefault(stem[: stem.lower().rindex("_mask")], []).append(path)
+        pairs = match_masks(pictures_by_stem(images, rf"({kind}(?!.*_mask).*)"), masks, images)
+        cases.update(pairs)
+        kinds[kind] = list(pairs)
+    return Cohort(f"BUSI in {root}, {listed_parts(kinds)} images", cases) if cases else None
 
 
 def _kind(case: str) -> str:
@@ -90,7 +74,7 @@ BUSI = DatasetInfo(
         f"Dataset_BUSI_with_GT/normal/normal (1){end}.png": what for end, what in (("", "image"), ("_mask", "label"))
     },
     modality="US",
-    structures=(Structure("27925004", "Nodule", (144, 238, 144), abnormal=True),),
+    structures=(Structure("27925004", "Nodule", LESION_COLOUR, abnormal=True),),
     label_coding="classes",
     match="touch",
     sorted_folds=True,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
+from monai_ext.data.datasets.dataset_info import Cohort
 from monai_ext.data.datasets.folders import (
-    find_image_folders,
+    find_images_and_masks,
     folders,
     match_masks,
     not_found,
@@ -19,23 +19,13 @@ from monai_ext.data.datasets.folders import (
     pictures_by_stem,
     subfolder,
 )
-from monai_ext.phantoms.picture_cohort import write_picture_cohort
-from monai_ext.phantoms.polyp import polyp_case
+from monai_ext.data.datasets.polyps import polyp_dataset, write_polyps
 
 __all__ = ["CLINICDB", "COLONDB", "find_clinicdb", "find_colondb"]
 
 
 def find_clinicdb(folder: Path) -> Cohort:
-    """Find CVC-ClinicDB in ``folder`` or up to four levels below it: ``Original`` and ``Ground Truth``, TIFF or PNG.
-
-    Raises:
-        FileNotFoundError: if it is not there, or an image has no mask; says what was found.
-
-    Examples::
-
-        >>> find_clinicdb(Path("/data/CVC-ClinicDB")).layout
-        'CVC-ClinicDB in /data/CVC-ClinicDB, 612 images'
-    """
+    """Find CVC-ClinicDB, ``Original`` and ``Ground Truth``, as TIFF or PNG."""
     found: dict[str, dict[Path, Cohort]] = {}  # copies of the archive hold the same frames as PNG and as TIFF
     for root in folders(folder):
         images, masks = subfolder(root, "Original"), subfolder(root, "Ground Truth")
@@ -52,48 +42,30 @@ def find_clinicdb(folder: Path) -> Cohort:
 
 
 def find_colondb(folder: Path) -> Cohort:
-    """Find CVC-ColonDB in ``folder`` or up to four levels below it: ``images`` and ``masks``.
-
-    Raises:
-        FileNotFoundError: if it is not there, or an image has no mask; says what was found.
-        ValueError: if the pictures of several datasets are there, and none or more than one is called ColonDB.
-    """
-    images, masks = find_image_folders(folder, "images", "masks", "CVC-ColonDB", "colondb")
-    cases = match_masks(pictures_by_stem(images), pictures_by_stem(masks), masks)
-    return Cohort(f"CVC-ColonDB in {images.parent}, {len(cases)} images", cases)
+    """Find CVC-ColonDB; of several datasets' pictures, those with ColonDB in their path."""
+    return find_images_and_masks(folder, "CVC-ColonDB", "colondb")
 
 
 def _write_clinicdb(folder: Path, cases: int) -> None:
     files = {f"{i}": (Path(f"Original/{i}.tif"), Path(f"Ground Truth/{i}.tif")) for i in range(1, cases + 1)}
-    write_picture_cohort(folder, "clinicdb", files, lambda case, seed, size: polyp_case(seed, size))
+    write_polyps(folder, "clinicdb", files)
 
 
 def _write_colondb(folder: Path, cases: int) -> None:
     root = Path("CVC-ColonDB")
     files = {f"{i}": (root / f"images/{i}.png", root / f"masks/{i}.png") for i in range(1, cases + 1)}
-    write_picture_cohort(folder, "colondb", files, lambda case, seed, size: polyp_case(seed, size))
+    write_polyps(folder, "colondb", files)
 
 
-CLINICDB = DatasetInfo(
+CLINICDB = polyp_dataset(
     title="CVC-ClinicDB polyps (612 colonoscopic frames)",
-    class_names=("polyp",),
     find=find_clinicdb,
     write_phantom=_write_clinicdb,
-    phantom_cases=80,
-    modality="ES",
-    structures=(Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),),
-    label_coding="classes",
-    match="touch",
     test_share=0.25,
 )
-COLONDB = DatasetInfo(
+COLONDB = polyp_dataset(
     title="CVC-ColonDB polyps (380 colonoscopic frames)",
-    class_names=("polyp",),
     find=find_colondb,
     write_phantom=_write_colondb,
     phantom_cases=60,
-    modality="ES",
-    structures=(Structure("41329004", "Polyp", (144, 238, 144), abnormal=True),),
-    label_coding="classes",
-    match="touch",
 )

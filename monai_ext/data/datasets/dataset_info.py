@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from monai_ext.utils import MODALITIES
 
-__all__ = ["Cohort", "DatasetInfo", "Structure"]
+__all__ = ["LESION_COLOUR", "Cohort", "DatasetInfo", "Structure"]
 
 
 class Structure(NamedTuple):
@@ -21,6 +21,9 @@ class Structure(NamedTuple):
     colour: tuple[int, int, int]
     side: str | None = None
     abnormal: bool = False
+
+
+LESION_COLOUR = (144, 238, 144)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class DatasetInfo:
     Attributes:
         title: name and source, for reports.
         class_names: classes 1, 2, ...; 0 is background.
-        find: folder -> what was found in it; raises FileNotFoundError with what was expected.
+        find: folder -> what was found in it, or up to four levels below it; raises FileNotFoundError where nothing is,
+            or an image has no mask, and says what was expected and found, ValueError where the data is there twice.
         write_phantom: folder, number of cases -> a synthetic cohort written there in the publisher's layout.
         phantom_cases: how many cases the phantom has by default.
         beside: what the publisher's tree has beside its labelled cases, written with the phantom: path -> ``"image"``
@@ -63,13 +67,18 @@ class DatasetInfo:
         tolerances: mm by which surfaces may be apart for the normalised surface distance, for each class; None where
             images have no millimetres.
         match: when a true and a predicted object are one, see ``lesion_metrics``; None where objects are not counted.
+
+    Examples::
+
+        >>> DATASETS["fives"].find(Path("/data/FIVES")).layout
+        'FIVES in /data/FIVES, 600 training, 200 test images'
     """
 
     title: str
     class_names: tuple[str, ...]
     find: Callable[[Path], Cohort]
     write_phantom: Callable[[Path, int], None] = field(repr=False)
-    phantom_cases: int
+    phantom_cases: int = 24
     beside: Mapping[str, str] = field(default_factory=dict, repr=False)
     modality: str | None = None
     structures: tuple[Structure, ...] = field(default=(), repr=False)

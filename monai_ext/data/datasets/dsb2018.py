@@ -19,16 +19,7 @@ __all__ = ["DSB2018", "find_dsb2018"]
 
 
 def find_dsb2018(folder: Path) -> Cohort:
-    """Find ``stage1_train`` in ``folder`` or up to three levels below it; the masks of a picture are to be united.
-
-    Raises:
-        FileNotFoundError: if it is not there, or an image has no mask; says what was found.
-
-    Examples::
-
-        >>> find_dsb2018(Path("/data/dsb2018")).layout
-        'DSB 2018 in /data/dsb2018/stage1_train, 670 images'
-    """
+    """Find ``stage1_train``, up to three levels below ``folder``; the masks of a picture are to be united."""
     found: dict[Path, Cohort] = {}
     for root in folders(folder, depth=3):
         if found.keys() & {root, *root.parents}:
@@ -79,7 +70,6 @@ DSB2018 = DatasetInfo(
     class_names=("nucleus",),
     find=find_dsb2018,
     write_phantom=_write_phantom,
-    phantom_cases=24,
     beside={
         f"stage1_test/{'0' * 64}/images/{'0' * 64}.png": "image",
         "stage1_train_labels.csv": "ImageId,EncodedPixels\n",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
-from monai_ext.data.datasets.folders import folders, match_masks, not_found, only, pictures_by_stem, subfolder
+from monai_ext.data.datasets.folders import find_one, listed_parts, match_masks, pictures_by_stem, subfolder
 from monai_ext.phantoms.picture_cohort import split_counts, write_picture_cohort
 from monai_ext.phantoms.vessels import vessel_case
 
@@ -15,37 +15,25 @@ __all__ = ["FIVES", "find_fives"]
 
 
 def find_fives(folder: Path) -> Cohort:
-    """Find FIVES in ``folder`` or up to four levels below it.
+    """Find FIVES. Both parts have an image ``1_A``, so case ids name the part: ``train_1_A``, ``test_1_A``."""
+    expected = "train/Original/1_A.png with 'train/Ground truth/1_A.png', and test/ likewise"
+    return find_one(folder, "FIVES", _read_folder, expected)
 
-    Both parts have an image ``1_A``, so case ids name the part: ``train_1_A``, ``test_1_A``.
 
-    Raises:
-        FileNotFoundError: if it is not there, or an image has no mask; says what was found.
-
-    Examples::
-
-        >>> find_fives(Path("/data/FIVES")).layout
-        'FIVES in /data/FIVES, 600 training, 200 test images'
-    """
-    found: dict[Path, Cohort] = {}
-    for root in folders(folder):
-        cases: dict[str, dict[str, Any]] = {}
-        parts: dict[str, list[str]] = {}
-        for part, name in (("training", "train"), ("test", "test")):
-            inner = subfolder(root, name)
-            images, masks = (subfolder(inner, n) if inner else None for n in ("Original", "Ground truth"))
-            if images is None or masks is None:
-                break
-            pairs = match_masks(pictures_by_stem(images), pictures_by_stem(masks), masks)
-            parts[part] = [f"{name}_{case}" for case in pairs]
-            cases.update((f"{name}_{case}", pair) for case, pair in pairs.items())
-        else:
-            if parts["training"] and parts["test"]:
-                counts = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
-                found[root] = Cohort(f"FIVES in {root}, {counts} images", cases, parts=parts)
-    if cohort := only(found, folder, "FIVES"):
-        return cohort
-    raise not_found(folder, "FIVES", "train/Original/1_A.png with 'train/Ground truth/1_A.png', and test/ likewise")
+def _read_folder(root: Path) -> Cohort | None:
+    cases: dict[str, dict[str, Any]] = {}
+    parts: dict[str, list[str]] = {}
+    for part, name in (("training", "train"), ("test", "test")):
+        inner = subfolder(root, name)
+        images, masks = (subfolder(inner, n) if inner else None for n in ("Original", "Ground truth"))
+        if images is None or masks is None:
+            return None
+        pairs = match_masks(pictures_by_stem(images), pictures_by_stem(masks), masks)
+        parts[part] = [f"{name}_{case}" for case in pairs]
+        cases.update((f"{name}_{case}", pair) for case, pair in pairs.items())
+    if not all(parts.values()):
+        return None
+    return Cohort(f"FIVES in {root}, {listed_parts(parts)} images", cases, parts=parts)
 
 
 def _write_phantom(folder: Path, cases: int) -> None:
@@ -62,7 +50,6 @@ FIVES = DatasetInfo(
     class_names=("vessel",),
     find=find_fives,
     write_phantom=_write_phantom,
-    phantom_cases=24,
     beside={"Quality Assessment.xlsx": "", "train/Original/desktop.ini": "[.ShellClassInfo]\n"},
     modality="OP",
     structures=(Structure("59820001", "Blood vessel", (216, 101, 79)),),

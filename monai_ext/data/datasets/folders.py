@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from monai_ext.data.datasets.dataset_info import Cohort
 from monai_ext.data.files.picture_reader import is_picture
 
 __all__ = [
-    "find_image_folders",
+    "find_images_and_masks",
+    "find_one",
     "folders",
+    "listed_parts",
     "match_masks",
     "not_found",
     "only",
@@ -107,10 +110,28 @@ def match_masks(
     return cases
 
 
-def find_image_folders(folder: Path, images: str, masks: str, title: str, name: str) -> tuple[Path, Path]:
-    """The two folders ``images`` and ``masks`` beside each other, in ``folder`` or up to four levels below it.
+def find_one(folder: Path, title: str, read: Callable[[Path], Cohort | None], expected: str) -> Cohort:
+    """What ``read`` makes of the one folder that it knows, ``folder`` itself or up to four levels below it.
 
-    Where there are several such pairs (of many datasets), only that with ``name`` in its path will do.
+    Raises:
+        FileNotFoundError: if it knows none (and gives None for all); says what was expected.
+        ValueError: if it knows several; they are named.
+    """
+    found = {root: cohort for root in folders(folder) if (cohort := read(root))}
+    if cohort := only(found, folder, title):
+        return cohort
+    raise not_found(folder, title, expected)
+
+
+def listed_parts(parts: Mapping[str, Sequence[str]]) -> str:
+    """Parts of a split in words: ``600 training, 200 test``."""
+    return ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
+
+
+def find_images_and_masks(folder: Path, title: str, name: str) -> Cohort:
+    """The folders ``images`` and ``masks`` beside each other, in ``folder`` or up to four levels below it.
+
+    Many datasets are laid out so. Where there are several such pairs, only that with ``name`` in its path will do.
 
     Raises:
         FileNotFoundError: if there is none with pictures in it.
@@ -118,16 +139,18 @@ def find_image_folders(folder: Path, images: str, masks: str, title: str, name: 
     """
     found = []
     for root in folders(folder):
-        pair = subfolder(root, images), subfolder(root, masks)
+        pair = subfolder(root, "images"), subfolder(root, "masks")
         if pair[0] and pair[1] and pictures_by_stem(pair[0]):
             found.append((pair[0], pair[1]))
     if not found:
-        raise not_found(folder, title, f"{images}/ with pictures, and {masks}/ with those of the same names")
+        raise not_found(folder, title, "images/ with pictures, and masks/ with those of the same names")
     meant = [pair for pair in found if _plain(name) in _plain(str(pair[0].relative_to(folder)))]
     if len(found) > 1 and len(meant) != 1:
         listed = ", ".join(str(pair[0].parent) for pair in found[:8])
         raise ValueError(f"monai_ext: {folder}: {title} may be in any of {listed}. Give that folder.")
-    return (meant or found)[0]
+    images, masks = (meant or found)[0]
+    cases = match_masks(pictures_by_stem(images), pictures_by_stem(masks), masks)
+    return Cohort(f"{title} in {images.parent}, {len(cases)} images", cases)
 
 
 def not_found(folder: Path, title: str, expected: str) -> FileNotFoundError:

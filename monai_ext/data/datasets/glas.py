@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
-from monai_ext.data.datasets.folders import folders, match_masks, not_found, only, pictures_by_stem
+from monai_ext.data.datasets.folders import find_one, listed_parts, match_masks, pictures_by_stem
 from monai_ext.phantoms.drawing import PictureCase
 from monai_ext.phantoms.glands import gland_case
 from monai_ext.phantoms.picture_cohort import save_picture, split_counts, write_picture_cohort
@@ -17,29 +17,20 @@ __all__ = ["GLAS", "find_glas"]
 
 
 def find_glas(folder: Path) -> Cohort:
-    """Find GlaS in ``folder`` or up to four levels below it; tests A and B are one test part.
+    """Find GlaS; tests A and B are one test part."""
+    expected = "train_1.bmp with train_1_anno.bmp, testA_1.bmp and testB_1.bmp likewise"
+    return find_one(folder, "GlaS", _read_folder, expected)
 
-    Raises:
-        FileNotFoundError: if it is not there, or an image has no annotation; says what was found.
 
-    Examples::
-
-        >>> find_glas(Path("/data/GlaS")).layout
-        'GlaS in /data/GlaS/Warwick QU Dataset (Released 2016_07_08), 85 training, 80 test images'
-    """
-    found: dict[Path, Cohort] = {}
-    for root in folders(folder):
-        images = pictures_by_stem(root, r"((?:train|testA|testB)_\d+)")
-        masks = pictures_by_stem(root, r"((?:train|testA|testB)_\d+)_anno")
-        if images and masks:
-            cases = match_masks(images, masks, root)
-            training = [case for case in cases if case.lower().startswith("train")]
-            parts = {"training": training, "test": [case for case in cases if case not in training]}
-            counts = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
-            found[root] = Cohort(f"GlaS in {root}, {counts} images", cases, parts=parts)
-    if cohort := only(found, folder, "GlaS"):
-        return cohort
-    raise not_found(folder, "GlaS", "train_1.bmp with train_1_anno.bmp, testA_1.bmp and testB_1.bmp likewise")
+def _read_folder(root: Path) -> Cohort | None:
+    images = pictures_by_stem(root, r"((?:train|testA|testB)_\d+)")
+    masks = pictures_by_stem(root, r"((?:train|testA|testB)_\d+)_anno")
+    if not images or not masks:
+        return None
+    cases = match_masks(images, masks, root)
+    training = [case for case in cases if case.lower().startswith("train")]
+    parts = {"training": training, "test": [case for case in cases if case not in training]}
+    return Cohort(f"GlaS in {root}, {listed_parts(parts)} images", cases, parts=parts)
 
 
 def _save_objects(path: Path, made: PictureCase) -> None:
@@ -59,7 +50,6 @@ GLAS = DatasetInfo(
     class_names=("gland",),
     find=find_glas,
     write_phantom=_write_phantom,
-    phantom_cases=24,
     beside={"Warwick QU Dataset (Released 2016_07_08)/Grade.csv": "name,patient ID, grade (GlaS)\n"},
     modality="SM",
     structures=(Structure("85756007", "Tissue", (199, 140, 176)),),

@@ -4,12 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
-from monai_ext.data.datasets.folders import folders, match_masks, not_found, only, pictures_by_stem, subfolder
+from monai_ext.data.datasets.dataset_info import LESION_COLOUR, Cohort, DatasetInfo, Structure
+from monai_ext.data.datasets.folders import (
+    folders,
+    listed_parts,
+    match_masks,
+    not_found,
+    only,
+    pictures_by_stem,
+    subfolder,
+)
 from monai_ext.phantoms.picture_cohort import split_counts, write_picture_cohort
 from monai_ext.phantoms.skin import skin_lesion_case
 
@@ -28,21 +37,12 @@ TREE_2017 = {
 
 
 def find_isic2016(folder: Path) -> Cohort:
-    """Find ISIC 2016, part 1 (900 training and 379 test pictures) in ``folder`` or up to four levels below it.
-
-    Raises:
-        FileNotFoundError: if one of its four folders is not there, or an image has no mask; says what was found.
-
-    Examples::
-
-        >>> find_isic2016(Path("/data/ISIC2016")).layout
-        'ISIC 2016 part 1, 900 training, 379 test images'
-    """
+    """Find ISIC 2016, part 1: 900 training and 379 test pictures."""
     return _find(folder, "ISIC 2016", TREE_2016)
 
 
 def find_isic2017(folder: Path) -> Cohort:
-    """Find ISIC 2017, part 1 (2000 training, 150 validation and 600 test pictures), as ``find_isic2016`` does."""
+    """Find ISIC 2017, part 1 : 2000 training, 150 validation and 600 test pictures."""
     return _find(folder, "ISIC 2017", TREE_2017)
 
 
@@ -58,8 +58,7 @@ def _find(folder: Path, title: str, tree: Mapping[str, tuple[str, str]]) -> Coho
         pairs = match_masks(found, pictures_by_stem(masks, r"(ISIC_\d+)_Segmentation"), masks)
         cases.update(pairs)
         parts[part] = list(pairs)
-    counts = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
-    return Cohort(f"{title} part 1, {counts} images", cases, parts=parts)
+    return Cohort(f"{title} part 1, {listed_parts(parts)} images", cases, parts=parts)
 
 
 def _named(folder: Path, title: str, name: str) -> Path | None:
@@ -86,23 +85,18 @@ ISIC2016 = DatasetInfo(
     phantom_cases=80,
     beside={"ISBI2016_ISIC_Part3_Training_GroundTruth.csv": "ISIC_0000000,benign\n"},
     modality="DMS",
-    structures=(Structure("52988006", "Lesion", (144, 238, 144), abnormal=True),),
+    structures=(Structure("52988006", "Lesion", LESION_COLOUR, abnormal=True),),
     label_coding="classes",
     match="touch",
 )
-ISIC2017 = DatasetInfo(
+ISIC2017 = replace(
+    ISIC2016,
     title="ISIC 2017 skin lesions (part 1, 2750 dermoscopic images)",
-    class_names=("lesion",),
     find=find_isic2017,
     write_phantom=partial(_write_phantom, "isic2017", TREE_2017, "_segmentation"),
-    phantom_cases=80,
     beside={
         "ISIC-2017_Training_Data/ISIC_0000000_superpixels.png": "label",
         "ISIC-2017_Training_Data/ISIC-2017_Training_Data_metadata.csv": "image_id,age_approximate,sex\n",
         "ISIC-2017_Training_Part3_GroundTruth.csv": "image_id,melanoma,seborrheic_keratosis\n",
     },
-    modality="DMS",
-    structures=(Structure("52988006", "Lesion", (144, 238, 144), abnormal=True),),
-    label_coding="classes",
-    match="touch",
 )

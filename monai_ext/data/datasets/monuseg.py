@@ -15,7 +15,15 @@ from contourpy import contour_generator
 from scipy.ndimage import find_objects
 
 from monai_ext.data.datasets.dataset_info import Cohort, DatasetInfo, Structure
-from monai_ext.data.datasets.folders import folders, match_masks, not_found, pictures_by_stem, subfolder, visible
+from monai_ext.data.datasets.folders import (
+    folders,
+    listed_parts,
+    match_masks,
+    not_found,
+    pictures_by_stem,
+    subfolder,
+    visible,
+)
 from monai_ext.phantoms.drawing import PictureCase
 from monai_ext.phantoms.nuclei import nuclei_case
 from monai_ext.phantoms.picture_cohort import split_counts, write_picture_cohort
@@ -25,18 +33,10 @@ __all__ = ["MONUSEG", "find_monuseg"]
 
 
 def find_monuseg(folder: Path) -> Cohort:
-    """Find MoNuSeg in ``folder`` or up to four levels below it, in either of the two ways its parts are published.
+    """Find MoNuSeg in either of the two ways its parts are published.
 
     Images and outlines lie in ``Tissue Images`` and ``Annotations``, or side by side; what lies in a folder with
     "test" in its name, rather than "train", is the test part.
-
-    Raises:
-        FileNotFoundError: if a part is not there, or an image has no outlines; says what was found.
-
-    Examples::
-
-        >>> find_monuseg(Path("/data/MoNuSeg")).layout
-        'MoNuSeg 2018, 37 training, 14 test images'
     """
     cases: dict[str, dict[str, Any]] = {}
     parts: dict[str, list[str]] = {"training": [], "test": []}
@@ -65,8 +65,7 @@ def find_monuseg(folder: Path) -> Cohort:
             "'MoNuSeg 2018 Training Data/Tissue Images/*.tif' with 'Annotations/*.xml', and 'MoNuSegTestData/*.tif' "
             f"with *.xml beside them ({len(parts['training'])} training, {len(parts['test'])} test images are there)",
         )
-    counts = ", ".join(f"{len(ids)} {part}" for part, ids in parts.items())
-    return Cohort(f"MoNuSeg 2018, {counts} images", cases, parts=parts)
+    return Cohort(f"MoNuSeg 2018, {listed_parts(parts)} images", cases, parts=parts)
 
 
 def _save_outlines(path: Path, made: PictureCase) -> None:
@@ -102,7 +101,6 @@ MONUSEG = DatasetInfo(
     class_names=("nucleus",),
     find=find_monuseg,
     write_phantom=_write_phantom,
-    phantom_cases=24,
     beside={"MoNuSegTestData/desktop.ini": "[.ShellClassInfo]\n"},
     modality="SM",
     structures=(Structure("84640000", "Nucleus", (97, 113, 158)),),

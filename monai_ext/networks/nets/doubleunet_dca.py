@@ -35,8 +35,7 @@ class DoubleUNetDCA(DualCrossAttentionUNet):
         attention: False gives the published baseline: raw skips, the first network's in both decoders.
         vgg_features: channels of the first encoder's five stages.
         features: channels of the second encoder's four levels, at least 8; both decoders have them in reverse.
-        kwargs: all other arguments, errors and shapes are those of
-            :class:`~monai_ext.networks.nets.dual_cross_attention_unet.DualCrossAttentionUNet`.
+        kwargs: all other arguments, errors and shapes are those of :class:`.DualCrossAttentionUNet`.
 
     Examples::
 

@@ -75,6 +75,8 @@ class DualCrossAttentionUNet(TwoPaths):
         self.in_channels = in_channels
         self.stride = 2 ** (len(features) - 1)
         self.dca: DualCrossAttention | None = None
+        self.up: Any  # a module a level, where ``decode`` is that of this class
+        self.decoder: nn.ModuleList
         self.head: nn.Module
         attend = partial(
             DualCrossAttention,
@@ -105,7 +107,9 @@ class DualCrossAttentionUNet(TwoPaths):
 
     def decode(self, x: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
         """Return the finest map of the decoder; the skips come coarsest first."""
-        raise NotImplementedError
+        for i, (up, decode) in enumerate(zip(self.up, self.decoder)):
+            x = decode(torch.cat([up(x), skips[i]], dim=1))
+        return x
 
     # names in the authors' checkpoints -> ours. Some of their layers wrap their convolution once more than others of
     # the same kind, hence the optional "conv."

@@ -15,7 +15,7 @@ __all__ = ["MultiResUNetDCA"]
 
 
 class MultiResUNetDCA(DualCrossAttentionUNet):
-    """MultiResUNet with Dual Cross-Attention behind its residual paths: "MultiResUNet (DCA)" of [1]_.
+    """MultiResUNet with Dual Cross-Attention behind its residual paths, the paper's "MultiResUNet (DCA)".
 
     Published size (1 channel, 9 classes): 7,354,800 parameters, 7,244,240 without attention. The former count the last
     norm of each path, which only the baseline reads: its skips are the paths' outputs, the attention takes them before
@@ -25,16 +25,12 @@ class MultiResUNetDCA(DualCrossAttentionUNet):
         features: channels of a U-Net's levels that the blocks stand in for; they have ``alpha`` times as many. The
             paths and the attention have these.
         alpha: width of the blocks.
-        kwargs: all other arguments, errors and shapes are those of
-            :class:`~monai_ext.networks.nets.dual_cross_attention_unet.DualCrossAttentionUNet`.
+        kwargs: all other arguments, errors, shapes and the paper are those of :class:`.DualCrossAttentionUNet`.
 
     Examples::
 
-        >>> net = MultiResUNetDCA(spatial_dims=2, in_channels=1, out_channels=9)
-        >>> net(torch.rand(2, 1, 224, 224)).shape
+        >>> MultiResUNetDCA(spatial_dims=2)(torch.rand(2, 1, 224, 224)).shape
         torch.Size([2, 9, 224, 224])
-
-    .. [1] Ates et al., "Dual Cross-Attention for Medical Image Segmentation", arXiv:2303.17696.
     """
 
     def build(self, features: list[int], out_channels: int, attend: Attend, alpha: float = 1.67) -> None:
@@ -81,11 +77,6 @@ class MultiResUNetDCA(DualCrossAttentionUNet):
             skips.append(skip if self.dca is None else raw)
             x = self.pool(x)
         return self.bottleneck(x), skips
-
-    def decode(self, x: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
-        for i, (up, decode) in enumerate(zip(self.up, self.decoder)):
-            x = decode(torch.cat([up(x), skips[i]], dim=1))
-        return x
 
     # names in the authors' checkpoints -> ours
     key_rules: KeyRules = [

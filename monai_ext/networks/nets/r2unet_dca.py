@@ -14,21 +14,17 @@ __all__ = ["R2UNetDCA"]
 
 
 class R2UNetDCA(DualCrossAttentionUNet):
-    """R2U-Net, of recurrent residual units, with Dual Cross-Attention in its skips: "R2U-Net (DCA)" of [1]_.
+    """R2U-Net, of recurrent residual units, with Dual Cross-Attention in its skips, the paper's "R2U-Net (DCA)".
 
     The skips of the baseline are the units' outputs, the attention takes them before norm and ReLU. Published size
     (1 channel, 9 classes): 9,892,489 parameters, 9,781,929 without attention.
 
-    Arguments, errors and shapes are those of
-    :class:`~monai_ext.networks.nets.dual_cross_attention_unet.DualCrossAttentionUNet`.
+    Arguments, errors, shapes and the paper are those of :class:`.DualCrossAttentionUNet`.
 
     Examples::
 
-        >>> net = R2UNetDCA(spatial_dims=2, in_channels=1, out_channels=9)
-        >>> net(torch.rand(2, 1, 224, 224)).shape
+        >>> R2UNetDCA(spatial_dims=2)(torch.rand(2, 1, 224, 224)).shape
         torch.Size([2, 9, 224, 224])
-
-    .. [1] Ates et al., "Dual Cross-Attention for Medical Image Segmentation", arXiv:2303.17696.
     """
 
     def build(self, features: list[int], out_channels: int, attend: Attend) -> None:

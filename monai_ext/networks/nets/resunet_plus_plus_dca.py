@@ -18,7 +18,7 @@ __all__ = ["ResUNetPlusPlusDCA"]
 
 
 class ResUNetPlusPlusDCA(DualCrossAttentionUNet):
-    """ResUNet++ with Dual Cross-Attention in its skips: "ResUNet++ (DCA)" of [1]_.
+    """ResUNet++ with Dual Cross-Attention in its skips, the paper's "ResUNet++ (DCA)".
 
     Residual units with squeeze-and-excitation, an atrous pyramid as bridge and another one before the head, gates on
     the decoder's maps. Without attention gates and concatenations read the same raw maps. Three skips, so inputs have
@@ -29,16 +29,12 @@ class ResUNetPlusPlusDCA(DualCrossAttentionUNet):
 
     Args:
         features: channels of each level and of the bridge; five numbers, the first at least 8.
-        kwargs: all other arguments, errors and shapes are those of
-            :class:`~monai_ext.networks.nets.dual_cross_attention_unet.DualCrossAttentionUNet`.
+        kwargs: all other arguments, errors, shapes and the paper are those of :class:`.DualCrossAttentionUNet`.
 
     Examples::
 
-        >>> net = ResUNetPlusPlusDCA(spatial_dims=2, in_channels=1, out_channels=9)
-        >>> net(torch.rand(2, 1, 224, 224)).shape
+        >>> ResUNetPlusPlusDCA(spatial_dims=2)(torch.rand(2, 1, 224, 224)).shape
         torch.Size([2, 9, 224, 224])
-
-    .. [1] Ates et al., "Dual Cross-Attention for Medical Image Segmentation", arXiv:2303.17696.
     """
 
     published_patch_size = 4

@@ -15,22 +15,18 @@ __all__ = ["UNetDCA"]
 
 
 class UNetDCA(DualCrossAttentionUNet):
-    """U-Net with Dual Cross-Attention in its skips: "U-Net (DCA)" of [1]_.
+    """U-Net with Dual Cross-Attention in its skips, the paper's "U-Net (DCA)".
 
     Two 3x3 convolutions a level; the second one's raw output is the skip, with attention or without, its norm and
     activation serve the way down only. Published size (1 channel, 9 classes): 8,747,593 parameters, 8,637,033 without
     attention.
 
-    Arguments, errors and shapes are those of
-    :class:`~monai_ext.networks.nets.dual_cross_attention_unet.DualCrossAttentionUNet`.
+    Arguments, errors, shapes and the paper are those of :class:`.DualCrossAttentionUNet`.
 
     Examples::
 
-        >>> net = UNetDCA(spatial_dims=2, in_channels=1, out_channels=9)
-        >>> net(torch.rand(2, 1, 224, 224)).shape
+        >>> UNetDCA(spatial_dims=2)(torch.rand(2, 1, 224, 224)).shape
         torch.Size([2, 9, 224, 224])
-
-    .. [1] Ates et al., "Dual Cross-Attention for Medical Image Segmentation", arXiv:2303.17696.
     """
 
     def build(self, features: list[int], out_channels: int, attend: Attend) -> None:
@@ -67,11 +63,6 @@ class UNetDCA(DualCrossAttentionUNet):
             skips.append(x)
             x = torch.relu(self.pool(norm(x)))  # the maximum commutes with ReLU, which then sees fewer pixels
         return self.bottleneck(x), skips
-
-    def decode(self, x: torch.Tensor, skips: list[torch.Tensor]) -> torch.Tensor:
-        for i, (up, decode) in enumerate(zip(self.up, self.decoder)):
-            x = decode(torch.cat([up(x), skips[i]], dim=1))
-        return x
 
     # names in the authors' checkpoints -> ours
     key_rules: KeyRules = [

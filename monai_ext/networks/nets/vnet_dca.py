@@ -13,22 +13,18 @@ __all__ = ["VNetDCA"]
 
 
 class VNetDCA(DualCrossAttentionUNet):
-    """V-Net with Dual Cross-Attention in its skips: "V-Net (DCA)" of [1]_.
+    """V-Net with Dual Cross-Attention in its skips, the paper's "V-Net (DCA)".
 
     The skips of the baseline are the stages' outputs, the attention takes them before norm and activation. Published
     size (2D, 1 channel, 9 classes): 36,079,266 parameters, 35,968,706 without attention. The latter count the first
     stage's projection, which only the attention reads.
 
-    Arguments, errors and shapes are those of
-    :class:`~monai_ext.networks.nets.dual_cross_attention_unet.DualCrossAttentionUNet`.
+    Arguments, errors, shapes and the paper are those of :class:`.DualCrossAttentionUNet`.
 
     Examples::
 
-        >>> net = VNetDCA(spatial_dims=2, in_channels=1, out_channels=9)
-        >>> net(torch.rand(2, 1, 224, 224)).shape
+        >>> VNetDCA(spatial_dims=2)(torch.rand(2, 1, 224, 224)).shape
         torch.Size([2, 9, 224, 224])
-
-    .. [1] Ates et al., "Dual Cross-Attention for Medical Image Segmentation", arXiv:2303.17696.
     """
 
     def build(self, features: list[int], out_channels: int, attend: Attend) -> None:

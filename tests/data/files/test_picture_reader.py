@@ -108,25 +108,32 @@ def test_a_file_cut_off_anywhere_is_refused_by_name(tmp_path, suffix, options):
                 read(str(path))
 
 
-def test_damage_inside_a_png_is_found(tmp_path):
-    path = tmp_path / "a.png"
-    save(path, colours())
-    content = bytearray(path.read_bytes())
+def flip_the_middle(content: bytearray) -> None:
     content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.png: cannot be read"):
-        read_image(str(path))
 
 
-def test_a_tiff_whose_second_page_is_damaged(tmp_path):
-    path = tmp_path / "a.tif"
-    save(path, colours())
-    content = bytearray(path.read_bytes())
+def point_behind_the_end(content: bytearray) -> None:
+    """The second page of a TIFF, a page without any tag."""
     page = int.from_bytes(content[4:8], "little")
     following = page + 2 + 12 * int.from_bytes(content[page : page + 2], "little")
     content[following : following + 4] = len(content).to_bytes(4, "little")
-    path.write_bytes(content + bytes(6))  # a page without any tag
-    with pytest.raises(ValueError, match=r"a\.tif: cannot be read \(Missing dimensions\)"):
+    content += bytes(6)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("a.png", flip_the_middle, r"a\.png: cannot be read"),
+        ("a.tif", point_behind_the_end, r"a\.tif: cannot be read \(Missing dimensions\)"),
+    ],
+)
+def test_damage_inside_a_file_is_found(tmp_path, name, damage, message):
+    path = tmp_path / name
+    save(path, colours())
+    content = bytearray(path.read_bytes())
+    damage(content)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
         read_image(str(path))
 
 

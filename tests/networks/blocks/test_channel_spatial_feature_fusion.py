@@ -7,17 +7,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from monai_ext.networks.blocks import ChannelSpatialFeatureFusion, ConcatenationFusion
-
-
-def randomise_norms(module: nn.Module) -> nn.Module:
-    """Give every norm statistics and gains of its own, so that the order of operations shows in evaluation mode."""
-    torch.manual_seed(1)
-    for layer in module.modules():
-        if isinstance(layer, (nn.BatchNorm2d, nn.BatchNorm3d)):
-            for vector in (layer.weight, layer.bias, layer.running_mean):
-                nn.init.normal_(vector)
-            nn.init.uniform_(layer.running_var, 0.5, 2)
-    return module.double().eval()
+from tests.networks.base import lively
 
 
 def conv_norm_relu(x: torch.Tensor, layer: nn.Module) -> torch.Tensor:
@@ -39,7 +29,7 @@ def test_equations(size, channel_attention, spatial_attention):
     fuse = ChannelSpatialFeatureFusion(
         len(size), 32, reduction=8, channel_attention=channel_attention, spatial_attention=spatial_attention
     )
-    randomise_norms(fuse)
+    lively(fuse)
     skip, up = maps(*size), maps(*size)
     y = torch.cat([conv_norm_relu(skip, fuse.refine_skip), conv_norm_relu(up, fuse.refine_up)], dim=1)  # (11), (12)
     y = conv_norm_relu(conv_norm_relu(y, fuse.fuse[0]), fuse.fuse[1])  # (13)
@@ -72,7 +62,7 @@ def test_parameters_of_the_switches():
 def test_concatenation_fusion(size):
     torch.manual_seed(0)
     fuse = ConcatenationFusion(len(size), 32, 48)
-    randomise_norms(fuse)
+    lively(fuse)
     skip, up = maps(*size), maps(*size, channels=48)
     y = conv_norm_relu(torch.cat([skip, up], dim=1), fuse.convs.conv_0)
     y = conv_norm_relu(y, fuse.convs.conv_1)

@@ -5,26 +5,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn as nn
 
-from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import EUCB, LGAG, MSCAM, MultiScaleConvBlock
 from monai_ext.networks.blocks.spatial_attention import SpatialAttention
-
-
-def lively(block: nn.Module) -> nn.Module:
-    """Double precision, eval mode, and norms that are no identities."""
-    torch.manual_seed(0)
-    for module in block.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
-            for tensor in (module.weight, module.bias, module.running_mean):
-                nn.init.normal_(tensor)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-    return block.double().eval()
-
-
-def picture(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+from tests.networks.base import assert_paths_agree, lively, picture
 
 
 def test_channels_are_shuffled_evens_first():
@@ -47,16 +31,8 @@ def test_kernels_work_side_by_side():
 @pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_both_paths_agree(spatial_dims):
     fast = lively(MultiScaleConvBlock(spatial_dims, 4)).train()
-    plain = use_plain_path(MultiScaleConvBlock(spatial_dims, 4)).double().train()
-    plain.load_state_dict(fast.state_dict())
-    x = picture(2, 4, *[4] * spatial_dims).requires_grad_()
-    outputs = [block(x) for block in (fast, plain)]
-    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-11, atol=1e-12)
-    gradients = [
-        torch.autograd.grad(y.square().sum(), [x, *block.parameters()]) for y, block in zip(outputs, (fast, plain))
-    ]
-    for a, b in zip(*gradients):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+    x = picture(2, 4, *[4] * spatial_dims)
+    assert_paths_agree(fast, MultiScaleConvBlock(spatial_dims, 4), x, output=(1e-11, 1e-12), gradient=(1e-9, 1e-9))
 
 
 def test_mscam_is_its_three_parts_in_order():

@@ -4,29 +4,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_ext.networks import use_plain_path
 from monai_ext.networks.blocks import DepthwiseMLP, PVTBlock, SpatialReductionAttention
-
-
-def picture(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+from tests.networks.base import assert_paths_agree, picture
 
 
 @pytest.mark.parametrize(("size", "reduction"), [((4, 6), 2), ((5, 7), 2), ((3, 3), 1), ((4, 4, 6), (1, 2, 2))])
 def test_both_paths_agree(size, reduction):
     torch.manual_seed(0)
-    fast = SpatialReductionAttention(len(size), 8, num_heads=2, reduction=reduction).double()
-    plain = use_plain_path(SpatialReductionAttention(len(size), 8, num_heads=2, reduction=reduction)).double()
-    plain.load_state_dict(fast.state_dict())
-    x = picture(2, 8, *size).requires_grad_()
-    outputs = [block(x) for block in (fast, plain)]
-    assert outputs[0].shape == x.shape
-    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-10, atol=1e-13)
-    gradients = [
-        torch.autograd.grad(y.square().sum(), [x, *block.parameters()]) for y, block in zip(outputs, (fast, plain))
-    ]
-    for a, b in zip(*gradients):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+    fast, twin = (SpatialReductionAttention(len(size), 8, num_heads=2, reduction=reduction) for _ in range(2))
+    x = picture(2, 8, *size)
+    assert_paths_agree(fast.double(), twin, x, output=(1e-10, 1e-13), gradient=(1e-9, 1e-12))
+    assert fast(x).shape == x.shape
 
 
 def test_the_bias_of_keys_is_inert_that_of_values_is_not():

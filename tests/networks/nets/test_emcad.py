@@ -5,10 +5,9 @@ import pytest
 import torch
 import torch.nn as nn
 
-from monai_ext.networks import use_plain_path
 from monai_ext.networks.nets import EMCADNet
 from monai_ext.networks.weights import load_reference
-from tests.networks.base import BaseNetworkTest, count_parameters
+from tests.networks.base import BaseNetworkTest, assert_paths_agree, count_parameters, losses_of_steps
 from tests.networks.parity import check_parity
 
 # norms remove the bias of the convolutions before them
@@ -76,16 +75,9 @@ class TestEMCADNet(BaseNetworkTest):
     @pytest.mark.parametrize("spatial_dims", [2, 3])
     def test_both_paths_agree(self, spatial_dims):
         case = next(c for c in self.cases if c["spatial_dims"] == spatial_dims)
-        fast, plain = self.build(case).double().eval(), use_plain_path(self.network(**case)).double().eval()
-        plain.load_state_dict(fast.state_dict())
         x = self.input(case, self.sizes[spatial_dims][0]).double()
-        outputs = [net(x) for net in (fast, plain)]
-        torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-9, atol=1e-12)
-        for output in outputs:
-            output.square().sum().backward()
-        for (name, a), b in zip(fast.named_parameters(), plain.parameters()):
-            if a.grad is not None:
-                torch.testing.assert_close(a.grad, b.grad, rtol=1e-7, atol=1e-10, msg=name)
+        fast = self.build(case).double().eval()
+        assert_paths_agree(fast, self.network(**case), x, output=(1e-9, 1e-12), gradient=(1e-7, 1e-10))
 
     def test_reference_weights_of_another_network_are_refused(self):
         net = self.build(self.cases[0])
@@ -97,13 +89,5 @@ class TestEMCADNet(BaseNetworkTest):
         net = self.network(spatial_dims=3, in_channels=1, out_channels=2, encoder="pvt_v2_b0", drop_path_rate=0.0)
         x = torch.rand(2, 1, 1, 32, 32).expand(2, 1, 64, 32, 32)
         target = (x[:, 0] > 0.5).long()
-        optimizer = torch.optim.AdamW(net.parameters(), lr=3e-4)
-        losses = []
-        for _ in range(10):
-            loss = sum(nn.functional.cross_entropy(y, target) for y in net.train()(x))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        assert torch.isfinite(torch.tensor(losses)).all()
+        losses = losses_of_steps(net, x, target, torch.optim.AdamW(net.parameters(), lr=3e-4), 10)
         assert losses[-1] < losses[0]

@@ -10,7 +10,7 @@ from monai_ext.networks import use_plain_path
 from monai_ext.networks.nets import QTSeg
 from monai_ext.networks.weights import load_reference
 from tests.data.parity import golden
-from tests.networks.base import BaseNetworkTest, count_parameters
+from tests.networks.base import BaseNetworkTest, count_parameters, losses_of_steps
 from tests.networks.inert import check_inert
 from tests.networks.parity import check_parity
 
@@ -159,18 +159,9 @@ class TestQTSeg(BaseNetworkTest):
         assert [k for k in before if "position" in k] == [f"stages.{i}.position.matrix" for i in range(3)]
 
     def test_learns_on_volumes_constant_along_one_axis(self):
-        net = self.build({"spatial_dims": 3, "in_channels": 1, **TINY}).train()
+        net = self.build({"spatial_dims": 3, "in_channels": 1, **TINY})
         label = (torch.arange(33) > 15).long().view(1, 33, 1, 1).expand(2, 33, 40, 35)
         noise = torch.rand(2, 1, 33, 40, 1, generator=torch.Generator().manual_seed(0))
         x = label.unsqueeze(1) + noise  # broadcast along the last axis
-        optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-        losses = []
-        for _ in range(8):
-            y = net(x)
-            assert y.shape == (2, 2, 33, 40, 35)
-            loss = torch.nn.functional.cross_entropy(y, label)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
+        losses = losses_of_steps(net, x, label, torch.optim.Adam(net.parameters(), lr=3e-3), 8)
         assert losses[-1] < 0.6 * losses[0]

@@ -15,17 +15,11 @@ class TestResUNetPlusPlusDCA(DCANetworkTest):
     network = ResUNetPlusPlusDCA
     reference = dca_reference.resunet_plus_plus
     published = (13_120_780, 13_090_092)
-    cases = [
-        {"spatial_dims": 2, "in_channels": 1, "features": SMALL},
-        {"spatial_dims": 2, "in_channels": 2, "out_channels": 1, "features": SMALL, "attention": False},
-        {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "img_size": 32, "features": SMALL},
-    ]
+    cases = [{**case, "features": SMALL} for case in DCANetworkTest.attention_first]
     too_small = {2: (32, 7), 3: (32, 7, 32)}
     bad_arguments = [
-        ({"spatial_dims": 1}, "spatial_dims must be 2 or 3, got 1"),
-        ({"img_size": (224, 224, 224)}, "img_size must be one positive number or 2"),
+        *(bad for bad in DCANetworkTest.bad_arguments if "features" not in bad[0]),
         ({"features": (8, 18, 16, 16, 32)}, "multiple of spatial_heads=4"),
-        ({"patch_size": 0}, "patch_size, .* must be positive"),
     ]
 
     def build(self, case: dict) -> nn.Module:

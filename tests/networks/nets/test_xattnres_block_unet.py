@@ -6,7 +6,7 @@ import torch
 
 from monai_ext.networks import use_plain_path
 from monai_ext.networks.nets import XAttnResBlockUNet
-from tests.networks.base import BaseNetworkTest, count_parameters
+from tests.networks.base import BaseNetworkTest, count_parameters, losses_of_steps
 from tests.networks.inert import check_inert
 from tests.networks.parity import check_parity
 
@@ -99,17 +99,8 @@ class TestXAttnResBlockUNet(BaseNetworkTest):
             torch.testing.assert_close(fast, plain, rtol=1e-8, atol=1e-12 * largest)
 
     def test_learns_on_volumes_constant_along_one_axis(self):
-        net = self.build({"spatial_dims": 3, "out_channels": 2, "distinct_memory": True, **SMALL}).train()
+        net = self.build({"spatial_dims": 3, "out_channels": 2, "distinct_memory": True, **SMALL})
         x = torch.rand(2, 1, 17, 19, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, -1, -1, 18)
         label = (x[:, 0] > 0.5).long()
-        optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-        losses = []
-        for _ in range(8):
-            y = net(x)
-            assert y.shape == (2, 2, 17, 19, 18)
-            loss = torch.nn.functional.cross_entropy(y, label)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
+        losses = losses_of_steps(net, x, label, torch.optim.Adam(net.parameters(), lr=3e-3), 8)
         assert losses[-1] < 0.8 * losses[0]

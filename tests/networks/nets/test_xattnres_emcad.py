@@ -5,9 +5,8 @@ import pytest
 import torch
 import torch.nn as nn
 
-from monai_ext.networks import use_plain_path
 from monai_ext.networks.nets import EMCADNet, XAttnResEMCAD
-from tests.networks.base import BaseNetworkTest, count_parameters
+from tests.networks.base import BaseNetworkTest, assert_paths_agree, count_parameters
 from tests.networks.nets.test_emcad import BIAS_BEFORE_NORM
 
 MODES = ("skip", "replace", "baseline", "none")
@@ -88,16 +87,9 @@ class TestXAttnResEMCAD(BaseNetworkTest):
     @pytest.mark.parametrize(("spatial_dims", "size"), [(2, (64, 96)), (3, (32, 32, 64))])
     def test_both_paths_agree(self, spatial_dims, size, deepest_read):
         arguments = {"spatial_dims": spatial_dims, **B0, "deepest_read": deepest_read}
-        fast, plain = self.live(**arguments), use_plain_path(XAttnResEMCAD(**arguments)).double().eval()
-        plain.load_state_dict(fast.state_dict())
         x = self.input(B0, size).double()
-        outputs = [net(x) for net in (fast, plain)]
-        torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-9, atol=1e-11)
-        for output in outputs:
-            output.square().sum().backward()
-        for (name, a), b in zip(fast.named_parameters(), plain.parameters()):
-            if a.grad is not None:
-                torch.testing.assert_close(a.grad, b.grad, rtol=1e-7, atol=1e-9, msg=name)
+        fast, twin = self.live(**arguments), XAttnResEMCAD(**arguments)
+        assert_paths_agree(fast, twin, x, output=(1e-9, 1e-11), gradient=(1e-7, 1e-9))
 
     def test_reads_look_back_only(self):
         net = self.live()

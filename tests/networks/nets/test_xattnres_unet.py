@@ -5,9 +5,8 @@ import pytest
 import torch
 import torch.nn as nn
 
-from monai_ext.networks import use_plain_path
 from monai_ext.networks.nets import XAttnResUNet
-from tests.networks.base import BaseNetworkTest, count_parameters
+from tests.networks.base import BaseNetworkTest, assert_paths_agree, count_parameters, losses_of_steps
 
 SMALL = (4, 6, 8, 10)
 
@@ -60,15 +59,9 @@ class TestXAttnResUNet(BaseNetworkTest):
     @pytest.mark.parametrize("spatial_dims", [2, 3])
     def test_both_paths_agree(self, spatial_dims, mode):
         case = {"spatial_dims": spatial_dims, "in_channels": 1, "features": SMALL, "mode": mode}
-        fast, plain = self.live(case), use_plain_path(XAttnResUNet(**case)).double()
-        plain.load_state_dict(fast.state_dict())
         x = self.input(case, self.sizes[spatial_dims][0], batch=2).double()
-        outputs = [net.train()(x) for net in (fast, plain)]
-        torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-9, atol=1e-10)
-        for output in outputs:
-            output.square().sum().backward()
-        for (name, a), b in zip(fast.named_parameters(), plain.parameters()):
-            torch.testing.assert_close(a.grad, b.grad, rtol=1e-6, atol=1e-8, msg=name)
+        fast = self.live(case).train()
+        assert_paths_agree(fast, XAttnResUNet(**case), x, output=(1e-9, 1e-10), gradient=(1e-6, 1e-8))
 
     def test_one_step_brings_the_norms_to_life(self):
         net = self.live(self.cases[0])
@@ -109,16 +102,8 @@ class TestXAttnResUNet(BaseNetworkTest):
 
     def test_volume_constant_along_one_axis_trains(self):
         torch.manual_seed(0)
-        net = XAttnResUNet(spatial_dims=3, in_channels=1, out_channels=2, features=SMALL).train()
+        net = XAttnResUNet(spatial_dims=3, in_channels=1, out_channels=2, features=SMALL)
         x = torch.rand(1, 1, 1, 16, 16).expand(1, 1, 16, 16, 16)
         target = (x[:, 0] > 0.5).long()
-        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
-        losses = []
-        for _ in range(6):
-            loss = nn.functional.cross_entropy(net(x), target)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        assert torch.isfinite(torch.tensor(losses)).all()
+        losses = losses_of_steps(net, x, target, torch.optim.AdamW(net.parameters(), lr=1e-2), 6)
         assert losses[-1] < losses[0]
