@@ -11,6 +11,7 @@ import fire
 
 from monai_ext.apps.commands import COMMANDS
 from monai_ext.utils import plain_cause
+from monai_ext.utils.deferred_imports import defer_imports
 
 
 def main() -> None:
@@ -24,6 +25,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup's is another
             signal.signal(number, _stop)
+    defer_imports()
     try:
         fire.Fire(COMMANDS, command=arguments, name="monai_ext")
     except KeyboardInterrupt:

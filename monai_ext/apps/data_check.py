@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from monai.data import MetaTensor
 from monai.utils import ImageMetaKey, MetaKeys, convert_to_tensor, ensure_tuple
 from tqdm.auto import tqdm
@@ -27,7 +26,7 @@ from monai_ext.data import (
 from monai_ext.data.files.affines import voxel_ml
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.lists import PARTS
-from monai_ext.transforms import IGNORE, MapLabelsd, unlike_modality, unlike_patient
+from monai_ext.transforms import IGNORE, MapLabelsd, no_image, unlike_modality, unlike_patient
 from monai_ext.utils import VOLUME_MODALITIES, modality_of, whole_numbers, whole_option
 
 __all__ = ["DataCheck", "check_dataset"]
@@ -173,11 +172,8 @@ def _check_case(
     several = not found.pictures and values.ndim == 4
     for i, channel in enumerate(values if several else values[None]):
         file = str(ensure_tuple(case["image"])[0]) + (f": {cases['channel_names'][i]}" if several else "")
-        low, high = torch.aminmax(channel)
-        if not (torch.isfinite(low) and torch.isfinite(high)):
-            raise ValueError(f"{file}: holds values that are not finite (NaN or infinity).")
-        if low == high:
-            raise ValueError(f"{file}: every value is {low.item():g}; there is no image.")
+        if fault := no_image(channel):
+            raise ValueError(f"{file}: {fault}.")
     reason = None
     if modality:
         if not found.pictures:

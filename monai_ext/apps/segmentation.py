@@ -34,7 +34,7 @@ from monai_ext.data.files.case_finder import LABEL, walk
 from monai_ext.data.files.fingerprint import hash_file, hash_files
 from monai_ext.data.files.label_notes import LabelNote, note_label, noted_labels
 from monai_ext.data.files.picture_reader import is_picture
-from monai_ext.data.files.volume_reader import is_volume
+from monai_ext.data.files.volume_finder import is_volume
 from monai_ext.data.lists import CHANNEL
 from monai_ext.inferers.ensemble import check_averages
 from monai_ext.networks import is_export

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from monai.utils import ensure_tuple
 
 from monai_ext.data.files.picture_reader import is_picture
-from monai_ext.data.files.volume_reader import channel_files, is_volume
+from monai_ext.data.files.volume_finder import is_volume
+from monai_ext.data.files.volume_reader import channel_files
 from monai_ext.utils import modality_of, read_json, text_options, whole_option
 
 __all__ = ["PARTS", "CaseList", "case_name", "check_class_names", "listed_class_names", "read_list"]

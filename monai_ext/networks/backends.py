@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import logging
 import os
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,11 @@ def ready_network(
 ) -> nn.Module:
     """The network with its weights on a device, in evaluation mode, as what runs fastest there with the same labels.
 
-    ``"auto"`` is PyTorch as it is: it compiles and converts nothing. Its precision is float32, or bfloat16 on a
-    processor that computes in it, for networks whose Dice was seen to stay the same (``bfloat16_inference`` of the
-    class). What cannot be had on this machine is told in the log and the plain way is gone; a package that is missing
-    for a backend that was asked for is an error.
+    ``"auto"`` is PyTorch as it is: it compiles and converts nothing. Its precision is float32; on a processor that
+    computes in bfloat16, those parts of a network take it with which Dice was seen to stay the same
+    (``bfloat16_inference`` of the class: True for all, or patterns of the names of its modules). What cannot be had on
+    this machine is told in the log and the plain way is gone; a package that is missing for a backend that was asked
+    for is an error.
 
     Args:
         network: as built; its weights are replaced.
@@ -77,7 +79,12 @@ def ready_network(
     _check_backend(backend, precision, device)
     load_weights(network, weights, refuse_zero=refuse_zero)
     network = network.to(device).eval()
-    half = _is_half(network, device, precision)
+    half = _is_half(device, precision)
+    plain = backend in ("auto", "torch") and getattr(network, "spatial_dims", 2) == 2  # where Dice was compared
+    if precision == "auto" and device.type == "cpu" and plain and has_bfloat16():
+        parts = getattr(network, "bfloat16_inference", False)
+        half = parts is True
+        _parts_in_bfloat16(network, parts if isinstance(parts, tuple) else ())
     if backend in CONVERTED:
         return _Converted(network, backend, half)
     if half or (precision == "float32" and device.type != "cpu"):  # where a caller's autocast may be another
@@ -91,9 +98,7 @@ def has_bfloat16() -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
-def _is_half(network: nn.Module, device: torch.device, precision: str) -> bool:
-    if precision == "auto":
-        return device.type == "cpu" and getattr(network, "bfloat16_inference", False) and has_bfloat16()
+def _is_half(device: torch.device, precision: str) -> bool:
     if precision == "bfloat16" and device.type == "cpu" and not has_bfloat16():
         logger.warning("monai_ext: --precision bfloat16: this processor does not compute in it; float32 is taken.")
         return False
@@ -137,6 +142,15 @@ class _InPrecision(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.in_bfloat16):
             return self.network(x).float()
+
+
+def _parts_in_bfloat16(network: nn.Module, patterns: tuple[str, ...]) -> None:
+    """Let the parts of these names compute in bfloat16, weights and all; what goes in and comes out is float32."""
+    for name, part in network.named_modules():
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            part.to(torch.bfloat16)
+            part.register_forward_pre_hook(lambda _, given: tuple(x.to(torch.bfloat16) for x in given))
+            part.register_forward_hook(lambda _, given, y: y.float())
 
 
 class _OrPlain(nn.Module):

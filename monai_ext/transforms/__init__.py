@@ -17,7 +17,7 @@ from .slice_resize import (
     volume_size_at_spacing,
 )
 from .tissue_contrast import RandTissueContrastd
-from .volumes import IGNORE, NOTICE, CheckVolumed, MapLabelsd, ScaleChannelsd, unlike_modality, unlike_patient
+from .volumes import IGNORE, NOTICE, CheckVolumed, MapLabelsd, ScaleChannelsd, no_image, unlike_modality, unlike_patient
 
 __all__ = [
     "IGNORE",
@@ -36,6 +36,7 @@ __all__ = [
     "ScaleChannelsd",
     "ScaleIntensityRanged",
     "check_image_size",
+    "no_image",
     "resize_slices",
     "resize_volume",
     "size_at_spacing",

@@ -16,7 +16,16 @@ from monai.utils import ImageMetaKey, convert_to_dst_type, convert_to_tensor
 
 from monai_ext.utils import VOLUME_MODALITIES, whole_numbers
 
-__all__ = ["IGNORE", "NOTICE", "CheckVolumed", "MapLabelsd", "ScaleChannelsd", "unlike_modality", "unlike_patient"]
+__all__ = [
+    "IGNORE",
+    "NOTICE",
+    "CheckVolumed",
+    "MapLabelsd",
+    "ScaleChannelsd",
+    "no_image",
+    "unlike_modality",
+    "unlike_patient",
+]
 
 logger = logging.getLogger(__name__)
 NOTICE = "notice"  # key of an image's metadata under which reports find what looked odd about it
@@ -27,6 +36,14 @@ IGNORE = 255  # class of voxels that take no part in losses and metrics
 NO_CLASS = -1  # marks codes without a class in the look-up table
 PERCENTILES = (0.5, 99.5)
 EMPTY = 0.05  # share of voxels of exactly 0 from which on these are taken for the outside of the body
+
+
+def no_image(values: torch.Tensor) -> str | None:
+    """Why values are none of an image, or None: one is not finite, or all are the same."""
+    low, high = torch.aminmax(values)  # NaN anywhere makes both NaN
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        return "holds values that are not finite (NaN or infinity)"
+    return f"every value is {low.item():g}; there is no image" if low == high else None
 
 
 def unlike_modality(volume: torch.Tensor, modality: str) -> str | None:
@@ -97,11 +114,8 @@ class CheckVolumed(MapTransform):
             volume = convert_to_tensor(data[key], track_meta=False)
             for i, channel in enumerate(volume):
                 where = f"{_name(data, key)}: " + (f"channel {i}: " if len(volume) > 1 else "")
-                low, high = torch.aminmax(channel)  # NaN anywhere makes both NaN
-                if not (torch.isfinite(low) and torch.isfinite(high)):
-                    raise ValueError(f"monai_ext: {where}holds values that are not finite (NaN or infinity).")
-                if low == high:
-                    raise ValueError(f"monai_ext: {where}every voxel is {low.item():g}; there is no image.")
+                if fault := no_image(channel):
+                    raise ValueError(f"monai_ext: {where}{fault}.")
             reason = None
             if self.modality:
                 if isinstance(data[key], MetaTensor) and volume.ndim == 4:

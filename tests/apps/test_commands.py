@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import subprocess
@@ -47,6 +48,31 @@ def weights(tmp_path_factory):
     for name, network in {"volumes": DCAUNet(2, 1, 9), "pictures": QTSeg(2, 3, 2)}.items():
         write_weights(folder / f"{name}.pt", network)
     return folder
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_texts_stay_as_they_were_typed_and_no_is_no(name, monkeypatch, capsys):
+    """For every command: a folder called 2024, and --force no."""
+    seen = {}
+    signature = inspect.signature(COMMANDS[name])
+
+    @functools.wraps(COMMANDS[name])  # with what Fire is told of it
+    def command(*given, **options):
+        seen.update(signature.bind(*given, **options).arguments)
+
+    words, expected = [], {}
+    for key, parameter in signature.parameters.items():
+        if parameter.annotation in ("str", "str | None"):
+            several = parameter.kind is parameter.VAR_POSITIONAL
+            words += ["2024"] if several or parameter.default is parameter.empty else [f"--{key}", "2024"]
+            expected[key] = ("2024",) if several else "2024"
+        elif parameter.annotation == "bool":
+            words += [f"--{key}", "no"]
+            expected[key] = False
+    monkeypatch.setitem(COMMANDS, name, command)
+    monkeypatch.setattr(sys, "argv", ["monai_ext", name, *words])
+    main()
+    assert {key: seen[key] for key in expected} == expected
 
 
 def segment(cli, bundle, source, target, weights, *more):
@@ -131,7 +157,7 @@ BAD = {
     "one slice of a series": (("dcaunet_synapse", "slice.dcm", "out"), "For a DICOM series give its folder"),
     "4D": (("dcaunet_synapse", "4d.nii.gz", "out"), "4d.nii.gz: 8x8x3x2, expected a volume of three dimensions"),
     "MR": (("dcaunet_synapse", "mr.nii.gz", "out"), "does not look like CT: values from 0"),
-    "constant": (("dcaunet_synapse", "flat.nii.gz", "out"), "flat.nii.gz: every voxel is 0"),
+    "constant": (("dcaunet_synapse", "flat.nii.gz", "out"), "flat.nii.gz: every value is 0"),
     "damaged": (("dcaunet_synapse", "cut.nii.gz", "out"), "cut.nii.gz: cannot be read"),
     "knob": (("dcaunet_synapse", "ct.nii.gz", "out", "--batchsize", "3"), "no knob 'batchsize'"),
     "format": (("dcaunet_synapse", "ct.nii.gz", "out.png"), "labels of this bundle are written as .nii.gz"),

@@ -20,7 +20,7 @@ from monai_ext.apps.anatomy import STRUCTURES, colour_of
 from monai_ext.apps.label import label
 from monai_ext.apps.label.answers import write_label
 from monai_ext.apps.label.cases import own_cases, split_cases
-from monai_ext.apps.label.dicom_studies import convert_series
+from monai_ext.apps.label.dicom_studies import SeriesFolders
 from monai_ext.apps.label.folder import chosen_bundles, prepare_app
 from monai_ext.apps.label.uncertainty import uncertainty
 from monai_ext.bundle import Bundle
@@ -87,13 +87,13 @@ def test_series_become_the_files_that_the_server_lists(tmp_path):
     write_ct_series(tmp_path / "a" / "ct", image, rotation(10) @ RAS)
     write_ct_series(tmp_path / "b", image, RAS)
     (tmp_path / "b" / "slice002.dcm").unlink()  # left out: a slice is missing
-    (written,) = convert_series(tmp_path)
+    (written,) = SeriesFolders(tmp_path).convert(settled=0)[0]
     assert written == tmp_path / "a_ct.nii.gz"
     array, meta = VolumeReader().get_data((str(tmp_path / "a" / "ct"),))
     found = nibabel.load(written)
     np.testing.assert_array_equal(np.asarray(found.dataobj), array)
     np.testing.assert_allclose(found.affine, meta["affine"], atol=1e-5)
-    assert convert_series(tmp_path) == []
+    assert SeriesFolders(tmp_path).convert(settled=0)[0] == []
 
 
 class Fixed(nn.Module):

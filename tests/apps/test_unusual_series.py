@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from monai_ext.apps.deploy.sources import quoted_sources
-from monai_ext.apps.label.dicom_studies import convert_series
+from monai_ext.apps.label.dicom_studies import SeriesFolders
 from monai_ext.apps.segmentation import segment
 from monai_ext.data.files.dicom import find_series, read_volume, select_series
 from monai_ext.networks.nets import DCAUNet
@@ -116,7 +116,7 @@ def try_all(home: Path) -> Outcome:
     )
     failed = dict(labels.failed)
     with told() as messages:
-        convert_series(studies)
+        SeriesFolders(studies).convert(settled=0)[0]
     said, images = {}, {}
     for name, folder in folders.items():
         begin = re.compile(re.escape(f"monai_ext: {folder}") + r"\b")

@@ -194,7 +194,7 @@ def test_a_failed_run_ends_with_the_cause(bundle, tmp_path):
     ("damage", "message"),
     [
         (lambda image, label: (np.where(image > 900, np.nan, image).astype(np.float32), label), "not finite"),
-        (lambda image, label: (np.zeros_like(image), label), "every voxel is 0"),
+        (lambda image, label: (np.zeros_like(image), label), "every value is 0"),
         (lambda image, label: (image, label + 50), r"label values \[50"),
         (lambda image, label: (image[..., 0], label[..., 0]), "24x20, expected a volume"),
     ],

@@ -23,7 +23,7 @@ def test_a_good_volume_passes_unchanged():
     [
         ([[1.0, float("nan")]], "not finite"),
         ([[1.0, float("inf")]], "not finite"),
-        ([[3.0, 3.0]], "every voxel is 3"),
+        ([[3.0, 3.0]], "every value is 3"),
     ],
 )
 def test_volumes_without_an_image(values, message):

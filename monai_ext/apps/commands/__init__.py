@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+
+from fire.decorators import SetParseFn, SetParseFns
 
 from monai_ext.apps.commands.bundles import bundles
 from monai_ext.apps.commands.calibrate import calibrate
@@ -21,11 +24,25 @@ from monai_ext.apps.commands.segment import segment
 from monai_ext.apps.commands.view import view
 from monai_ext.apps.deploy.command import deploy
 from monai_ext.apps.label.command import label
+from monai_ext.utils import flag
 
 __all__ = ["COMMANDS"]
 
+KINDS: dict[str, Callable] = {"str": str, "str | None": str, "bool": flag}
+
+
+def _as_typed(command: Callable[..., None]) -> Callable[..., None]:
+    """A text stays what was typed, as a folder may be called 2024, and ``--force no`` is no: Fire guesses at values."""
+    for name, parameter in inspect.signature(command).parameters.items():
+        if parameter.annotation in KINDS:
+            kind = KINDS[parameter.annotation]
+            several = parameter.kind is parameter.VAR_POSITIONAL
+            command = SetParseFn(kind)(command) if several else SetParseFns(**{name: kind})(command)
+    return command
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
-    command.__name__: command
+    command.__name__: _as_typed(command)
     for command in (
         bundles,
         datasets,

@@ -26,7 +26,7 @@ def bundles(action: str = "list", name: str | None = None, folder: str | None = 
         folder: the folder to make.
     """
     if action == "copy" and name is not None and folder is not None:
-        print(_copy(Bundle.find(name), Path(str(folder)).expanduser()))
+        print(_copy(Bundle.find(name), Path(folder).expanduser()))
         return
     if action != "list" or name is not None:
         raise ValueError("monai_ext: expected 'bundles', or 'bundles copy NAME DIR'.")

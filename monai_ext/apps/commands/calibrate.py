@@ -3,13 +3,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fire.decorators import SetParseFns
-
 __all__ = ["calibrate"]
 
 
-# what people type as it is: a bundle may be called 3
-@SetParseFns(bundle=str, checkpoint=str)
 def calibrate(bundle: str, checkpoint: str | None = None, **knobs: Any) -> None:
     """Measure how far labels of weights can be trusted, so that segment --quality true can tell without a truth.
 

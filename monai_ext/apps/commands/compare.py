@@ -3,16 +3,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fire.decorators import SetParseFns
 from tabulate import tabulate
-
-from monai_ext.utils import flag
 
 __all__ = ["compare"]
 
 
-# what people type as it is: a bundle may be called 3, and a definition is JSON
-@SetParseFns(bundle=str, networks=str, network_def=str, folds=str, seeds=str, slurm=str, output=str, overwrite=flag)
 def compare(
     bundle: str,
     networks: str | None = None,

@@ -16,7 +16,7 @@ def convert(network: str, input: str, output: str, **arguments: Any) -> None:
         output: the file to write, such as models/model.pt of a bundle.
         arguments: the network's own, such as --in_channels 1 --out_channels 9.
     """
-    print(f"{output}: {convert_reference(network, str(input), str(output), **arguments)} tensors for {network}")
+    print(f"{output}: {convert_reference(network, input, output, **arguments)} tensors for {network}")
 
 
 def convert_reference(network: str, input: str | os.PathLike, output: str | os.PathLike, **arguments: Any) -> int:

@@ -3,15 +3,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fire.decorators import SetParseFns
-
-from monai_ext.utils import flag
-
 __all__ = ["crossval"]
 
 
-# what people type as it is: a bundle may be called 3, and --overwrite no is no
-@SetParseFns(bundle=str, slurm=str, overwrite=flag)
 def crossval(
     bundle: str,
     folds: int | None = None,

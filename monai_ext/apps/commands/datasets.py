@@ -37,7 +37,7 @@ def datasets(action: str = "list", name: str | None = None, folder: str | None =
         raise ValueError(f"monai_ext: expected 'datasets', or 'datasets check NAME DIR'{given}.")
     from monai_ext.apps.data_check import check_dataset
 
-    found = check_dataset(str(name), None if folder is None else str(folder), **options)
+    found = check_dataset(name, folder, **options)
     title = " (phantom data, no clinical meaning)" if found.phantom else ""
     print(", ".join(f"{count} {part}" for part, count in found.parts.items()) + f" cases{title}\n")
     unit = "% of the picture" if found.pictures else "mL"

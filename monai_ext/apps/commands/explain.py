@@ -29,6 +29,4 @@ def explain(
     """
     from monai_ext.apps.explain import explain as draw
 
-    print(
-        draw(str(bundle), str(input), str(output), None if checkpoint is None else str(checkpoint), slice, at, **knobs)
-    )
+    print(draw(bundle, input, output, checkpoint, slice, at, **knobs))

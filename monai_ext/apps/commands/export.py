@@ -3,12 +3,9 @@ from __future__ import annotations
 
 import os
 
-from fire.decorators import SetParseFns
-
 __all__ = ["export", "export_bundle"]
 
 
-@SetParseFns(bundle=str, output=str, checkpoint=str, format=str)
 def export(bundle: str, output: str, checkpoint: str | None = None, format: str = "pt2") -> None:
     """Write a bundle's network with its weights as a file that runs without this library.
 

@@ -40,19 +40,18 @@ def new(
         memory: that a training step in 3D may take, such as 8GB; patch and batch follow from it.
     """
     from monai_ext.apps.new_bundle import new_bundle
-    from monai_ext.utils import path_option
 
     made, choices = new_bundle(
-        str(name),
-        path_option(bundle, "bundle"),
-        path_option(images, "images"),
-        path_option(labels, "labels"),
-        path_option(datalist, "datalist"),
+        name,
+        bundle,
+        images,
+        labels,
+        datalist,
         class_names,
         test_share,
-        path_option(where, "where") or ".",
-        recipe=str(recipe),
-        nnunet=path_option(nnunet, "nnunet"),
+        where,
+        recipe=recipe,
+        nnunet=nnunet,
         channel_names=channel_names,
         dims=dims,
         memory=memory,

@@ -15,5 +15,5 @@ def phantom(name: str, folder: str, cases: int | None = None) -> None:
     """
     from monai_ext.data import write_phantom
 
-    write_phantom(str(name), str(folder), cases)
+    write_phantom(name, folder, cases)
     print(f"{folder}: {name} phantom (phantom data, no clinical meaning)")

@@ -23,7 +23,7 @@ def report(run_dir: str, *others: str, convention: str | None = None, output_dir
         convention: of the metrics, monai, deepmind or transunet; by default the first that the evaluation used.
         output_dir: folder for the comparison as a page, comparison.html, and for programs, comparison.json.
     """
-    runs = [str(run_dir), *map(str, others)]
+    runs = [run_dir, *others]
     if output_dir is not None and not others:
         raise ValueError("monai_ext: --output_dir is for comparisons. Give the folders of two runs or more.")
     summaries = [_summary(Path(run)) for run in runs]

@@ -18,4 +18,4 @@ def reproduce(record: str, output_dir: str | None = None, **knobs: Any) -> None:
     """
     from monai_ext.apps.reproduce import reproduce as run
 
-    print(run(str(record), None if output_dir is None else str(output_dir), **knobs))
+    print(run(record, output_dir, **knobs))

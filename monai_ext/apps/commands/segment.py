@@ -4,26 +4,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from fire.decorators import SetParseFns
-
-from monai_ext.utils import flag
-
 __all__ = ["segment"]
 
 
-# what people type as it is: a folder may be called 2024, and --force no is no
-@SetParseFns(
-    bundle=str,
-    input=str,
-    output=str,
-    checkpoint=str,
-    tta=flag,
-    overwrite=flag,
-    force=flag,
-    ensemble=flag,
-    naming=str,
-    quality=flag,
-)
 def segment(
     bundle: str,
     input: str,

@@ -3,16 +3,11 @@ from __future__ import annotations
 
 import webbrowser
 
-from fire.decorators import SetParseFn, SetParseFns
-
-from monai_ext.utils import flag, path_option, whole_option
+from monai_ext.utils import whole_option
 
 __all__ = ["view"]
 
 
-# what people type as it is: a folder may be called 2024
-@SetParseFns(browser=flag)
-@SetParseFn(str)
 def view(
     *cases: str,
     truth: str | None = None,
@@ -37,7 +32,7 @@ def view(
     from monai_ext.apps.view import ViewServer, check_grids, find_viewed
 
     port = whole_option(port, "port", 0, 65535)
-    found = find_viewed(cases, path_option(truth, "truth"), path_option(prediction, "prediction"), bundle)
+    found = find_viewed(cases, truth, prediction, bundle)
     if truth is not None or prediction is not None:
         check_grids(found[0])
     with ViewServer(found, port) as server:

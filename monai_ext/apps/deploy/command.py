@@ -8,8 +8,6 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from fire.decorators import SetParseFns
-
 from monai_ext.bundle import Bundle
 from monai_ext.utils import flag, read_json
 
@@ -18,20 +16,6 @@ __all__ = ["deploy"]
 STACK = 32 << 20  # bytes that Holoscan asks for
 
 
-# what people type as it is: a series or a folder may be called 3, and --stl no is no
-@SetParseFns(
-    bundle=str,
-    input=str,
-    output=str,
-    series=str,
-    stl=flag,
-    overwrite=flag,
-    checkpoint=str,
-    results=str,
-    study=str,
-    send=str,
-    aet=str,
-)
 def deploy(
     bundle: str,
     input: str,

@@ -15,22 +15,10 @@ import numpy as np
 from monai_ext.data.files.dicom import image_folders, read_series
 from monai_ext.utils import replacing
 
-__all__ = ["SeriesFolders", "convert_series", "write_volume"]
+__all__ = ["SeriesFolders", "write_volume"]
 
 logger = logging.getLogger(__name__)
 SETTLED = 5.0  # seconds without a change, after which a series that is being copied is taken to be whole
-
-
-def convert_series(studies: Path) -> list[Path]:
-    """Write every folder below ``studies`` that holds a DICOM series as one NIfTI file, where there is none yet.
-
-    ``STUDIES/patient1/ct/*.dcm`` becomes ``STUDIES/patient1_ct.nii.gz``: the same voxels on the same grid. A series
-    that is refused (slices are missing, two series in one folder) is left out with its reason in the log.
-
-    Returns:
-        the files written.
-    """
-    return SeriesFolders(studies).convert(settled=0)[0]
 
 
 def write_volume(file: Path, array: np.ndarray, affine: np.ndarray) -> None:
@@ -42,13 +30,16 @@ def write_volume(file: Path, array: np.ndarray, affine: np.ndarray) -> None:
 
 
 class SeriesFolders:
-    """The folders below the studies that hold DICOM images, and what became of them."""
+    """The folders below the studies that hold DICOM images, and the NIfTI files that stand for them.
+
+    ``STUDIES/patient1/ct/*.dcm`` becomes ``STUDIES/patient1_ct.nii.gz``: the same voxels on the same grid. A series
+    that is refused (slices are missing, two series in one folder) is left out with its reason in the log.
+    """
 
     def __init__(self, studies: Path) -> None:
         self.studies = studies
-        self._seen: dict[
-            Path, tuple[float, int]
-        ] = {}  # as it was when it was last converted or refused -> file written
+        # as a folder was when it was last converted or refused, and the file written
+        self._seen: dict[Path, tuple[float, int]] = {}
 
     def named(self) -> Iterator[tuple[Path, Path]]:
         """Each folder with the NIfTI file that stands for it; of two with one name, the first."""

@@ -12,7 +12,8 @@ from typing import Any
 from monai.utils import ensure_tuple
 
 from monai_ext.data.files.picture_reader import is_picture
-from monai_ext.data.files.volume_reader import channel_of, is_other_volume, is_volume, read_geometry
+from monai_ext.data.files.volume_finder import channel_of, is_other_volume, is_volume
+from monai_ext.data.files.volume_reader import read_geometry
 from monai_ext.data.lists import case_name, read_list
 
 __all__ = ["pair_files", "read_decathlon", "short_ids"]

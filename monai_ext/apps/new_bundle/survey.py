@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from monai_ext.data import MaskReader, PictureReader, VolumeReader, check_pair
 from monai_ext.data.files.picture_reader import is_picture
-from monai_ext.transforms import slice_orientation, unlike_modality
+from monai_ext.transforms import no_image, slice_orientation, unlike_modality
 from monai_ext.utils import VOLUME_MODALITIES, modality_of, whole_numbers
 
 __all__ = ["Body", "Channel", "Survey", "Tissue", "survey"]
@@ -143,13 +143,11 @@ def survey(
             axes = upright[:, 0].argsort()
             length = tuple(np.array(image.shape)[axes].tolist())
             found.body[name] = Body(length, tuple(sides[axes].tolist()), {})
-            values = torch.from_numpy(image.astype(np.float32))
-            if not torch.isfinite(values).all():
-                raise ValueError(f"monai_ext: {first}: holds values that are not finite (NaN or infinity).")
-            for kind in odd:
-                odd[kind] += unlike_modality(values, kind) is not None
-        if image.min() == image.max():
-            raise ValueError(f"monai_ext: {first}: every value is {image.min():g}; there is no image.")
+        values = torch.from_numpy(image.astype(np.float32))
+        if fault := no_image(values):
+            raise ValueError(f"monai_ext: {first}: {fault}.")
+        for kind in () if found.pictures else odd:
+            odd[kind] += unlike_modality(values, kind) is not None
         found.of_case[name] = _values(case["label"], label)
         found.centres[name] = {}
         inside_slice = turned[:, 0].argsort()[:2].tolist()

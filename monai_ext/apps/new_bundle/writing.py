@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple
@@ -21,11 +20,12 @@ from monai_ext.bundle import Bundle
 from monai_ext.data.lists import PARTS, CaseList, check_class_names, read_list
 from monai_ext.data.splits import hold_out, random_parts
 from monai_ext.transforms import IGNORE
-from monai_ext.utils import MODALITIES, VOLUME_MODALITIES, number_option, scratch_folder, text_options
+from monai_ext.utils import number_option, scratch_folder, text_options
 
+from .adapting import fill_in, lay_over, point_to_data, use_intensity, use_recipe, use_size
 from .memory import memory_option, step_bytes
 from .pairs import pair_files, short_ids
-from .planning import SIDE, check_spacings, intensity_window, mirror_axes, picture_plan, slice_plan, tissue_contrast
+from .planning import SIDE, check_spacings
 from .readme import readme
 from .special import label_content, use_channels, use_label_loss, use_regions
 from .survey import Survey, survey
@@ -39,8 +39,6 @@ LABEL_WORDS = ("deepedit", "deepgrow", "detection", "classification")
 RECIPES = ("strong", "paper")
 DIMS = ("2", "3", "auto")
 OVERLAYS_3D = ("train_3d", "inference_3d", "strong_3d")
-SCALE = "monai_ext.transforms.ScaleIntensityRanged"
-PERCENTILES = {"lower": 0.5, "upper": 99.5}
 
 
 def new_bundle(
@@ -110,32 +108,7 @@ def new_bundle(
         raise FileExistsError(f"monai_ext: {target}: is there already. Choose another name, or remove it.")
     given_names = text_options(class_names, "class_names")
     check_class_names(given_names, "class_names")
-    ways = [images is not None or labels is not None, datalist is not None, nnunet is not None]
-    if sum(ways) != 1 or (ways[0] and (images is None or labels is None)):
-        raise ValueError(
-            "monai_ext: expected --images and --labels, or --datalist, or --nnunet, and only one of these."
-        )
-    if nnunet is not None:
-        datalist = _nnunet_list(Path(nnunet))
-    given_channels = text_options(channel_names, "channel_names")
-    check_class_names(given_channels, "channel_names")
-    if datalist is not None:
-        listed = read_list(datalist)
-        if given_channels and listed.channel_names and len(given_channels) != len(listed.channel_names):
-            raise ValueError(
-                f"monai_ext: channel_names: {len(given_channels)}, but {datalist} has {len(listed.channel_names)}."
-            )
-        listed = replace(listed, channel_names=tuple(given_channels)) if len(given_channels) > 1 else listed
-    else:
-        pairs = pair_files(Path(str(images)), Path(str(labels)))
-        parts_found: dict[str, list[dict[str, Any]]] = {"training": [{**pairs[c], "case_id": c} for c in pairs]}
-        several = max(len(ensure_tuple(pair["image"])) for pair in pairs.values())
-        given_channels = given_channels or ([f"channel {i}" for i in range(several)] if several > 1 else [])
-        channels = tuple(given_channels) if len(given_channels) > 1 else ()
-        listed = CaseList(
-            Path(str(images)), {part: parts_found.get(part, []) for part in PARTS}, channel_names=channels
-        )
-    source = str(datalist or images)
+    listed, source = _listed(images, labels, datalist, nnunet, channel_names)
     ids = short_ids(listed.parts)
     cases = {ids[case["case_id"]]: case for part in PARTS for case in listed.parts[part]}
     given = {part: [ids[case["case_id"]] for case in listed.parts[part]] for part in PARTS}
@@ -164,33 +137,20 @@ def new_bundle(
     plan, dims_reason = _volume_plan(
         configs, str(dims), found, budget, len(listed.channel_names) or 1, regions, template
     )
-    published = template.default("image_size")
-    side = published if isinstance(published, int) else max(published)
-    size, size_reason = _image_size(published, found)
-    if plan is not None:
-        size, size_reason = plan.size, plan.reason
-        _use_volumes(configs, plan)
-    elif recipe == "strong" and "strong" in configs and not found.pictures:
-        pixel, size, size_reason = slice_plan(found, side)
-        _use_spacing(configs, [pixel, pixel])
-    elif recipe == "strong" and "strong" in configs:
-        smaller, reason = picture_plan(found, side)
-        if smaller is not None:
-            size_reason = reason
-            _use_windows(configs, smaller)
+    size, size_reason = use_size(configs, template.default("image_size"), found, plan, recipe)
     members = [{value for value, target in mapping.items() if target == i + 1} for i in range(len(classes))]
     members = [set(values) for values in listed.regions.values()] or members
     names = {value: text for text, values in zip(classes, members, strict=True) for value in values}
     choices = [
         *dims_reason,
-        *_recipe(configs, recipe, template, found, names, plan),
+        *use_recipe(configs, recipe, template, found, names, plan),
         size_reason,
-        *_intensity(configs, found, listed),
+        *use_intensity(configs, found, listed),
         *_what_else(parts, given, classes, members, found),
     ]
     choices += [*told, *(note[0].upper() + note[1:] for note in listed.notes)]
-    _fill_in(configs, name, template.name, base, classes, size, found)
-    _point_to_data(configs, name, base, test_image)
+    fill_in(configs, name, template.name, base, classes, size, found)
+    point_to_data(configs, name, base, test_image)
     if listed.channel_names:
         choices += use_channels(configs, found, listed.channel_names)
     if listed.regions:
@@ -202,71 +162,43 @@ def new_bundle(
         **({"modality": {"0": found.modality}} if found.modality else {}),
         **{part: [_entry(case, cases[case], base) for case in parts[part]] for part in PARTS},
     }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(target.parent, "new-") as folder:
-        made = folder / name
-        for part in ("configs", "docs"):
-            (made / part).mkdir(parents=True)
-        for file, config in configs.items():
-            (made / "configs" / f"{file}.json").write_text(_json(config), encoding="utf-8")
-        (made / "datalist.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        shutil.copy(template.folder / "configs" / "logging.conf", made / "configs")
-        shutil.copy(template.folder / "LICENSE", made)
-        text = readme(name, template.name, configs, classes, parts, found, choices)
-        (made / "docs" / "README.md").write_text(text, encoding="utf-8")
-        (made / "docs" / "data_license.txt").write_text(
-            "The data are the user's own; no data is part of this bundle.\n", encoding="utf-8"
-        )
-        made.rename(target)
+    text = readme(name, template.name, configs, classes, parts, found, choices)
+    _write(target, template.folder, configs, content, text)
     return target, choices
 
 
-def _recipe(
-    configs: dict[str, Any],
-    recipe: str,
-    template: Bundle,
-    found: Survey,
-    names: Mapping[int, str],
-    plan: VolumePlan | None,
-) -> list[str]:
-    """Write the overlay of the strong recipe into ``train.json``, with what the data say about it."""
-    overlay, overlay_3d = configs.pop("strong", None), configs.pop("strong_3d", None)
-    overlay = overlay if plan is None else overlay_3d
-    if recipe == "paper":
-        return [f"recipe: paper, as {template.name} has it; flips are those of its paper, whatever the classes."]
-    if overlay is None:
-        return [f"recipe: {template.name}'s own, which has no configs/strong.json."]
-    train = configs["train"]
-    _lay_over(train, overlay)
-    if plan is not None:
-        train["tilt"] = plan.tilt
-        train.pop("foreground_weight", None)  # patches are drawn by foreground_share
-        train["train"]["sampler"].pop("foreground_weight", None)
-    file = "strong" if plan is None else "strong_3d"
-    choices = [f"recipe: strong, the overlay {file}.json: other fields of view, contrasts and scanners are imagined."]
-    if plan is None:
-        axes, reason = mirror_axes(found.centres, names=names)
-    else:
-        axes, reason = mirror_axes({case: body.centres for case, body in found.body.items()}, 3, names)
-    train["mirror_axes"] = configs["ensemble_inference"]["mirror_axes"] = axes
-    choices.append(reason)
-    if "tissue_contrast" in overlay:
-        train["tissue_contrast"], reason = tissue_contrast(found)
-        choices.append(reason)
-    return choices
-
-
-def _lay_over(config: dict[str, Any], overlay: Mapping[str, Any]) -> None:
-    """What MONAI does with a second config; new knobs come behind the batch's size."""
-    for key, value in overlay.items():
-        *path, last = key.split("#")
-        part = config
-        for step in path:
-            part = part[step]
-        if last in part or path or isinstance(value, dict):
-            part[last] = value
-        else:
-            _insert_after(config, "batch_size", last, value)
+def _listed(
+    images: str | os.PathLike | None,
+    labels: str | os.PathLike | None,
+    datalist: str | os.PathLike | None,
+    nnunet: str | os.PathLike | None,
+    channel_names: str | Sequence[str],
+) -> tuple[CaseList, str]:
+    """The user's cases, in whichever way they were given, and where they are from."""
+    ways = [images is not None or labels is not None, datalist is not None, nnunet is not None]
+    if sum(ways) != 1 or (ways[0] and (images is None or labels is None)):
+        raise ValueError(
+            "monai_ext: expected --images and --labels, or --datalist, or --nnunet, and only one of these."
+        )
+    if nnunet is not None:
+        datalist = _nnunet_list(Path(nnunet))
+    given_channels = text_options(channel_names, "channel_names")
+    check_class_names(given_channels, "channel_names")
+    if datalist is not None:
+        listed = read_list(datalist)
+        if given_channels and listed.channel_names and len(given_channels) != len(listed.channel_names):
+            raise ValueError(
+                f"monai_ext: channel_names: {len(given_channels)}, but {datalist} has {len(listed.channel_names)}."
+            )
+        listed = replace(listed, channel_names=tuple(given_channels)) if len(given_channels) > 1 else listed
+        return listed, str(datalist)
+    pairs = pair_files(Path(str(images)), Path(str(labels)))
+    parts: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
+    parts["training"] = [{**pair, "case_id": case} for case, pair in pairs.items()]
+    several = max(len(ensure_tuple(pair["image"])) for pair in pairs.values())
+    given_channels = given_channels or ([f"channel {i}" for i in range(several)] if several > 1 else [])
+    channels = tuple(given_channels) if len(given_channels) > 1 else ()
+    return CaseList(Path(str(images)), parts, channel_names=channels), str(images)
 
 
 def _volume_plan(
@@ -299,7 +231,7 @@ def _volume_plan(
     def network(size: Sequence[int]) -> torch.nn.Module:
         sized_def = {**definition, "in_channels": channels, "out_channels": outputs}
         plain: dict[str, Any] = {"network_def": sized_def, "image_size": list(size)}
-        _lay_over(plain, layers)
+        lay_over(plain, layers)
         if "pretrained" in definition:
             plain["network_def"]["pretrained"] = None
         sized = "img_size" in plain["network_def"]
@@ -331,54 +263,6 @@ def _volume_plan(
     flat = flat_volumes(found, stride)
     asked = f", though {flat}" if flat else ""
     return plan, [f"dims: 3, {'as asked' + asked if dims == '3' else 'as scans are volumes, and it fits'}."]
-
-
-def _use_volumes(configs: dict[str, Any], plan: VolumePlan) -> None:
-    """The overlays of 3D written in, with the plan: the bundle knows no slices any more."""
-    train, inference = configs["train"], configs["inference"]
-    for config, name in ((train, "train_3d"), (inference, "inference_3d")):
-        overlay = configs.pop(name)
-        _lay_over(config, overlay)
-        config["batch_size"] = plan.batch
-        config.pop("mirror", None)  # of slices; --tta mirrors
-    inference["displayable_configs"] = {"windows_per_batch": "@batch_size"}
-    inference["inferer"]["sw_batch_size"] = "@displayable_configs#windows_per_batch"
-    _use_spacing(configs, plan.spacing)
-
-
-def _use_spacing(configs: dict[str, Any], spacing: list[float]) -> None:
-    """A pixel of one size in every scan, in training, validation and inference; it travels with the weights."""
-    train, inference = configs["train"], configs["inference"]
-    for config in (train, inference):
-        # weights that note nothing of it were trained with slices squeezed to one size
-        _insert_after(
-            config, "image_size", "spacing", f"$@as_trained.get('spacing', None if @as_trained else {spacing})"
-        )
-    for part in (train["train"]["dataset"], train["validate"]["inferer"], inference["inferer"]):
-        part["spacing"] = "@spacing"
-
-
-def _use_windows(configs: dict[str, Any], smaller: float) -> None:
-    """Pictures as large as they are, or ``smaller`` times as small; views in training, windows in inference."""
-    train, inference = configs["train"], configs["inference"]
-    for part in (train["train"]["preprocessing"], train["validate"]["preprocessing"], inference["preprocessing"]):
-        steps = []
-        for step in part["transforms"]:
-            if step["_target_"] == "Resized":
-                modes = ["area", "nearest-exact"] if isinstance(step["keys"], list) else "area"
-                zoom = {"_target_": "Zoomd", "keys": step["keys"], "zoom": 1 / smaller, "mode": modes}
-                steps += [] if smaller == 1 else [{**zoom, "keep_size": False}]
-            else:
-                steps.append(step)
-        part["transforms"] = steps
-    windows = {
-        "_target_": "monai_ext.inferers.WindowImageInferer",
-        "roi_size": "$[@image_size] * 2 if isinstance(@image_size, int) else @image_size",
-        "sw_batch_size": 4,
-        "overlap": 0.25,
-        "mode": "gaussian",
-    }
-    train["validate"]["inferer"], inference["inferer"] = dict(windows), dict(windows)
 
 
 def _parts(given: Mapping[str, list[str]], test_share: float | str, where: str) -> dict[str, list[str]]:
@@ -472,67 +356,6 @@ def _entry(name: str, case: Mapping[str, Any], base: Path) -> dict[str, Any]:
     return {"case_id": name, "image": image, "label": labels[0] if len(labels) == 1 else labels, **fold}
 
 
-def _image_size(published: int | list[int], found: Survey) -> tuple[int | list[int], str]:
-    """The template's size, unless the data are smaller."""
-    longest = int(np.median([max(shape[:2]) for shape in found.shapes]))
-    side = published if isinstance(published, int) else max(published)
-    if longest >= side:
-        text = f"image_size: {side}, the recipe's; the images' longer side is {longest} (median)."
-    else:
-        side = max(2 * SIDE, SIDE * -(-longest // SIDE))
-        text = f"image_size: {side}, the images' longer side ({longest}, median) rounded up to a multiple of {SIDE}."
-    return (side if isinstance(published, int) else [side, side]), text
-
-
-def _intensity(configs: dict[str, Any], found: Survey, listed: CaseList) -> list[str]:
-    """CT gets a window of the labelled tissue; other volumes are scaled each by its own percentiles."""
-    if found.pictures:
-        return ["intensity: as the recipe has it, from 8-bit colours."]
-    unlike = []
-    if listed.modality and listed.modality != found.modality:
-        reason = "most volumes have other values" if listed.modality in VOLUME_MODALITIES else "which has no rule here"
-        unlike = [f"modality: the list says {listed.modality} ({MODALITIES[listed.modality].title}), {reason}."]
-    of_one = found.modality == "CT" and not listed.channel_names
-    window, window_reason = intensity_window(found) if of_one else ([], "")
-    for config, steps in (
-        (configs["train"], configs["train"]["train"]["preprocessing"]["transforms"]),
-        (configs["inference"], configs["inference"]["preprocessing"]["transforms"]),
-    ):
-        for step in steps:
-            kind = step["_target_"].rpartition(".")[2]
-            if kind == "CheckVolumed":
-                step.pop("modality", None)
-                step |= {"modality": found.modality} if found.modality else {}
-            elif kind.startswith("ScaleIntensityRange"):
-                common = {key: step[key] for key in ("b_min", "b_max", "clip")}
-                limits = {"a_min": "$@intensity_window[0]", "a_max": "$@intensity_window[1]"}
-                step.clear()
-                if of_one:
-                    step |= {"_target_": SCALE, "keys": "image", **limits, **common}
-                else:
-                    step |= {"_target_": "ScaleIntensityRangePercentilesd", "keys": "image", **PERCENTILES, **common}
-        config.pop("intensity_window", None)
-        for handler in _handlers(config, "monai_ext.handlers.SaveWeights"):
-            handler["trained_with"] = {"image_size": "@image_size"}
-            if of_one:
-                handler["trained_with"]["intensity_window"] = "@intensity_window"
-            if "spacing" in config:
-                handler["trained_with"]["spacing"] = "@spacing"
-        if of_one:
-            _insert_after(config, "image_size", "intensity_window", _as_trained("intensity_window", window))
-    if listed.channel_names:
-        return unlike
-    if found.modality == "CT":
-        return [window_reason, *unlike]
-    low, high = found.everywhere
-    what = "MR" if found.modality == "MR" else "neither CT in Hounsfield units nor MR"
-    return [
-        f"intensity: values (0.5th and 99.5th percentiles {low:.4g} and {high:.4g}) are {what}'s; each volume is "
-        "scaled to [0, 1] by its own percentiles 0.5 and 99.5.",
-        *unlike,
-    ]
-
-
 def _what_else(
     parts: Mapping[str, list[str]],
     given: Mapping[str, list[str]],
@@ -558,93 +381,23 @@ def _what_else(
     return [lines[0], f"classes: {', '.join(described)}.", *lines[1:]]
 
 
-def _fill_in(
-    configs: dict[str, Any],
-    name: str,
-    template: str,
-    base: Path,
-    classes: list[str],
-    size: int | list[int],
-    found: Survey,
-) -> None:
-    """Names, numbers of classes and sizes, wherever a config or the metadata has them."""
-    number = len(classes) + 1
-    for config in (configs["train"], configs["inference"]):
-        config["image_size"] = _as_trained("image_size", size)
-        config["network_def"]["out_channels"] = number
-        if "img_size" in config["network_def"]:
-            config["network_def"]["img_size"] = size
-    configs["train"]["num_classes"] = number
-    configs["train"].setdefault("as_trained", {})
-    for config in (configs["evaluate"], configs["inference"]):
-        config["as_trained"] = "$monai_ext.bundle.trained_with(@ckpt_path)"
-    method = configs["train"]["network_def"]["_target_"].rpartition(".")[2]
-    for report in _handlers(configs["evaluate"], "monai_ext.apps.SegmentationReport"):
-        report |= {"class_names": "@class_names", "title": f"{method} on {name}", "published": [], "notes": []}
-        report["match"] = None
-        report.pop("patient", None)
-    configs["evaluate"]["tolerances"] = None
-    metadata = configs["metadata"]
-    listed = ", ".join(f"{i} {text}" for i, text in enumerate(["background", *classes]))
-    modality = "colour picture" if found.pictures else found.modality or "other"
-    metadata |= {
-        "version": "0.1.0",
-        "changelog": {"0.1.0": f"made from {template} for data of one's own"},
-        "name": name,
-        "task": f"Segmentation of {', '.join(classes)}",
-        "description": f"{method}, with the recipe of the bundle {template}: segments {', '.join(classes)}.",
-        "data_source": f"{len(found.shapes)} cases of one's own, see datalist.json",
-        "label_classes": f"single channel, {listed}",
-        "pred_classes": f"{number} channels, background and the classes in the order of label_classes",
-    }
-    if not found.pictures:
-        scaled = "Hounsfield units in a window" if found.modality == "CT" else "intensities between percentiles"
-        metadata["image_classes"] = f"single channel {modality}, {scaled} scaled to [0, 1]"
-    formats = metadata["network_data_format"]
-    image, pred = formats["inputs"]["image"], formats["outputs"]["pred"]
-    if not found.pictures:
-        image |= {"modality": modality, "format": "hounsfield" if found.modality == "CT" else "magnitude"}
-    shape = [size, size] if isinstance(size, int) else list(size)
-    image["spatial_shape"] = shape
-    pred |= {"spatial_shape": shape, "num_channels": number}
-    pred["channel_def"] = {str(i): text for i, text in enumerate(["background", *classes])}
-
-
-def _point_to_data(configs: dict[str, Any], name: str, base: Path, test_image: str) -> None:
-    train, inference = configs["train"], configs["inference"]
-    for config in (train, inference):
-        config["bundle_root"] = f"$monai_ext.bundle_root({name!r})"
-    del train["dataset_name"]
-    train["dataset_dir"] = str(base)
-    train["datalist"] = "$@bundle_root + '/datalist.json'"
-    # names are data: the config says only where they are
-    _insert_after(
-        train, "datalist", "class_names", "$monai_ext.data.listed_class_names(@bundle_root + '/datalist.json')"
-    )
-    train["cases"] = (
-        "$monai_ext.data.load_datalist(dataset_dir=@dataset_dir, datalist=@datalist, split=@split, exclude=@exclude, "
-        "fold=@fold, num_folds=@num_folds, class_names=@class_names)"
-    )
-    inference["dataset_dir"] = test_image
-
-
-def _as_trained(knob: str, value: Any) -> str:
-    """The recipe's value where the weights bring none."""
-    return f"$@as_trained.get({knob!r}, {value!r})"
-
-
-def _handlers(config: Any, target: str) -> list[dict[str, Any]]:
-    """Those of one class, wherever in the config they are."""
-    parts = config.values() if isinstance(config, dict) else config if isinstance(config, list) else ()
-    own = [config] if isinstance(config, dict) and config.get("_target_") == target else []
-    return own + [handler for part in parts for handler in _handlers(part, target)]
-
-
-def _insert_after(config: dict[str, Any], key: str, new: str, value: Any) -> None:
-    items = list(config.items())
-    place = list(config).index(key) + 1
-    config.clear()
-    config.update([*items[:place], (new, value), *items[place:]])
+def _write(target: Path, template: Path, configs: Mapping[str, Any], datalist: Mapping[str, Any], text: str) -> None:
+    """The bundle's folder, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(target.parent, "new-") as folder:
+        made = folder / target.name
+        for part in ("configs", "docs"):
+            (made / part).mkdir(parents=True)
+        for file, config in configs.items():
+            (made / "configs" / f"{file}.json").write_text(_json(config), encoding="utf-8")
+        (made / "datalist.json").write_text(json.dumps(datalist, indent=1) + "\n", encoding="utf-8")
+        shutil.copy(template / "configs" / "logging.conf", made / "configs")
+        shutil.copy(template / "LICENSE", made)
+        (made / "docs" / "README.md").write_text(text, encoding="utf-8")
+        (made / "docs" / "data_license.txt").write_text(
+            "The data are the user's own; no data is part of this bundle.\n", encoding="utf-8"
+        )
+        made.rename(target)
 
 
 def _json(content: Any) -> str:

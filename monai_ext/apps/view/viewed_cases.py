@@ -17,7 +17,7 @@ from monai_ext.bundle import Bundle
 from monai_ext.data import find_images, find_pictures
 from monai_ext.data.files.label_notes import noted_labels
 from monai_ext.data.files.picture_reader import is_picture
-from monai_ext.data.files.volume_reader import is_volume
+from monai_ext.data.files.volume_finder import is_volume
 
 __all__ = ["ViewedCase", "find_viewed"]
 

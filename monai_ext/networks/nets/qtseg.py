@@ -66,6 +66,8 @@ class QTSeg(TwoPaths):
     .. [1] Tran et al., "QTSeg", arXiv:2412.17241.
     """
 
+    bfloat16_inference = True
+
     def __init__(
         self,
         spatial_dims: int = 2,

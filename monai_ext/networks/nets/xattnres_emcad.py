@@ -46,6 +46,8 @@ class XAttnResEMCAD(EMCADNet):
     .. [1] Liu et al., "XAttnRes", arXiv:2604.03297.
     """
 
+    # not the decoder, with which small organs change
+    bfloat16_inference = ("encoder.blocks.*.attention.[qkpr]*", "encoder.blocks.*.mlp.fc*")
     # branches on these are resolved when scripting: a mode without reads has no modules to call there
     __constants__ = ["deepest_read", "fast", "with_reads"]
 

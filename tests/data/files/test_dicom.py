@@ -27,7 +27,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from monai_ext.apps.label.dicom_studies import convert_series
+from monai_ext.apps.label.dicom_studies import SeriesFolders
 from monai_ext.data import VolumeReader, check_pair, find_images, read_geometry
 from monai_ext.data.files.dicom import find_series, pixels, read_volume, select_series
 from tests.apps.series import compress, edit, make_multi_frame, tilt
@@ -235,7 +235,7 @@ def ways_in(folder: Path, scratch: Path) -> dict[str, tuple[np.ndarray, np.ndarr
     found["read_geometry"] = array, affine
     volume = read_volume(select_series(find_series(folder.parent), "CT"))  # Deploy
     found["Deploy"] = volume.array, volume.affine
-    (written,) = convert_series(folder.parent)  # Label
+    (written,) = SeriesFolders(folder.parent).convert(settled=0)[0]  # Label
     image = nibabel.load(written)
     found["Label"] = np.asarray(image.dataobj), image.affine
     return found
@@ -399,7 +399,7 @@ def test_what_is_refused_is_refused_everywhere_with_the_same_words(name, tmp_pat
         with pytest.raises(ValueError, match=reason) as e:
             read()
         messages.append(str(e.value))
-    assert convert_series(folder.parent) == []
+    assert SeriesFolders(folder.parent).convert(settled=0)[0] == []
     messages.append(caplog.messages[-1].removesuffix(" Left out."))
     assert messages[0] == messages[2]
     for message in messages:
@@ -442,7 +442,10 @@ def test_studies_of_an_archive(tmp_path, caplog):
         (tmp_path / patient / "rt").mkdir()
         (tmp_path / patient / "2020" / "ct" / "RTSTRUCT.dcm").rename(tmp_path / patient / "rt" / "1-1.dcm")
     assert [case["image"] for case in find_images(tmp_path)] == [str(tmp_path / p / "2020" / "ct") for p in "ab"]
-    assert [path.name for path in convert_series(tmp_path)] == ["a_2020_ct.nii.gz", "b_2020_ct.nii.gz"]
+    assert [path.name for path in SeriesFolders(tmp_path).convert(settled=0)[0]] == [
+        "a_2020_ct.nii.gz",
+        "b_2020_ct.nii.gz",
+    ]
     with pytest.raises(ValueError, match=r"no DICOM series that is a volume\. RTSTRUCT series 1 .*: no images"):
         VolumeReader().get_data((str(tmp_path / "a" / "rt"),))
     VolumeReader().get_data((str(tmp_path / "a" / "2020" / "ct"),))
@@ -494,7 +497,7 @@ def _rendered(folder: Path) -> None:
 def test_series_of_one_name_are_told(tmp_path, caplog):
     for name in ("a/b_c", "a_b/c"):
         write_ct_series(tmp_path / name, ct(), AXIAL)
-    assert convert_series(tmp_path) == [tmp_path / "a_b_c.nii.gz"]
+    assert SeriesFolders(tmp_path).convert(settled=0)[0] == [tmp_path / "a_b_c.nii.gz"]
     assert "would have the name of" in caplog.text
 
 
