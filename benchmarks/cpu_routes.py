@@ -8,7 +8,7 @@
 Routes take turns in one process, ``--repeats`` times; what is made once (compiling, converting) is left out of the time
 and said. With random weights the share of equal labels says little: their logits are nearly equal. With trained ones,
 Dice against the labels given (``<name>.nii.gz``, values of the bundle) decides: a network whose Dice stays within 0.1
-points per class, and 0.03 in the mean, may have ``bfloat16_inference = True``.
+points per class, and 0.03 in the mean, may have ``bfloat16_inference = True``. ``torch auto`` is what bundles take.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from monai_ext.networks.backends import has_bfloat16
 
 ROUTES = (
     ("torch", "float32"),
+    ("torch", "auto"),
     ("torch", "bfloat16"),
     ("compile", "float32"),
     ("compile", "bfloat16"),

@@ -51,7 +51,7 @@ def test_only_the_named_parts(has_it, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("build", "kept"),
     [
-        (lambda: DCAUNet(2, 1, 4, (32, 32, 64, 64), (1, 1, 1, 1)), ("head", "embed", "attention", "norm", "adn")),
+        (lambda: DCAUNet(2, 1, 4, (32, 32, 64, 64), (1, 1, 1, 1)), ("head", "embed", "attention", "norm", "fusions")),
         (lambda: XAttnResEMCAD(2, 1, 4, encoder="pvt_v2_b0"), ("heads", "embed", "depthwise", "norm", "mscam", "gate")),
     ],
 )

@@ -149,8 +149,7 @@ class DCAUNet(TwoPaths):
     .. [1] Li et al., "DCAU-Net", arXiv:2603.09530.
     """
 
-    # not patch embeddings, attention and gates, with which small organs change
-    bfloat16_inference = ("encoder.stages.*.mlp", "fusions.*.refine_*.conv", "fusions.*.fuse.*.conv")
+    bfloat16_inference = ("encoder.stages.*.mlp",)  # with other parts small organs change
     fixed_size = True  # of its graph: which stages have several windows depends on the size
 
     def __init__(
