@@ -130,6 +130,8 @@ def small_options(words: list[str]) -> list[str]:
     options = {key: value for key, value in SMALL.items() if key in config}
     if "--resume" in words:
         options["epochs"] += 1
+    if "crossval" in words:
+        options["folds"] = 2
     return [part for key, value in options.items() for part in (f"--{key}", str(value))]
 
 

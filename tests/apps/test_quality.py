@@ -218,9 +218,9 @@ def test_the_file_holds_what_was_measured(calibrated):
     assert notes.values == tuple(range(1, 9))
     sound = notes.dice[notes.sound.astype(bool)]
     assert len(sound) == 5
-    # the Dice of a held-out case is that of its label
+    # the Dice of a held-out case is that of its label, which a processor may compute in another precision
     for k, dice in [(1, sound[1])]:
-        (label,) = run(calibrated, calibrated / f"own{k}", f"images/{k + 4}.nii.gz")
+        (label,) = run(calibrated, calibrated / f"own{k}", f"images/{k + 4}.nii.gz", precision="float32")
         pair = [np.asarray(nibabel.load(p).dataobj) for p in (label, calibrated / f"labels/{k + 4}.nii.gz")]
         classes = [c for c in range(1, 9) if any((part == c).any() for part in pair)]
         mean = np.mean(
