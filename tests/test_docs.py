@@ -119,7 +119,7 @@ def workplace(tmp_path, monkeypatch) -> Iterator[Path]:
 def small_options(words: list[str]) -> list[str]:
     """Those of ``SMALL`` that the configs of a ``monai.bundle run`` have.
 
-    ``segment`` and ``explain`` run a bundle's inference, ``crossval`` its training.
+    ``segment`` and ``explain`` run a bundle's inference, ``crossval`` its training, of two folds.
     """
     if "--config_file" in words:
         files = words[words.index("--config_file") + 1]

@@ -172,7 +172,8 @@ def test_three_networks_on_two_folds_killed_once_and_resumed(tmp_path, monkeypat
     assert len(kept) == 5  # the best and the last weights, and three labels
 
     # what is left is done in this process, which saves its start
-    monkeypatch.setattr(contest.job_queue, "executor_for", lambda found, work, *_: submitit.DebugExecutor(work / "jobs"))
+    here = lambda found, work, *_: submitit.DebugExecutor(work / "jobs")  # noqa: E731
+    monkeypatch.setattr(contest.job_queue, "executor_for", here)
     asked = {"networks": "basic_unet,plain_unet", "network_def": OWN, "folds": "0,1", "steps": 4, "output": out}
     left = compare(made, **asked, **KNOBS)
     assert "1 of 6 trainings are done" in capsys.readouterr().out
