@@ -52,7 +52,9 @@ class _Finder(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname == "monai" and self.loading is None:
+        if self.loading is None:
+            if fullname != "monai":  # whoever asks before MONAI does means to use it
+                return None
             sys.meta_path.remove(self)
             spec = importlib.util.find_spec(fullname)
             if spec is not None and spec.loader is not None:

@@ -91,6 +91,18 @@ def test_another_monai_that_needs_them_is_loaded_as_ever(tmp_path):
     assert done.stdout.split() == ["2", "True", "True"], done.stderr
 
 
+def test_what_is_imported_before_monai_is_the_real_thing():
+    script = (
+        "from monai_ext.utils.deferred_imports import defer_imports\ndefer_imports()\n"
+        "import sys; from scipy.signal import hilbert; before = sys.modules['scipy.signal']\n"
+        "import monai.transforms.signal.array as ours\n"
+        "print('monai' in sys.modules, type(hilbert).__name__, before is sys.modules['scipy.signal'],\n"
+        "      ours.iirnotch is before.iirnotch)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "function", "True", "True"], done.stderr
+
+
 def test_a_loaded_monai_is_left_alone():
     import monai  # noqa: F401
 
