@@ -226,11 +226,17 @@ def write_mr_phantom(
     The cohort appears as a whole, in one step; in a folder that holds a smaller one, each file does.
 
     Args:
+        folder: where to write; made if need be.
         num_cases: number of patients, 5 to 100, with two labelled frames each.
+        seed: another seed, another cohort.
+        progress: show a progress bar.
+        workers: threads; default: one per core, 8 at most.
         in_plane: see :func:`mr_phantom_case`.
         slices: see :func:`mr_phantom_case`.
 
-    All else, errors too, is as in :func:`write_ct_phantom`.
+    Raises:
+        ValueError: if ``num_cases`` is out of range, or ``folder`` holds files that another call did not leave the same
+            way: real data, or a phantom of another seed or size. They are left alone.
     """
     folder = Path(folder)
     patients = mr_phantom_ids(num_cases)

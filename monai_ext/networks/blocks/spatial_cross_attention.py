@@ -11,7 +11,7 @@ __all__ = ["SpatialCrossAttention"]
 
 
 class SpatialCrossAttention(TwoPaths):
-    """Let the positions of one scale attend to each other as all scales see them: SCA of Dual Cross-Attention.
+    """Let the positions of one scale attend to each other as all scales see them: SCA of Dual Cross-Attention [1]_.
 
     ``project(softmax(q k^T / sqrt(C / heads)) v)`` with ``q = query(merged)``, ``k = key(merged)``, ``v = value(own)``,
     all four maps a factor and a shift per channel.
@@ -20,12 +20,23 @@ class SpatialCrossAttention(TwoPaths):
     as keys and values, and leaves large position x position maps to ``scaled_dot_product_attention``. The same by
     linearity, and as the rows of a softmax sum to one.
 
-    Arguments (but for four heads), shapes and the paper are those of :class:`ChannelCrossAttention`.
+    Args:
+        spatial_dims: 2 or 3.
+        channels: channels of this scale.
+        all_channels: channels of all scales together, C.
+        heads: groups into which the channels of queries, keys and values are split.
+
+    Shape:
+        - own, output: ``(B, N, channels)``
+        - merged: ``(B, N, all_channels)``
 
     Examples::
 
-        >>> SpatialCrossAttention(2, 32, 96)(torch.rand(1, 784, 32), torch.rand(1, 784, 96)).shape
+        >>> attend = SpatialCrossAttention(2, channels=32, all_channels=96)
+        >>> attend(torch.rand(1, 784, 32), torch.rand(1, 784, 96)).shape
         torch.Size([1, 784, 32])
+
+    .. [1] Ates et al., "Dual Cross-Attention for Medical Image Segmentation", arXiv:2303.17696.
     """
 
     def __init__(self, spatial_dims: int, channels: int, all_channels: int, heads: int = 4) -> None:
