@@ -36,8 +36,10 @@ def data(folder: Path, image: str | None, label: str | None, only: list[str]) ->
     """Title -> bundle, and the knobs that give it the data; made where they are not there."""
     found: dict[str, tuple[str, dict[str, str]]] = {}
     if image and label and "ct" in only:
+        if not (folder / "blocks" / "list.json").is_file():
+            cut_pair(image, label, folder / "blocks")
         if not (folder / "blocks" / "joined.json").is_file():
-            join_tests(*cut_pair(image, label, folder / "blocks")[1:], folder / "blocks")
+            join_tests(folder / "blocks")
         # no validation: a block beside those of the test would choose the model
         found[BLOCKS] = (
             "dcaunet_synapse",
@@ -57,19 +59,18 @@ def data(folder: Path, image: str | None, label: str | None, only: list[str]) ->
     return found
 
 
-def join_tests(images: dict[str, Path], labels: dict[str, Path], folder: Path) -> None:
+def join_tests(folder: Path) -> None:
     """The blocks to test on as one case: of one alone most organs are absent, and they are of one patient.
 
     Slices that were no neighbours become such: Dice is right, distances are not.
     """
-    joined = {}
-    for part, files in (("image", images), ("label", labels)):
-        blocks = [nibabel.load(path) for name, path in files.items() if name.startswith("test")]
+    cases = json.loads((folder / "list.json").read_text())
+    joined = {part: str(folder / f"test_{part}.nii.gz") for part in ("image", "label")}
+    for part, file in joined.items():
+        blocks = [nibabel.load(case[part]) for case in cases["test"]]
         voxels = np.concatenate([np.asarray(block.dataobj) for block in blocks], axis=2)
-        joined[part] = str(folder / f"test_{part}.nii.gz")
-        nibabel.save(nibabel.Nifti1Image(voxels, blocks[0].affine, blocks[0].header), joined[part])
-    training = json.loads((folder / "list.json").read_text())["training"]
-    (folder / "joined.json").write_text(json.dumps({"training": training, "test": [joined]}))
+        nibabel.save(nibabel.Nifti1Image(voxels, blocks[0].affine, blocks[0].header), file)
+    (folder / "joined.json").write_text(json.dumps({**cases, "test": [joined]}))
 
 
 def written(title: str, left: Compared, distances: bool) -> str:
@@ -101,11 +102,12 @@ def main() -> None:
     budgets = {kind: amount for kind in ("steps", "cpu_seconds") if (amount := getattr(args, kind)) is not None}
     if not budgets:
         parser.error("give --steps, --cpu_seconds or both")
-    seeds = args.seeds.split(",")
+    seeds, cohorts = args.seeds.split(","), data(args.output, args.image, args.label, args.data)
+    page = f"{cpu_model()}, torch {torch.__version__}, {torch.get_num_threads()} thread(s).\n\n"
     sections: dict[tuple[str, str], str] = {}
     # seed by seed: what is stopped has a table
     for count in range(1, len(seeds) + 1):
-        for title, (bundle, knobs) in data(args.output, args.image, args.label, args.data).items():
+        for title, (bundle, knobs) in cohorts.items():
             for kind, amount in budgets.items():
                 left = compare(
                     bundle,
@@ -121,7 +123,6 @@ def main() -> None:
                 unit = "steps" if kind == "steps" else "seconds of computing time"
                 heading = f"{title[0].upper()}{title[1:]}, {amount:g} {unit} each"
                 sections[title, kind] = written(heading, left, distances=title != BLOCKS)
-                page = f"{cpu_model()}, torch {torch.__version__}, {torch.get_num_threads()} thread(s).\n\n"
                 (args.output / "comparison.md").write_text(page + "\n".join(sections.values()), encoding="utf-8")
     print(args.output / "comparison.md")
 
