@@ -116,7 +116,7 @@ def try_all(home: Path) -> Outcome:
     )
     failed = dict(labels.failed)
     with told() as messages:
-        SeriesFolders(studies).convert(settled=0)[0]
+        SeriesFolders(studies).convert(settled=0)
     said, images = {}, {}
     for name, folder in folders.items():
         begin = re.compile(re.escape(f"monai_ext: {folder}") + r"\b")

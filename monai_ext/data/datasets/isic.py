@@ -42,7 +42,7 @@ def find_isic2016(folder: Path) -> Cohort:
 
 
 def find_isic2017(folder: Path) -> Cohort:
-    """Find ISIC 2017, part 1 : 2000 training, 150 validation and 600 test pictures."""
+    """Find ISIC 2017, part 1: 2000 training, 150 validation and 600 test pictures."""
     return _find(folder, "ISIC 2017", TREE_2017)
 
 
