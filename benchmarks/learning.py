@@ -2,16 +2,20 @@
 """Does each network learn from scratch? The same slices, steps and optimiser for all, MONAI's BasicUNet beside them.
 
     python -m benchmarks.learning [--networks NAME ...] [--steps 150] [--size 96] [--image ct.nii.gz --label l.nii.gz]
+    python -m benchmarks.learning --networks DCAUNet --precision float32 bfloat16 --seeds 0 1 2 --cases 8
 
 Trains on 70 % of the slices of one labelled volume (in blocks, with an unused slice between training and test) and
 prints the mean Dice over the classes of the other slices after a third, two thirds and all of the steps. Without a
-volume, training and test slices come from different cases of the CT phantom.
+volume, training and test slices come from different cases of the CT phantom. The second line asks whether a network
+learns the same in bfloat16 (add a real CT): if precisions differ less than seeds, its class may have
+``bfloat16_training = True``.
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +28,7 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import BasicUNet
 
 from monai_ext.data import load_datalist, write_phantom
+from monai_ext.inferers import TrainingInferer
 from monai_ext.losses import MutationLoss
 from monai_ext.metrics import label_metrics
 from monai_ext.networks import nets
@@ -33,6 +38,7 @@ from monai_ext.transforms import MapLabelsd, resize_slices
 CLASSES = 9
 BATCH = 8
 ENCODERS = ("DCAUNetEncoder", "FPNEncoder", "PVTv2")
+COLOUR = ("QTSeg", "DoubleUNetDCA")  # networks for three channels
 SMALL = {"EMCADNet": {"encoder": "pvt_v2_b0"}, "XAttnResEMCAD": {"encoder": "pvt_v2_b0"}}
 
 
@@ -52,9 +58,9 @@ def slices_of_one(image: str, label: str, size: int) -> list[torch.Tensor]:
     return [resize_slices(p, (size, size), "cubic" if i % 2 == 0 else "nearest") for i, p in enumerate(parts)]
 
 
-def slices_of_phantoms(size: int) -> list[torch.Tensor]:
+def slices_of_phantoms(size: int, count: int) -> list[torch.Tensor]:
     with tempfile.TemporaryDirectory() as folder:
-        write_phantom("synapse", folder, cases=5)
+        write_phantom("synapse", folder, cases=count)
         cases = load_datalist("synapse", folder, split="paper")
         parts: list[torch.Tensor] = []
         for part in ("training", "test"):
@@ -69,15 +75,17 @@ def build(name: str, size: int) -> nn.Module:
         return BasicUNet(spatial_dims=2, in_channels=1, out_channels=CLASSES)
     network = getattr(nets, name)
     arguments = {"in_channels": 1, "out_channels": CLASSES, "img_size": (size, size), **SMALL.get(name, {})}
-    if name in ("QTSeg", "DoubleUNetDCA"):
+    if name in COLOUR:
         arguments["in_channels"] = 3
     known = inspect.signature(network).parameters
     return network(**{k: v for k, v in arguments.items() if k in known})
 
 
-def train(name: str, init: str, parts: list[torch.Tensor], size: int, steps: int) -> tuple[list[float], float]:
-    """Dice after each third of the steps, and seconds a step."""
-    torch.manual_seed(0)
+def train(
+    name: str, init: str, parts: list[torch.Tensor], size: int, steps: int, precision: str, seed: int
+) -> tuple[list[float], float]:
+    """Dice after each third of the steps, and the processor's seconds a step."""
+    torch.manual_seed(seed)
     net = build(name, size)
     if init == "other":
         # the alternative: PyTorch's defaults where the network has init_weights, and the reverse
@@ -85,22 +93,25 @@ def train(name: str, init: str, parts: list[torch.Tensor], size: int, steps: int
             net.apply(lambda m: m.reset_parameters() if hasattr(m, "reset_parameters") else None)
         else:
             net.apply(init_weights)
-    channels = 3 if name in ("QTSeg", "DoubleUNetDCA") else 1
+    channels = 3 if name in COLOUR else 1
     x, y, x_test, y_test = parts
     loss = DiceCELoss(to_onehot_y=True, softmax=True, squared_pred=True, batch=True)
     supervised = MutationLoss()
     optimizer = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, steps, power=0.9)
-    rng = np.random.default_rng(0)
-    dice, began = [], time.perf_counter()
+    rng = np.random.default_rng(seed)
+    inferer = TrainingInferer(precision)
+    dice, seconds = [], 0.0
     for step in range(1, steps + 1):
+        began = time.process_time()
         chosen = rng.integers(len(x), size=BATCH)
         net.train()
-        output = net(x[chosen].expand(-1, channels, -1, -1))
+        output = inferer(x[chosen].expand(-1, channels, -1, -1), net)
         optimizer.zero_grad()
         (loss(output, y[chosen]) if torch.is_tensor(output) else supervised(output, y[chosen])).backward()
         optimizer.step()
         schedule.step()
+        seconds += time.process_time() - began
         if step in (steps // 3, 2 * steps // 3, steps):
             net.eval()
             with torch.no_grad():
@@ -110,7 +121,7 @@ def train(name: str, init: str, parts: list[torch.Tensor], size: int, steps: int
                     np.nanmean(label_metrics(torch.cat(found)[:, 0], y_test[:, 0], CLASSES, metrics=("dice",))["dice"])
                 )
             )
-    return dice, (time.perf_counter() - began) / steps
+    return dice, seconds / steps
 
 
 def main() -> None:
@@ -120,22 +131,30 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--init", choices=("default", "other"), default="default")
+    parser.add_argument("--precision", nargs="+", default=["float32"], choices=("float32", "bfloat16"))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--cases", type=int, default=5, help="of the phantom")
     parser.add_argument("--image")
     parser.add_argument("--label")
     args = parser.parse_args()
-    parts = slices_of_one(args.image, args.label, args.size) if args.image else slices_of_phantoms(args.size)
+    parts = (
+        slices_of_one(args.image, args.label, args.size) if args.image else slices_of_phantoms(args.size, args.cases)
+    )
     source = Path(args.image).name if args.image else "phantom data, no clinical meaning"
     print(
         f"{source}; {len(parts[0])} slices to train on, {len(parts[2])} to test, {args.size}x{args.size}, batch {BATCH}"
     )
     print(f"initialisation: {args.init}; torch {torch.__version__}, {torch.get_num_threads()} thread(s)\n")
-    print("| network | parameters | " + " | ".join(f"step {args.steps * k // 3}" for k in (1, 2, 3)) + " | s/step |")
-    print("|---|---|---|---|---|---|")
-    for name in args.networks:
-        dice, seconds = train(name, args.init, parts, args.size, args.steps)
+    thirds = " | ".join(f"step {args.steps * k // 3}" for k in (1, 2, 3))
+    print(f"| network | parameters | precision | seed | {thirds} | processor s/step |")
+    print("|---" * 8 + "|")
+    for name, seed, precision in itertools.product(args.networks, args.seeds, args.precision):
+        dice, seconds = train(name, args.init, parts, args.size, args.steps, precision, seed)
         count = sum(p.numel() for p in build(name, args.size).parameters())
         print(
-            f"| {name} | {count / 1e6:.2f} M | " + " | ".join(f"{d:.3f}" for d in dice) + f" | {seconds:.2f} |",
+            f"| {name} | {count / 1e6:.2f} M | {precision} | {seed} | "
+            + " | ".join(f"{d:.3f}" for d in dice)
+            + f" | {seconds:.2f} |",
             flush=True,
         )
 

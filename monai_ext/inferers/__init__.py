@@ -3,6 +3,7 @@
 
 from .ensemble import ProbabilityEnsemble, find_checkpoints, with_weights
 from .slice_inferer import SliceBatchInferer
+from .training_inferer import TrainingInferer
 from .whole_image_inferer import WholeImageInferer, WindowImageInferer
 from .window_inferer import SlidingWindowLabelInferer
 
@@ -10,6 +11,7 @@ __all__ = [
     "ProbabilityEnsemble",
     "SliceBatchInferer",
     "SlidingWindowLabelInferer",
+    "TrainingInferer",
     "WholeImageInferer",
     "WindowImageInferer",
     "find_checkpoints",

@@ -41,6 +41,7 @@ OWN_KNOBS = {
 # what training and inference each have their own of
 NOT_SHARED = {"as_trained", "ckpt_dir", "dataset_dir", "network_def", "network", "num_workers", "initialize", "run"}
 NOT_SHARED |= {"device"}  # in inference each process has its own
+NOT_SHARED |= {"precision"}  # weights are float32 whatever computed them
 every = pytest.mark.parametrize("bundle", BUNDLES)
 
 
@@ -127,6 +128,17 @@ def test_train_and_inference_agree(bundle):
     options = {f"@displayable_configs#{name}": knob for name, knob in inference.get("displayable_configs", {}).items()}
     inferer = {name: options.get(str(value), value) for name, value in inference["inferer"].items()}
     assert train["validate"]["inferer"] == inferer
+
+
+@every
+def test_trains_in_float32_unless_asked(bundle):
+    """The published numbers are float32's; and validation is what inference does."""
+    train = read(bundle, "train")
+    assert train["precision"] == "float32"
+    expected = {"_target_": "monai_ext.inferers.TrainingInferer", "precision": "@precision"}
+    assert train["train"]["inferer"] == expected
+    assert train["train"]["trainer"]["inferer"] == "@train#inferer"
+    assert "precision" not in train["validate"]["inferer"]
 
 
 @every

@@ -14,6 +14,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from monai_ext.data import DATASETS
+from monai_ext.inferers import training_inferer
+from monai_ext.networks.nets import DCAUNet
 from tests.bundles.runs import ROOT, command, config, run
 from tests.data.volumes import RAS, rotation, save, volume, write_preprocessed_synapse, write_raw_synapse
 from tests.dicom import write_ct_series
@@ -64,6 +66,30 @@ def test_resume_goes_on(trained, tmp_path):
     last = torch.load(tmp_path / "last.pt", weights_only=True)
     assert last["epoch"] == 2
     assert last["objects"]["lr_scheduler"]["last_epoch"] == 2
+
+
+def test_a_training_in_bfloat16_resumes_exactly_and_validates_in_float32(trained, tmp_path, monkeypatch):
+    bundle, data, _ = trained
+    monkeypatch.setattr(training_inferer, "has_bfloat16", lambda: True)
+    forward, seen = DCAUNet.forward, set()
+
+    def watched(network, x):
+        seen.add((network.training, torch.is_autocast_enabled("cpu")))
+        return forward(network, x)
+
+    monkeypatch.setattr(DCAUNet, "forward", watched)
+    light = {"network_def#channels": [32, 32, 64, 64], "network_def#depths": [1, 1, 1, 1], "lr_scheduler#T_max": 2}
+    options = {**SMALL, **light, "val_interval": 1, "dataset_dir": str(data), "precision": "bfloat16"}
+    for name, parts in (("whole", [2]), ("parts", [1, 2])):
+        paths = {"output_dir": str(tmp_path / name), "ckpt_dir": str(tmp_path / name)}
+        for epochs in parts:
+            run(bundle, "train", **options, **paths, epochs=epochs, resume=epochs > parts[0])
+    assert seen == {(True, True), (False, False)}
+    whole, parts = (
+        torch.load(tmp_path / name / "last.pt", weights_only=True)["objects"]["network"] for name in ("whole", "parts")
+    )
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+    assert {value.dtype for value in whole.values()} == {torch.float32, torch.int64}  # batches that norms have seen
 
 
 def test_evaluation_reports_the_metrics_of_its_own_predictions(trained, tmp_path):
