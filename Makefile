@@ -20,7 +20,7 @@ $(READY): setup.cfg setup.py constraints.txt
 
 BUNDLE := bundles/dcaunet_synapse/configs
 RUN := $(BIN)/python -W ignore -m monai.bundle run
-LIGHT := --flip_prob 0 --rotation 0.1 --foreground_weight 2
+LIGHT := --flip_prob 0 --rotation 0.1 --foreground_weight 2 --precision auto
 DEMO := --output_dir demo --ckpt_dir demo --batch_size 8 --image_size "[96,96]" --split paper
 
 # small slices and few epochs: the bundle's defaults are the paper's and take a GPU
