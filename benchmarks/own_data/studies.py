@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.other_scanner import contrast_medium, scanner
 from benchmarks.own_data.blocks import FIVE, NAMES, SCANNERS, save, write_blocks
-from monai_ext.data import DATASETS
+from monai_ext.data.datasets.synapse import RAW_CODES
 from monai_ext.phantoms import ct_phantom_case, ct_phantom_case_ids, write_brain_phantom
 
 __all__ = ["STUDIES", "Study"]
@@ -73,8 +73,8 @@ def _phantom(case: int, seed: int) -> tuple[str, np.ndarray, np.ndarray, np.ndar
     )
     organs = np.asarray(label.dataobj)
     ours = np.zeros_like(organs)
-    for value, number in (DATASETS["synapse"].label_mapping or {}).items():
-        ours[organs == value] = number
+    for number, code in enumerate(RAW_CODES, start=1):
+        ours[organs == code] = number
     return f"case{case:02d}", np.asarray(image.dataobj).astype(np.float32), ours, image.affine
 
 
