@@ -4,7 +4,7 @@
 from .colours import RGBToYCrCbd
 from .intensity_range import ScaleIntensityRanged
 from .inverting import InvertFromWorkerd
-from .random_view import RandViewd
+from .random_view import FOREGROUND_CLASS, RandViewd
 from .saving import SaveImageByCased
 from .slice_orientation import OrientSlices, OrientSlicesd, slice_orientation
 from .slice_resize import (
@@ -20,6 +20,7 @@ from .tissue_contrast import RandTissueContrastd
 from .volumes import IGNORE, NOTICE, CheckVolumed, MapLabelsd, ScaleChannelsd, no_image, unlike_modality, unlike_patient
 
 __all__ = [
+    "FOREGROUND_CLASS",
     "IGNORE",
     "NOTICE",
     "CheckVolumed",

@@ -15,8 +15,9 @@ from monai.utils import ensure_tuple_rep
 
 from .volumes import IGNORE
 
-__all__ = ["RandViewd"]
+__all__ = ["FOREGROUND_CLASS", "RandViewd"]
 
+FOREGROUND_CLASS = "foreground_class"  # the entry by which a sampler says what a view is to show
 POINTS = 4  # of the grid that bends, along an axis
 MODES = ("bilinear", "nearest")
 
@@ -38,7 +39,10 @@ class RandViewd(RandomizableTransform, MapTransform):
         shift: largest shift of a picture's middle, as part of ``size``.
         bend: how far things are pushed about, largest, as part of ``size``: smoothly, from a grid of 4 points an axis.
             Organs get shapes and places that no patient of the training has. Below a sixth nothing folds.
-        foreground: part of the views of a larger picture that are cut around a labelled place, drawn by chance.
+        foreground: part of the views of a larger picture that are cut around a labelled place, drawn by chance. Where
+            the data have an entry ``FOREGROUND_CLASS``, as those of a ``SliceSampler`` with a share have, nothing is
+            left to chance: the view shows a place of that class, turned and scaled as it may be, or, for 0, is cut
+            anywhere. The entry is taken out.
         label_key: the entry that says which places are labelled: those above 0, but for 255, which is to be ignored.
         indices_key: the entry that says it instead, MONAI's ``ClassesToIndicesd`` of the label: flat indices of each
             class, background first. A class is drawn, each as often as any other, and one of its places. In volumes
@@ -90,18 +94,23 @@ class RandViewd(RandomizableTransform, MapTransform):
         self.foreground, self.label_key, self.indices_key, self.tilt = foreground, label_key, indices_key, tilt
 
     def draw(
-        self, shape: Sequence[int], label: torch.Tensor | None = None, indices: Sequence[Any] = ()
+        self,
+        shape: Sequence[int],
+        label: torch.Tensor | None = None,
+        indices: Sequence[Any] = (),
+        shown: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """The first voxel of the cut, and the matrix from the view's offsets to the picture's; None for a plain cut."""
         self.randomize(None)
         axes = len(self.size)
         room = np.maximum(np.array(shape) - self.size, 0)
         start = (np.array(shape) - self.size) / 2 + self.R.uniform(-0.5, 0.5, size=axes) * room
-        if self.foreground and room.any() and self.R.uniform() < self.foreground:
-            place = self._labelled_place(shape, label, indices)
-            if place is not None:
-                place = place - self.R.uniform(0.25, 0.75, size=axes) * self.size
-                start = np.where(room > 0, np.clip(place, 0, room), start)
+        place = None
+        if shown or (shown is None and self.foreground and room.any() and self.R.uniform() < self.foreground):
+            place = self._labelled_place(shape, label, indices, shown)
+        if place is not None:
+            around = place - self.R.uniform(0.25, 0.75, size=axes) * self.size
+            start = np.where(room > 0, np.clip(around, 0, room), start)
         if not self._do_transform:
             return np.round(start), None
         low, high = (float(np.log(limit)) for limit in self.scale)
@@ -120,30 +129,43 @@ class RandViewd(RandomizableTransform, MapTransform):
                 ]
                 turn = tilted @ turn
         start += self.R.uniform(-self.shift, self.shift, size=axes) * self.size
-        return start, turn @ matrix
+        matrix = turn @ matrix
+        if shown and place is not None:
+            start += self._back_into_view(place - start - (np.array(self.size) - 1) / 2, matrix)
+        return start, matrix
+
+    def _back_into_view(self, offset: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        """By how much a view has to move so that it shows what lies at an offset from its middle, bent or not."""
+        back, size = np.linalg.inv(matrix), np.array(self.size)
+        seen = back @ offset
+        margin = np.abs(back) @ (2 * self.bend * size) + 1  # a cubic goes beyond its points, by less than once more
+        limit = np.maximum((size - 1) / 2 - margin, 0)
+        return matrix @ (seen - np.clip(seen, -limit, limit))
 
     def _labelled_place(
-        self, shape: Sequence[int], label: torch.Tensor | None, indices: Sequence[Any]
+        self, shape: Sequence[int], label: torch.Tensor | None, indices: Sequence[Any], shown: int | None
     ) -> np.ndarray | None:
-        """A place of a class, drawn; None where nothing is labelled."""
+        """A place of the class to be shown, or of one that is drawn; None where nothing is labelled."""
         if self.indices_key is not None:
-            having = [places for places in indices[1:] if len(places)]
+            of_classes = indices[shown : shown + 1] if shown else indices[1:]
+            having = [places for places in of_classes if len(places)]
             if not having:
                 return None
             places = having[self.R.randint(len(having))]
             return np.array(np.unravel_index(int(places[self.R.randint(len(places))]), tuple(shape)))
         if label is None:
             return None
-        found = torch.nonzero((label[0] > 0) & (label[0] != IGNORE))
+        found = torch.nonzero(label[0] == shown if shown else (label[0] > 0) & (label[0] != IGNORE))
         return found[self.R.randint(len(found))].numpy() if len(found) else None
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         d = dict(data)
+        shown: Any = d.pop(FOREGROUND_CLASS, None)
         indices: Any = () if self.indices_key is None else d.pop(self.indices_key)
         first = d[self.first_key(d)]
         if first.dim() != len(self.size) + 1:
             raise ValueError(f"monai_ext: RandViewd: got shape {list(first.shape)} for a view of {list(self.size)}.")
-        start, matrix = self.draw(first.shape[1:], d.get(self.label_key), indices)
+        start, matrix = self.draw(first.shape[1:], d.get(self.label_key), indices, shown)
         grid = None if matrix is None else self._grid(first.shape[1:], start, matrix)
         for key, mode in self.key_iterator(d, self.mode):
             value = torch.as_tensor(d[key]).as_subclass(torch.Tensor)

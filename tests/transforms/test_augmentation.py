@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from monai_ext.transforms import RandTissueContrastd, RandViewd
+from monai_ext.transforms import FOREGROUND_CLASS, RandTissueContrastd, RandViewd
 
 BOTH = ["image", "label"]
 
@@ -141,6 +141,39 @@ def test_views_around_places_that_an_index_names():
     assert 18 < rare < 42
     nothing = {"label": torch.zeros(1, 60, 60, 30), "where": [indices[0], [], []]}
     assert not view(nothing)["label"].any()
+
+
+def test_a_view_shows_the_class_it_is_told_to():
+    """In a corner of a volume, however it is turned and pushed; told to show none, it is cut anywhere."""
+    label = torch.zeros(1, 60, 50, 12, dtype=torch.uint8)
+    label[0, 20:26, 20:26] = 1
+    label[0, 56:, :4, :4] = 2
+    indices = [torch.nonzero(label.flatten() == value)[:, 0] for value in range(3)]
+    plain = {"label": label, "where": indices}
+    for prob in (0.0, 1.0):
+        view = RandViewd(
+            ["label"],
+            (24, 24, 16),
+            "nearest",
+            0.35,
+            (0.7, 1.4),
+            0.1,
+            0.5,
+            0.04,
+            prob,
+            1.0,
+            indices_key="where",
+            tilt=0.2,
+        )
+        for seed in range(30):
+            for shown in (1, 2):
+                seen = view.set_random_state(seed=seed)({**plain, FOREGROUND_CLASS: shown})
+                assert seen.keys() == {"label"}
+                assert (seen["label"] == shown).any(), (prob, seed, shown)
+        anywhere = [
+            view.set_random_state(seed=seed)({**plain, FOREGROUND_CLASS: 0})["label"].any() for seed in range(40)
+        ]
+        assert not all(anywhere)  # though ``foreground`` is 1
 
 
 def test_what_is_ignored_is_not_looked_for():

@@ -43,7 +43,6 @@ def use_recipe(
     if plan is not None:
         train["tilt"] = plan.tilt
         train.pop("foreground_weight", None)  # patches are drawn by foreground_share
-        train["train"]["sampler"].pop("foreground_weight", None)
     file = "strong" if plan is None else "strong_3d"
     choices = [f"recipe: strong, the overlay {file}.json: other fields of view, contrasts and scanners are imagined."]
     if plan is None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from monai.transforms import Compose, Lambda, Randomizable, apply_transform
 from monai.utils import ensure_tuple
 from torch.utils.data import Dataset
 
-from monai_ext.data.training.slice_dataset import plain_tensors, with_grain
-from monai_ext.transforms import IGNORE, ResizeVolumed
+from monai_ext.data.training.slice_dataset import classes_of, of_sampler, plain_tensors, with_grain
+from monai_ext.transforms import FOREGROUND_CLASS, IGNORE, ResizeVolumed
 
 __all__ = ["VolumePatchDataset"]
 
@@ -27,8 +28,10 @@ class VolumePatchDataset(Dataset):
     each class are, ``ClassesToIndicesd`` for instance) run once a volume, and their results stay in memory; worker
     processes share them. ``patch_transform`` crops a patch at random and augments it. It draws from a
     generator seeded by what ``SliceSampler`` hands out with the index, so a patch depends on seed, epoch and index
-    only: not on the number of workers, nor on where a training was resumed. A patch whose whole label is to be ignored
-    (255) teaches nothing and is drawn again, a few times at most. An image of one value gets a grain, as slices do.
+    only: not on the number of workers, nor on where a training was resumed. Where the sampler says which class a patch
+    is to show, ``patch_transform`` finds it as the entry ``FOREGROUND_CLASS``. A patch whose whole label is to be
+    ignored (255) teaches nothing and is drawn again, a few times at most. An image of one value gets a grain, as slices
+    do.
 
     Args:
         data: MONAI's datalist of volumes.
@@ -90,11 +93,24 @@ class VolumePatchDataset(Dataset):
     def __len__(self) -> int:
         return len(self.volumes) * self.patches_per_volume
 
-    def __getitem__(self, item: int | tuple[int, int]) -> Any:
-        """The patch at ``item``, or at ``item[0]`` with its random transforms seeded by ``item[1]``."""
-        index, seed = item if isinstance(item, tuple) else (item, None)
+    @cached_property
+    def of_class(self) -> dict[int, list[int]]:
+        """Class -> the indices of all volumes that hold it; each label is looked at once, when first asked."""
+        found: dict[int, list[int]] = {}
+        for number in range(len(self.volumes) if self.label_key is not None else 0):
+            first, label = number * self.patches_per_volume, torch.as_tensor(self.volumes[number][self.label_key])
+            for value in classes_of(label.as_subclass(torch.Tensor).reshape(1, -1)):
+                found.setdefault(value, []).extend(range(first, first + self.patches_per_volume))
+        return found
+
+    def __getitem__(self, item: int | tuple[int, ...]) -> Any:
+        """The patch at ``item``, or at ``item[0]`` with its random transforms seeded by ``item[1]``.
+
+        An ``item[2]`` is the class that ``patch_transform`` is to show, 0 for none.
+        """
+        index, seed, shown = of_sampler(item)
         volume = self.volumes[index // self.patches_per_volume]
-        sample = {key: volume[key] for key in self.keys}
+        sample: dict[Any, Any] = {key: volume[key] for key in self.keys}
         for key, value in sample.items():
             if isinstance(value, torch.Tensor):
                 sample[key] = value.as_subclass(torch.Tensor)  # views of the cache without the metadata
@@ -102,13 +118,15 @@ class VolumePatchDataset(Dataset):
             self.patch_transform.set_random_state(seed=seed)
         with plain_tensors():
             for _ in range(TRIES):
-                patches = apply_transform(self.patch_transform, dict(sample))
+                patches = apply_transform(self.patch_transform, sample | shown)
                 made = patches if isinstance(patches, list) else [patches]
                 if not any(self._unseen(patch) for patch in made):
                     break
         for patch in made:
-            if isinstance(patch, dict) and isinstance(image := patch.get("image"), torch.Tensor):
-                patch["image"] = with_grain(image)
+            if isinstance(patch, dict):
+                patch.pop(FOREGROUND_CLASS, None)
+                if isinstance(image := patch.get("image"), torch.Tensor):
+                    patch["image"] = with_grain(image)
         return patches
 
     def _unseen(self, patch: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from monai.transforms import Compose, Lambda, Randomizable, apply_transform
 from monai.utils import ensure_tuple
 from torch.utils.data import Dataset, DistributedSampler
 
-from monai_ext.transforms import IGNORE, ResizeSlicesd
+from monai_ext.transforms import FOREGROUND_CLASS, IGNORE, ResizeSlicesd
 
 __all__ = ["SliceDataset", "SliceSampler"]
 
@@ -41,9 +42,10 @@ class SliceDataset(Dataset):
 
     Random transforms draw from a generator seeded by what ``SliceSampler`` hands out with the index, so a sample
     depends on seed, epoch and index only: not on the number of workers, nor on where a training was resumed. A sample
-    of an item with a ``case_id`` carries it, with the number of its slice. A slice whose whole label is to be ignored
-    (255) is none. After ``slice_transform``, an image of one value gets a faint grain: DCAU-Net has no finite gradient
-    for one.
+    of an item with a ``case_id`` carries it, with the number of its slice. Where the sampler says which class a sample
+    is to show, ``slice_transform`` finds it as the entry ``FOREGROUND_CLASS``. A slice or picture whose whole label is
+    to be ignored (255) is none. After ``slice_transform``, an image of one value gets a faint grain: DCAU-Net has no
+    finite gradient for one.
 
     Args:
         data: MONAI's datalist of volumes or pictures.
@@ -53,11 +55,17 @@ class SliceDataset(Dataset):
         keys: the arrays that are sliced; others are left out.
         label_key: the label map that says which slices hold foreground; None if there is none.
         spatial_dim: the axis of the slices among the spatial ones; None for pictures.
-        cache_rate: part of ``data`` kept in memory; each slice of the rest costs reading its volume.
+        cache_rate: part of ``data`` kept in memory; each slice of the rest costs reading its volume. All are looked
+            through once at the start.
         num_workers: threads that fill the cache.
         progress: whether filling the cache shows a progress bar.
         spacing: of a pixel in mm: every slice is resized to it instead of ``image_size``, so that it means the same in
             every scan; ``slice_transform`` cuts views of one size. None for slices of ``image_size``.
+
+    Attributes:
+        index: number in ``data`` and position of every slice.
+        of_class: class -> the indices of all slices that hold it.
+        foreground: whether a slice holds any.
 
     Raises:
         ValueError: if ``data`` is empty, or the arrays of a volume differ in size.
@@ -101,51 +109,49 @@ class SliceDataset(Dataset):
         self.volumes = CacheDataset(
             data, Compose(steps), cache_rate=cache_rate, num_workers=num_workers, progress=progress, copy_cache=False
         )
-        self.index = [(number, 0) for number in range(len(data))]
-        self.foreground = np.ones(len(data), dtype=bool)
+        self.index: list[tuple[int, int]] = []
         self.of_class: dict[int, list[int]] = {}
-        if self.axis is not None:
-            self._index_slices(data, self.axis)
+        self._index_slices(data)
+        self.foreground = np.full(len(self.index), label_key is None)
+        for indices in self.of_class.values():
+            self.foreground[indices] = True
 
     def _together(self, item: dict[str, Any]) -> dict[str, Any]:
         """Each slice in one piece of memory, which makes drawing one several times as fast."""
         axis = self.axis or 0
         return {**item, **{key: item[key].movedim(axis, 0).contiguous().movedim(0, axis) for key in self.keys}}
 
-    def _index_slices(self, data: Sequence[dict[str, Any]], axis: int) -> None:
-        """List every slice, and say which hold foreground."""
-        self.index = []
-        foreground: list[np.ndarray] = []
+    def _index_slices(self, data: Sequence[dict[str, Any]]) -> None:
+        """List every slice, and say which hold which class; a picture is a slice by itself."""
         for number in range(len(data)):
             volume = self._volume(number)
             first = volume[self.keys[0]]
             if any(volume[key].shape[1:] != first.shape[1:] for key in self.keys):
                 sizes = ", ".join(f"{key} {tuple(volume[key].shape[1:])}" for key in self.keys)
                 raise ValueError(f"monai_ext: {data[number]}: arrays of different size: {sizes}.")
-            depth = first.shape[axis]
+            depth = 1 if self.axis is None else first.shape[self.axis]
             if self.label_key is None:
                 self.index += [(number, position) for position in range(depth)]
                 continue
-            slices = volume[self.label_key].movedim(axis, 0).reshape(depth, -1)
+            label = volume[self.label_key]
+            slices = (label if self.axis is None else label.movedim(self.axis, 0)).reshape(depth, -1)
             # nothing can be learnt of a slice that nobody has looked at
             seen = (slices != IGNORE).any(dim=1).nonzero()[:, 0]
-            slices, begin = slices[seen] % IGNORE, len(self.index)  # what is ignored is no class
+            for value, having in classes_of(slices[seen]).items():
+                self.of_class.setdefault(value, []).extend((having + len(self.index)).tolist())
             self.index += [(number, int(position)) for position in seen]
-            foreground.append((slices > 0).any(dim=1).numpy())
-            for value in range(1, int(slices.max()) + 1 if len(slices) else 0):
-                having = (slices == value).any(dim=1).nonzero()[:, 0] + begin
-                if len(having):
-                    self.of_class.setdefault(value, []).extend(having.tolist())
         if not self.index:
             raise ValueError("monai_ext: SliceDataset: no slice to draw: every voxel of every label is to be ignored.")
-        self.foreground = np.concatenate(foreground) if foreground else np.ones(len(self.index), dtype=bool)
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> dict[Hashable, Any]:
-        """The slice at ``item``, or at ``item[0]`` with its random transforms seeded by ``item[1]``."""
-        index, seed = item if isinstance(item, tuple) else (item, None)
+    def __getitem__(self, item: int | tuple[int, ...]) -> dict[Hashable, Any]:
+        """The slice at ``item``, or at ``item[0]`` with its random transforms seeded by ``item[1]``.
+
+        An ``item[2]`` is the class that ``slice_transform`` is to show, 0 for none.
+        """
+        index, seed, shown = of_sampler(item)
         number, position = self.index[index]
         volume = self._volume(number)
         if self.axis is None:
@@ -159,7 +165,8 @@ class SliceDataset(Dataset):
         if seed is not None and isinstance(self.slice_transform, Randomizable):
             self.slice_transform.set_random_state(seed=seed)
         with plain_tensors():
-            sample = apply_transform(self.slice_transform, sample)  # type: ignore[assignment]
+            sample = apply_transform(self.slice_transform, sample | shown)  # type: ignore[assignment]
+        sample.pop(FOREGROUND_CLASS, None)
         for key in self.keys:
             if key != self.label_key:
                 sample[key] = with_grain(sample[key])
@@ -169,6 +176,21 @@ class SliceDataset(Dataset):
         """The arrays of a volume as plain tensors: views of the cache, without the metadata of a MetaTensor."""
         volume = self.volumes[number]
         return {key: torch.as_tensor(volume[key]).as_subclass(torch.Tensor) for key in self.keys}
+
+
+def of_sampler(item: int | tuple[int, ...]) -> tuple[int, int | None, dict[Hashable, int]]:
+    """Index, seed, and what a transform is told: all of it what :class:`SliceSampler` has drawn."""
+    if not isinstance(item, tuple):
+        return item, None, {}
+    return item[0], item[1], {FOREGROUND_CLASS: item[2]} if len(item) > 2 else {}
+
+
+def classes_of(labels: torch.Tensor) -> dict[int, torch.Tensor]:
+    """Class -> the rows of ``labels`` ``(N, values)`` that hold it; what is ignored is none."""
+    labels = torch.where(labels == IGNORE, 0, labels)
+    values = range(1, int(labels.max()) + 1) if len(labels) else ()
+    found = {value: (labels == value).any(dim=1).nonzero()[:, 0] for value in values}
+    return {value: rows for value, rows in found.items() if len(rows)}
 
 
 def with_grain(image: torch.Tensor) -> torch.Tensor:
@@ -188,38 +210,52 @@ class SliceSampler(DistributedSampler):
     MONAI's engines tell it the epoch, as they do with any ``DistributedSampler``. ``skip`` leaves out that many of the
     next epoch's first samples, once: where a training was stopped within an epoch and goes on.
 
+    With ``foreground_share`` it hands out ``(index, seed, class)``. Which samples are to show a class is no matter of
+    chance: they are spread evenly, and each process has the same number in every run of ``batch_size`` samples, which
+    is in every batch, wherever a training was resumed. It is ``batch_size * foreground_share``, rounded, as nnU-Net has
+    it: 1 of 2, 3 of 8 for 0.33. The class is drawn, each as often as any other, and the sample has it: what is in few
+    slices is seen, too. The dataset hands the class on to the transform that cuts views, ``RandViewd``; the other
+    samples, of class 0, are cut anywhere.
+
     Args:
-        dataset: the slices.
+        dataset: the slices, pictures or patches.
         seed: seed of the run.
         foreground_weight: 0 takes every slice once an epoch; above 0 as many slices are drawn with replacement, a
             slice with foreground being ``1 + foreground_weight`` times as likely as one without.
-        foreground_share: part of the samples, drawn by chance, that are taken from slices which hold a class, each
-            class as often as any other: what is in few slices is seen, too. Pictures have none to choose from.
+        foreground_share: part of the samples that show a class.
         num_replicas: number of processes, by default that of the initialised process group.
         rank: this process.
+        batch_size: of one process. None, or one of which the share rounds to nothing: ``foreground_share`` of the
+            samples, spread evenly over batches.
 
     Raises:
-        ValueError: if ``foreground_weight`` is negative, or ``foreground_share`` not from 0 to 1.
+        ValueError: if ``foreground_weight`` is negative, ``foreground_share`` not from 0 to 1, or ``batch_size`` less
+            than 1.
     """
 
     def __init__(
         self,
-        dataset: SliceDataset,
+        dataset: Dataset,
         seed: int = 0,
         foreground_weight: float = 0.0,
         num_replicas: int | None = None,
         rank: int | None = None,
         foreground_share: float = 0.0,
+        batch_size: int | None = None,
     ) -> None:
         if foreground_weight < 0:
             raise ValueError(f"monai_ext: SliceSampler: foreground_weight must be at least 0, got {foreground_weight}.")
         if not 0 <= foreground_share <= 1:
             raise ValueError(f"monai_ext: SliceSampler: foreground_share must be from 0 to 1, got {foreground_share}.")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"monai_ext: SliceSampler: batch_size must be at least 1, got {batch_size}.")
         if not torch.distributed.is_initialized():
             num_replicas, rank = num_replicas or 1, rank or 0
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
         self.foreground_weight = foreground_weight
         self.foreground_share = foreground_share
+        of_batch = Fraction(int((batch_size or 0) * foreground_share + 0.5), batch_size or 1)
+        self.part = of_batch or Fraction(foreground_share).limit_denominator(1000)
         self.skip = 0
 
     def __iter__(self) -> Iterator[Any]:
@@ -230,11 +266,27 @@ class SliceSampler(DistributedSampler):
             order = rng.choice(count, size=count, p=weight / weight.sum())
         else:
             order = rng.permutation(count)
-        if self.foreground_share > 0 and (of_class := list(self.dataset.of_class.values())):  # type: ignore[attr-defined]
-            for place in np.flatnonzero(rng.random(count) < self.foreground_share):
-                order[place] = rng.choice(of_class[rng.integers(len(of_class))])
         order = np.resize(order, self.total_size)  # every process gets as many: the first ones are taken twice
+        shown = [self._show_classes(order, count, rng)] if self.foreground_share > 0 else []
         seeds = rng.integers(2**32, size=self.total_size)
-        samples = [(int(i), int(s)) for i, s in zip(order, seeds)][self.rank :: self.num_replicas]
+        samples = [tuple(map(int, sample)) for sample in zip(order, seeds, *shown)][self.rank :: self.num_replicas]
         skipped, self.skip = self.skip, 0
         return iter(samples[skipped:])
+
+    def _show_classes(self, order: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+        """The class that each sample is to show, or 0; where a sample has not got it, one that has takes its place."""
+        shown = np.zeros(len(order), dtype=int)
+        of_class: dict[int, list[int]] = self.dataset.of_class  # type: ignore[attr-defined]
+        if not of_class:
+            return shown
+        classes = list(of_class)
+        having = np.zeros((max(classes) + 1, count), dtype=bool)
+        for value, indices in of_class.items():
+            having[value, indices] = True
+        own = np.arange(len(order)) // self.num_replicas  # a sample's place in its process
+        before, after = (place * self.part.numerator // self.part.denominator for place in (own, own + 1))
+        for place in np.flatnonzero(after > before):
+            shown[place] = value = classes[rng.integers(len(classes))]
+            if not having[value, order[place]]:
+                order[place] = of_class[value][rng.integers(len(of_class[value]))]
+        return shown

@@ -15,6 +15,7 @@ from monai.transforms import (
 )
 
 from monai_ext.data import SliceSampler, VolumePatchDataset
+from monai_ext.transforms import RandViewd
 
 DATA = [{"number": 1, "shape": (12, 10, 6)}, {"number": 2, "shape": (9, 11, 3)}]
 PATCH = (6, 6, 4)
@@ -119,6 +120,40 @@ def test_patches_that_nobody_has_looked_at_are_drawn_again():
         DATA[:1], lambda item: {**make_volume(item), "label": torch.full((1, 12, 10, 6), 255)}, crop, progress=False
     )
     assert (nothing[0]["label"] == 255).all()
+
+
+def test_one_patch_of_a_batch_of_two_shows_a_class():
+    """Of three volumes one holds class 2, one nothing: each batch has a patch of a class, and it is the one drawn."""
+
+    def load(item):
+        label = torch.zeros(1, 30, 28, 20, dtype=torch.uint8)
+        label[0, :4, :4, :4], label[0, 20:, 20:, 15:] = item["corner"], 255
+        label[0, 12:16, 12:16, 8:12] = min(item["corner"], 1)
+        return {"image": label.float(), "label": label}
+
+    class Spy(VolumePatchDataset):
+        def __getitem__(self, item):
+            patch = super().__getitem__(item)
+            assert patch.keys() == {"image", "label"}
+            return {**patch, "shown": item[2]}
+
+    view = RandViewd(
+        ["image", "label"], (12, 12, 8), ["bilinear", "nearest"], 0.35, (0.7, 1.4), indices_key="label_cls_indices"
+    )
+    data = [{"corner": corner} for corner in (0, 1, 2)]
+    index = ClassesToIndicesd("label", num_classes=3)
+    patches = Spy(data, load, Compose([view]), index, ("image", "label", "label_cls_indices"), 8, progress=False)
+    assert patches.of_class == {1: list(range(8, 24)), 2: list(range(16, 24))}
+    sampler = SliceSampler(patches, seed=4, foreground_share=0.33, batch_size=2)
+    shown = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        for batch in DataLoader(patches, sampler=sampler, batch_size=2, drop_last=True):
+            assert (batch["shown"] > 0).sum() == 1
+            for label, value in zip(batch["label"], batch["shown"].tolist(), strict=True):
+                shown.append(value)
+                assert not value or (label == value).any()
+    assert shown.count(1) > 8 and shown.count(2) > 8
 
 
 def test_patches_of_volumes_on_one_grid():

@@ -11,6 +11,7 @@ from monai.transforms import Compose, RandFlipd, RandRotated
 
 from monai_ext.data import SliceDataset, SliceSampler
 from monai_ext.networks.nets import DCAUNet
+from monai_ext.transforms import RandViewd
 
 
 def make_volume(item: dict) -> dict:
@@ -150,11 +151,104 @@ def test_a_share_is_drawn_from_slices_with_a_class_each_as_often():
     hits = []
     for epoch in range(400):
         sampler.set_epoch(epoch)
-        hits += [index == 7 for index, _ in sampler]
+        hits += [index == 7 for index, _, _ in sampler]
     # half of the half is of class 2, of the rest every eleventh
     assert np.mean(hits) == pytest.approx(0.5 * 0.5 + 0.5 / 11, abs=0.02)
     with pytest.raises(ValueError, match="foreground_share must be from 0 to 1"):
         SliceSampler(dataset, foreground_share=2)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        SliceSampler(dataset, batch_size=0)
+
+
+def pictures(**kwargs) -> SliceDataset:
+    """Of twenty large pictures six show something small: of class 1 five, in places of their own, of class 2 one."""
+
+    def load(item):
+        label = torch.zeros(1, 90, 70, dtype=torch.uint8)
+        if item["number"] < 6:
+            row, column = divmod(13 * item["number"], 8)
+            label[0, 10 * row : 10 * row + 5, 8 * column : 8 * column + 5] = 2 if item["number"] == 3 else 1
+        return {"image": label.float(), "label": label}
+
+    return SliceDataset([{"number": n} for n in range(20)], load, spatial_dim=None, progress=False, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "share", "expected"),
+    [(2, 0.33, 1), (3, 0.33, 1), (8, 0.33, 3), (12, 0.33, 4), (24, 0.33, 8), (4, 0.5, 2), (5, 1.0, 5), (4, 0.0, 0)],
+)
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_each_batch_of_each_process_shows_as_many(batch_size, share, expected, processes):
+    """nnU-Net's number; whatever the epoch, and wherever within it a training goes on."""
+    dataset = pictures()
+    assert sorted(dataset.of_class[1]) == [0, 1, 2, 4, 5] and dataset.of_class[2] == [3]
+    taken = set()
+    for rank in range(processes):
+        sampler = SliceSampler(dataset, 1, 0, processes, rank, foreground_share=share, batch_size=batch_size)
+        for epoch in range(4):
+            sampler.set_epoch(epoch)
+            drawn = list(sampler)
+            taken |= {index for index, *_ in drawn}
+            assert len(drawn) == len(sampler)
+            for index, _, shown in drawn if share else ():
+                assert not shown or index in dataset.of_class[shown]
+            counts = [
+                sum(shown > 0 for _, _, shown in drawn[at : at + batch_size]) if share else 0
+                for at in range(len(drawn) - batch_size + 1)
+            ]
+            assert set(counts) <= {expected}
+            sampler.skip = batch_size
+            assert list(sampler) == drawn[batch_size:]
+            assert list(sampler) == drawn  # once
+    assert taken == set(range(6)) if share == 1 else len(taken) > 15
+
+
+def test_a_share_that_rounds_to_nothing_is_kept_over_batches():
+    shown = [shown > 0 for _, _, shown in SliceSampler(pictures(), foreground_share=0.1, batch_size=2)]
+    assert sum(shown) == 2
+    assert sum(shown[:10]) == 1
+    shown = [shown > 0 for _, _, shown in SliceSampler(pictures(), foreground_share=0.33)]
+    assert sum(shown) == 6
+    assert all(any(shown[at : at + 4]) for at in range(17))
+    nothing = SliceDataset(
+        [{}], lambda _: {"image": torch.ones(1, 9, 9), "label": torch.zeros(1, 9, 9)}, spatial_dim=None
+    )
+    assert [shown for _, _, shown in SliceSampler(nothing, foreground_share=1.0)] == [0]
+
+
+def test_without_a_share_the_draws_are_those_of_every_version():
+    rng = np.random.default_rng((5, 2))
+    order, seeds = rng.permutation(20), rng.integers(2**32, size=20)
+    sampler = SliceSampler(pictures(), seed=5)
+    sampler.set_epoch(2)
+    assert list(sampler) == list(zip(order.tolist(), seeds.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_views_show_the_class_that_was_drawn(workers):
+    """Turned, scaled, shifted and bent, at the pictures' edges, too, where a worker cuts them."""
+
+    class Spy(SliceDataset):
+        def __getitem__(self, item):
+            sample = super().__getitem__(item)
+            assert sample.keys() == {"image", "label"}
+            return {**sample, "shown": item[2]}
+
+    view = RandViewd(["image", "label"], (30, 34), ["bilinear", "nearest"], 0.35, (0.7, 1.4), 0.1, 0.3, 0.04, prob=0.8)
+    plain = pictures()
+    dataset = Spy(plain.volumes.data, plain.volumes.transform, None, Compose([view]), spatial_dim=None, progress=False)
+    sampler = SliceSampler(dataset, seed=2, foreground_share=0.33, batch_size=2)
+    loader = DataLoader(dataset, batch_size=2, sampler=sampler, num_workers=workers, drop_last=True)
+    seen = []
+    for epoch in range(2 if workers else 20):
+        sampler.set_epoch(epoch)
+        for batch in loader:
+            assert (batch["shown"] > 0).sum() == 1
+            for label, shown in zip(batch["label"], batch["shown"].tolist(), strict=True):
+                seen.append(shown)
+                if shown:
+                    assert (label == shown).any()
+    assert set(seen) == {0, 1, 2}
 
 
 def test_slices_of_one_spacing():
