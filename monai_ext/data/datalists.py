@@ -153,7 +153,12 @@ def load_datalist(
         expected = channel_names if channel_names is not None or dataset_name is None else ()
         _check_channels(listed, expected)
         if listed.regions:
-            mapping = _region_values(listed, names if dataset_name is None or class_names else None)
+            if dataset_name is not None and not class_names:
+                raise ValueError(
+                    f"monai_ext: datalist {list_file}: its labels are regions ({', '.join(listed.regions)}), this "
+                    "bundle's network knows classes. Make a bundle for them: python -m monai_ext new."
+                )
+            mapping = _region_values(listed, class_names)
             names, regions = list(listed.regions), [list(values) for values in listed.regions.values()]
         else:
             mapping = _class_numbers(listed, names, notes)

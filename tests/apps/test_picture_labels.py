@@ -15,6 +15,7 @@ from PIL import Image
 from monai_ext.apps.crossval import crossval
 from monai_ext.apps.data_check import check_dataset
 from monai_ext.apps.new_bundle import new_bundle
+from monai_ext.apps.quality import calibrate
 from monai_ext.apps.segmentation import segment
 from monai_ext.bundle import Bundle
 from monai_ext.data import MaskReader, load_datalist
@@ -113,7 +114,7 @@ def test_the_bundle_keeps_the_contract(made, data, tmp_path, monkeypatch):
     for check in contract.CHECKS_OF_A_MADE_BUNDLE:
         check(str(made))
     contract.test_metadata(str(made), tmp_path)
-    found = check_dataset(None, datalist=data / "dataset.json", progress=False)
+    found = check_dataset("kvasir", datalist=data / "dataset.json", progress=False)
     assert not found.errors
     assert any("every voxel is to be ignored" in note for note in found.notes)
     assert found.class_names == ("whole", "core")
@@ -149,6 +150,52 @@ def test_scores_of_regions_without_what_is_ignored(fixed, data, tmp_path):
             dices.append(2 * (a & b).sum() / (a.sum() + b.sum()))
         assert dices == [1.0, 1.0]  # what is ignored was found as a core everywhere
         assert scores[name]["dice"]["mean"] == pytest.approx(np.mean(dices))
+
+
+def test_big_pictures_are_seen_through_windows(tmp_path):
+    """Thin cores keep their pixels; no view is all ignored, and a view shows the class that it was drawn for."""
+    rng = np.random.default_rng(0)
+    data = write_pictures(tmp_path / "data", REGIONS, cases=4, shape=(300, 420))
+    for file in data.glob("labels*/*.png"):
+        label = np.zeros((300, 420), np.uint8)
+        label[:, 60:330] = 1
+        for place in rng.integers(70, 320, 5):
+            label[:, place : place + 2] = 2
+        picture = np.full((300, 420, 3), 60, np.uint8)
+        picture[..., 0] = np.vectorize(RED.get)(label)
+        label[:200] = 3  # nobody has looked at two thirds of it
+        Image.fromarray(label).save(file)
+        Image.fromarray(picture).save(data / file.parent.name.replace("labels", "images") / f"{file.stem}_0000.png")
+    made, choices = new_bundle("lines", TEMPLATE, nnunet=data, where=tmp_path, progress=False)
+    assert any("windows of 224 pixels" in choice for choice in choices)
+    give_thresholds(made, [[100.0, 0, 0], [100.0, 0, 0]], [-70 / 255 * 100, -170 / 255 * 100])
+    labels = segment(made, data / "imagesTs", tmp_path / "out", num_workers=0, image_size=[96, 96])
+    labels.check()
+    for label in labels:
+        np.testing.assert_array_equal(seen_label(label), by_hand(data / f"imagesTs/{label.stem[:4]}_0000.png"))
+    parser = Bundle(made).parser("train", **FEW, bundle_root=str(made), image_size=[64, 64], split="paper")
+    dataset = parser.get_parsed_content("train#dataset")
+    sampler = parser.get_parsed_content("train#sampler")
+    shown_classes = set()
+    for epoch in range(15):
+        sampler.set_epoch(epoch)
+        for item in sampler:
+            label = dataset[item]["label"]
+            assert (label != 255).any()
+            assert not item[2] or (label == item[2]).any()
+            shown_classes.add(item[2])
+    assert shown_classes == {0, 1, 2}
+
+
+def test_quality_is_measured_on_regions(tmp_path):
+    """Of pictures as they are the network is right wherever anybody has looked."""
+    data = write_pictures(tmp_path / "data", REGIONS, cases=36)
+    made = new_bundle("discs", TEMPLATE, nnunet=data, where=tmp_path, progress=False)[0]
+    give_thresholds(made, [[100.0, 0, 0], [100.0, 0, 0]], [-70 / 255 * 100, -170 / 255 * 100])
+    with np.load(calibrate(made, num_workers=0)) as notes:
+        assert notes["sound"].sum() == 6
+        assert (notes["dice"][notes["sound"]] == 1).all()
+        assert notes["dice"][~notes["sound"]].min() < 0.7
 
 
 def test_training_draws_no_picture_that_nobody_has_looked_at(made, monkeypatch, tmp_path):
@@ -205,6 +252,11 @@ def test_classes_with_ignored_pixels(tmp_path, ignore):
     run(str(made), "train", "evaluate", num_workers=0)
     scores = json.loads((made / "eval/summary.json").read_text())["conventions"]["monai"]["classes"]
     assert scores["rim"]["dice"]["mean"] == scores["core"]["dice"]["mean"] == 1.0
+
+
+def test_a_published_bundle_has_no_regions(data):
+    with pytest.raises(ValueError, match=r"its labels are regions \(whole, core\), .* python -m monai_ext new\.$"):
+        load_datalist("kvasir", datalist=data / "dataset.json")
 
 
 def test_masks_of_values_that_a_list_names(tmp_path):

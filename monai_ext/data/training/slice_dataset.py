@@ -269,7 +269,8 @@ class SliceSampler(DistributedSampler):
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
         self.foreground_weight = foreground_weight
         self.foreground_share = foreground_share
-        of_batch = Fraction(int((batch_size or 0) * foreground_share + 0.5), batch_size or 1)
+        batch = min(batch_size or 0, self.num_samples)  # an epoch may be shorter than a batch
+        of_batch = Fraction(int(batch * foreground_share + 0.5), batch or 1)
         self.part = of_batch or Fraction(foreground_share).limit_denominator(1000)
         self.skip = 0
 
