@@ -14,9 +14,8 @@ from monai_ext.apps.new_bundle import new_bundle
 from monai_ext.apps.segmentation import segment
 from monai_ext.bundle import Bundle
 from monai_ext.phantoms import write_brain_phantom
+from tests.apps import discs
 from tests.apps.light import light_template
-from tests.apps.test_picture_labels import REGIONS, TEMPLATE, by_hand, seen_label, write_pictures
-from tests.apps.test_picture_labels import give_thresholds as give_red_thresholds
 from tests.apps.thresholds import give_thresholds
 from tests_apps.server import Server
 
@@ -94,16 +93,18 @@ def test_label_serves_pictures_with_regions(tmp_path):
     from monai_ext.apps.label.infer import BundleInference
     from monai_ext.apps.label.uncertainty import uncertainty
 
-    data = write_pictures(tmp_path / "data", REGIONS, cases=5)
-    folder = new_bundle("discs", TEMPLATE, nnunet=data, where=tmp_path, progress=False)[0]
-    give_red_thresholds(folder, [[100.0, 0, 0], [100.0, 0, 0]], [-70 / 255 * 100, -170 / 255 * 100])
+    data = discs.write_pictures(tmp_path / "data", discs.REGIONS, cases=5)
+    folder = new_bundle("discs", discs.TEMPLATE, nnunet=data, where=tmp_path, progress=False)[0]
+    discs.give_thresholds(folder, [[100.0, 0, 0], [100.0, 0, 0]], [-70 / 255 * 100, -170 / 255 * 100])
     task = BundleInference(str(folder), {})
     assert list(task.labels) == ["whole", "core"]
     picture = data / "imagesTs/p_03_0000.png"
     file, _ = task({"image": str(picture), "device": "cpu"})
-    found = nibabel.load(file).get_fdata().squeeze() if str(file).endswith((".nii", ".nii.gz")) else seen_label(file)
-    np.testing.assert_array_equal(found, by_hand(picture))
+    found = (
+        nibabel.load(file).get_fdata().squeeze() if str(file).endswith((".nii", ".nii.gz")) else discs.seen_label(file)
+    )
+    np.testing.assert_array_equal(found, discs.by_hand(picture))
     # far from each threshold a sigmoid of 100 times the distance is as good as certain
     assert 0 <= task.predict_with(str(picture), uncertainty) < 1e-3
-    give_red_thresholds(folder, [[0.0, 0, 0], [0.0, 0, 0]], [0.0, 0.0])
+    discs.give_thresholds(folder, [[1e-6, 0, 0], [1e-6, 0, 0]], [0.0, 0.0])
     assert BundleInference(str(folder), {}).predict_with(str(picture), uncertainty) == pytest.approx(1)
