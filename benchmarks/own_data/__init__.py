@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ``new`` makes of one's own scans: its recipes, on slices held out and on what another patient would be.
 
-    python -m benchmarks.own_data --image ct.nii.gz --label organs.nii.gz --output DIR \
-        [--recipes paper,strong] [--steps 224] [--seeds 0,1,2] [--batch 8] [--size 64 --pixel 6]
+    python -m benchmarks.own_data --image ct.nii.gz --label organs.nii.gz --output DIR \\
+        [--data ct,organs,brain] [--recipes paper,squares,strong] [--steps 224] [--seeds 0,1,2] [--size 64] [--jobs 2]
 
-A labelled CT, with the classes of the Synapse bundle in their order, is cut along the patient's axis into blocks of 13
-slices: 9 to train on, 1 unused, 2 to test on, 1 unused. ``new`` makes a bundle of the blocks, with its defaults or
-``--recipe paper``, which is trained by its documented command. Its labels are scored on the test blocks as they are,
-with contrast medium, and as two other scanners would show them (``benchmarks/other_scanner.py``); Dice is pooled over
-the blocks. Equal steps for all: seconds say nothing on a machine that others use. ``--size`` and ``--pixel`` (in mm, of
-the strong recipe, whose plan has a spacing) make it quicker than what ``new`` plans.
+``new`` makes a bundle of each set of data, with its defaults (``strong``) or ``--recipe paper``, which is trained by
+its documented command; ``squares`` is the strong recipe without its plan, every slice squeezed to a square. Equal steps
+for all: seconds say nothing on a machine that others use. ``--size`` makes all quicker than what ``new`` plans: fewer
+pixels of the same slices.
+
+* ``ct``: a labelled CT, with the classes of the Synapse bundle in their order, cut along the patient's axis into blocks
+  of 13 slices: 9 to train on, 1 unused, 2 to test on, 1 unused; the latter as they are, with contrast medium, and as
+  two other scanners would show them (``benchmarks/other_scanner.py``). Dice is pooled over the blocks.
+* ``organs``: CT phantoms, and phantoms of another seed with contrast medium, in another body, pixel and slice distance.
+* ``brain``: MR phantoms of four channels in mixed planes and spacings, and coarser ones of another seed.
 
 Beside nnU-Net, on three sets of data, at equal CPU seconds of training::
 

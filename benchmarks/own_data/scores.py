@@ -10,7 +10,6 @@ import nibabel
 import numpy as np
 from PIL import Image
 
-from benchmarks.own_data.cohorts import Cohort
 from monai_ext.metrics import label_metrics
 from monai_ext.utils import read_json
 
@@ -19,20 +18,23 @@ __all__ = ["TOLERANCE", "score"]
 TOLERANCE = 2.0  # mm, of pictures pixels
 
 
-def score(cohort: Cohort, data: Path, labels: Path) -> dict[str, Any]:
-    """``dice`` and ``nsd``, means over the classes, and those of each class in ``dice of`` and ``nsd of``."""
+def score(data: Path, labels: Path, truths: Path | None = None, slices: bool = False) -> dict[str, Any]:
+    """``dice`` and ``nsd``, means over the classes, and those of each class in ``dice of`` and ``nsd of``.
+
+    ``truths``: by default those of the test scans; ``slices``: surfaces are compared in slices.
+    """
     classes = {
         name: np.atleast_1d(value)
         for name, value in read_json(data / "dataset.json", "list")["labels"].items()
         if name not in ("background", "ignore")
     }
-    pairs = [_pair(labels / path.name, path) for path in sorted((data / "labelsTs").iterdir())]
+    pairs = [_pair(labels / path.name, path) for path in sorted((truths or data / "labelsTs").iterdir())]
     dice, nsd = {}, {}
     for name, values in classes.items():
         masks = [(np.isin(found, values), np.isin(truth, values), spacing) for found, truth, spacing in pairs]
         sizes = sum(int(a.sum() + b.sum()) for a, b, _ in masks)
         dice[name] = 2 * sum(int((a & b).sum()) for a, b, _ in masks) / sizes if sizes else float("nan")
-        nsd[name] = _nsd(masks, cohort.slices)
+        nsd[name] = _nsd(masks, slices)
     return {"dice": _mean(dice), "nsd": _mean(nsd), "dice of": dice, "nsd of": nsd}
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 __all__ = ["defer_imports"]
 
-#: modules that MONAI and ignite load for a function or class or two, and those names
+ROOTS = ("monai", "ignite")
+#: modules that these load for a function or class or two, and those names
 DEFERRED: dict[str, tuple[str, ...]] = {
     "matplotlib": (),
     "matplotlib.pyplot": (),  # to draw in notebooks
@@ -27,9 +28,9 @@ DEFERRED: dict[str, tuple[str, ...]] = {
 
 
 def defer_imports() -> None:
-    """From now on, the first ``import monai`` leaves some modules to whoever uses something of them.
+    """From now on, the first ``import monai`` (or ``ignite``) leaves some modules to whoever uses something of them.
 
-    What MONAI took of them by name is there, and loads its module when it is called; later imports of such a module
+    What they took of them by name is there, and loads its module when it is called; later imports of such a module
     are ordinary ones. Nothing happens if MONAI is loaded already, or to a module that is. A MONAI that cannot be loaded
     so is loaded as ever.
 
@@ -43,17 +44,17 @@ def defer_imports() -> None:
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Stands before Python's own finders until MONAI is imported."""
+    """Stands before Python's own finders until MONAI is imported; ignite may come before it."""
 
     def __init__(self) -> None:
-        self.loading: Loader | None = None  # MONAI's own loader
+        self.loading: Loader | None = None  # MONAI's or ignite's own loader
         self.made: list[_Module] = []
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if self.loading is None:
-            if fullname != "monai":  # whoever asks before MONAI does means to use it
+            if fullname not in ROOTS:  # whoever asks before they do means to use it
                 return None
             sys.meta_path.remove(self)
             spec = importlib.util.find_spec(fullname)
@@ -66,7 +67,7 @@ class _Finder(MetaPathFinder, Loader):
         return importlib.util.spec_from_loader(fullname, self, is_package=inside)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        if spec.name == "monai":
+        if spec.name in ROOTS:
             return None
         module = _Module(spec.name)
         found = PathFinder.find_spec(spec.name.partition(".")[0])
@@ -75,22 +76,27 @@ class _Finder(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        if isinstance(module, _Module) or self.loading is None:
+        own = self.loading
+        if isinstance(module, _Module) or own is None:
             return
         assert module.__spec__ is not None
-        module.__spec__.loader = module.__loader__ = self.loading
+        module.__spec__.loader = module.__loader__ = own
         sys.meta_path.insert(0, self)
         try:
-            self.loading.exec_module(module)
+            own.exec_module(module)
             return
         except Exception:  # another MONAI may use as it loads what this one only names
-            for name in [name for name in sys.modules if name.startswith(("monai.", "ignite"))]:
+            for name in [name for name in sys.modules if name.split(".")[0] in ROOTS and name != module.__name__]:
                 del sys.modules[name]
         finally:
+            self.loading = None
             sys.meta_path.remove(self)
             for made in self.made:
                 made.leave()
-        self.loading.exec_module(module)
+            self.made.clear()
+            if "monai" not in sys.modules:  # to come
+                sys.meta_path.insert(0, self)
+        own.exec_module(module)
 
 
 class _Module(ModuleType):

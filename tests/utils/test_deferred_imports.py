@@ -14,6 +14,7 @@ import json, sys
 from monai_ext.utils.deferred_imports import DEFERRED, defer_imports
 
 defer_imports()
+import monai_ext.apps.segmentation  # as the command does; it asks for ignite first
 import monai
 
 found = {"loaded": [name for name in DEFERRED if name in sys.modules]}
@@ -49,7 +50,7 @@ def found():
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_monai_is_there_and_what_few_use_is_not_loaded(found):
+def test_the_command_is_there_and_what_few_use_is_not_loaded(found):
     assert found["loaded"] == []
     assert found["loader"] == "SourceFileLoader"
     assert "monai_ext.utils.deferred_imports" not in found["finders"], "the finder is gone once MONAI is there"
