@@ -14,6 +14,7 @@ from monai_ext.apps.new_bundle import new_bundle
 from monai_ext.apps.segmentation import segment
 from monai_ext.bundle import Bundle
 from monai_ext.phantoms import write_brain_phantom
+from tests.apps import discs
 from tests.apps.light import light_template
 from tests.apps.thresholds import give_thresholds
 from tests_apps.server import Server
@@ -84,3 +85,26 @@ def test_deploy_refuses_it_in_one_line(bundle, tmp_path):
     with pytest.raises(ValueError, match=r"brain takes 4 channels \(FLAIR, T1w, T1gd, T2w\), and deploy reads one"):
         deploy(str(bundle), str(tmp_path), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_label_serves_pictures_with_regions(tmp_path):
+    """Labels are those of ``segment``, written in the regions' order; a picture's uncertainty is that of sigmoids."""
+    prepare_imports()
+    from monai_ext.apps.label.infer import BundleInference
+    from monai_ext.apps.label.uncertainty import uncertainty
+
+    data = discs.write_pictures(tmp_path / "data", discs.REGIONS, cases=5)
+    folder = new_bundle("discs", discs.TEMPLATE, nnunet=data, where=tmp_path, progress=False)[0]
+    discs.give_thresholds(folder, [[100.0, 0, 0], [100.0, 0, 0]], [-70 / 255 * 100, -170 / 255 * 100])
+    task = BundleInference(str(folder), {})
+    assert list(task.labels) == ["whole", "core"]
+    picture = data / "imagesTs/p_03_0000.png"
+    file, _ = task({"image": str(picture), "device": "cpu"})
+    found = (
+        nibabel.load(file).get_fdata().squeeze() if str(file).endswith((".nii", ".nii.gz")) else discs.seen_label(file)
+    )
+    np.testing.assert_array_equal(found, discs.by_hand(picture))
+    # far from each threshold a sigmoid of 100 times the distance is as good as certain
+    assert 0 <= task.predict_with(str(picture), uncertainty) < 1e-3
+    discs.give_thresholds(folder, [[1e-6, 0, 0], [1e-6, 0, 0]], [0.0, 0.0])
+    assert BundleInference(str(folder), {}).predict_with(str(picture), uncertainty) == pytest.approx(1)

@@ -45,7 +45,7 @@ def knobs_of(bundle: Path, planned: bool, side: int) -> list[str]:
     if spacing is None:
         return size
     pixel = max(spacing) * max(parser.get_parsed_content("image_size")) / side
-    return [*size, "--spacing", f"[{pixel:.4g},{pixel:.4g}]" if planned else "None"]
+    return [*size, "--spacing", f"[{pixel:.4g},{pixel:.4g}]" if planned else "$None"]
 
 
 def run(args: argparse.Namespace, study: Study, data: Path, bundle: Path, variant: str, seed: int,

@@ -2,7 +2,7 @@
 """``new`` with its defaults beside nnU-Net: equal cases, split, test scans and CPU seconds of training.
 
     python -m benchmarks.own_data.beside --image ct.nii.gz --label organs.nii.gz --output DIR \
-        [--cpu_seconds 30,80,160] [--jobs 9] [--minutes 7] [--nnunet_python PATH] [--report FILE]
+        [--cpu_seconds 30,80,160] [--jobs 9] [--minutes 7] [--nnunet_python PATH] [--report FILE] [--bundle NAME]
 
 Data: ``cohorts.py``. ``new`` makes a bundle of nnU-Net's folder; its split of the cases becomes nnU-Net's fold. CPU
 seconds are those of the training process from the first batch on, augmentation included, on one thread; reading,
@@ -109,17 +109,20 @@ class Contest:
 
 
 def make_bundle(contest: Contest, key: str, cohort: Cohort) -> None:
-    if not bundle(contest, key).exists():
+    made = bundle(contest, key)
+    if not made.exists():
         data = contest.data(cohort)
         given = ["--datalist", data / "list.json"] if (data / "list.json").exists() else ["--nnunet", data]
-        contest.ours(contest.folder / "logs" / f"new_{key}.log", "monai_ext", "new", "--name", f"own_{key}", *given,
+        if contest.args.bundle:
+            given += ["--bundle", contest.args.bundle]
+        contest.ours(contest.folder / "logs" / f"{made.name}.log", "monai_ext", "new", "--name", made.name, *given,
                      "--where", contest.folder)  # fmt: skip
 
 
 def step_of_ours(contest: Contest, key: str, made: Future[None]) -> float:
     """The CPU seconds of a step of the bundle's training."""
     made.result()
-    timed = contest.folder / f"timed_{key}"
+    timed = contest.folder / f"timed_{bundle(contest, key).name}"
     if not (timed / "last.pt").exists():
         train_ours(contest, key, timed, 1, TIMED)
     spent = spent_by(timed)
@@ -127,7 +130,7 @@ def step_of_ours(contest: Contest, key: str, made: Future[None]) -> float:
 
 
 def bundle(contest: Contest, key: str) -> Path:
-    return contest.folder / "bundles" / f"own_{key}"
+    return contest.folder / "bundles" / "_".join(filter(None, ("own", key, contest.args.bundle)))
 
 
 def train_ours(contest: Contest, key: str, folder: Path, epochs: int, length: int) -> dict[str, float]:
@@ -175,7 +178,7 @@ def job(contest: Contest, key: str, side: str, optimizer: str, budget: float, re
             raise TimeoutError("not begun: the time was up")
         cohort = COHORTS[key]
         data, labels = contest.data(cohort), folder / "labels"
-        if side == "new":
+        if side.startswith("new"):
             # an epoch's steps, of as many epochs as there are steps where these are few
             epochs = min(EPOCHS, max(1, int(budget / step)))
             training = train_ours(contest, key, folder, epochs, max(1, int(budget / step / epochs)))
@@ -221,7 +224,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     ]
     lines = [head, ["---"] * len(head)]
     for row in sorted(rows.values(), key=lambda row: (row["data"], row["budget"], row["side"], row["optimizer"])):
-        side = row["side"] if row["side"] == "new" else f"nnU-Net {row['side']}, {row['optimizer']}"
+        side = row["side"] if row["side"].startswith("new") else f"nnU-Net {row['side']}, {row['optimizer']}"
         first = [row["data"], f"{row['budget']:g}", side]
         spent = row.get("training", {})
         steps = [f"{spent['steps']:.0f}", f"{spent['cpu_seconds']:.0f}"] if spent else ["", ""]
@@ -247,6 +250,7 @@ def main() -> None:
     parser.add_argument("--label", required=True)
     parser.add_argument("--output", required=True)
     parser.add_argument("--report", help="files to write, .json and .md; default: OUTPUT/results")
+    parser.add_argument("--bundle", default="", help="whose network and recipe ``new`` takes, if not its default")
     parser.add_argument("--data", default=",".join(COHORTS))
     parser.add_argument("--cpu_seconds", default="30,80,160")
     parser.add_argument("--jobs", type=int, default=1)
@@ -275,7 +279,7 @@ def main() -> None:
             for key, cohort in cohorts.items():
                 for side in reversed(configurations(cohort)):
                     pool.submit(job, contest, key, side, first, budget, theirs[key])
-                pool.submit(job, contest, key, "new", "", budget, ours[key])
+                pool.submit(job, contest, key, f"new {args.bundle}".strip(), "", budget, ours[key])
         for optimizer in others:
             for key, cohort in cohorts.items():
                 for side in reversed(configurations(cohort)):

@@ -154,8 +154,9 @@ def _check_case(
     """Add what one case has to ``sizes`` and ``found``; returns what tells its image from others."""
     check_pair(case, cases["channel_names"])
     found.pictures = is_picture(ensure_tuple(case["image"])[0])
+    most = max(map(max, regions)) + 1 if (regions := cases["regions"]) else num_classes
     if found.pictures:
-        mask = MaskReader(cases["label_coding"] or "classes", num_classes)
+        mask = MaskReader(cases["label_coding"] or "classes", most)
         image, _ = PictureReader().get_data([case["image"]])
         label, _ = mask.get_data(ensure_tuple(case["label"]))
         unit = 100 / label.size
@@ -165,7 +166,6 @@ def _check_case(
         named = MetaTensor(
             whole_numbers(codes, case["label"]).astype(np.int64), meta={ImageMetaKey.FILENAME_OR_OBJ: case["label"]}
         )
-        most = max(map(max, regions)) + 1 if (regions := cases["regions"]) else num_classes
         label = MapLabelsd("label", most, cases["label_mapping"])({"label": named})["label"].numpy()
         unit = voxel_ml(meta[MetaKeys.AFFINE])
     values = convert_to_tensor(image)
@@ -182,7 +182,7 @@ def _check_case(
     if reason:
         found.notes.append(f"{ensure_tuple(case['image'])[0]}: does not look like {modality}: {reason}")
     of_value = np.bincount(label.ravel(), minlength=IGNORE + 1)
-    members = (not found.pictures and cases["regions"]) or [[value] for value in range(1, num_classes)]
+    members = cases["regions"] or [[value] for value in range(1, num_classes)]
     counts = [int(of_value[list(values)].sum()) for values in members]
     if of_value[IGNORE] == label.size:
         found.notes.append(f"{case['label']}: every voxel is to be ignored")

@@ -120,7 +120,7 @@ def load_datalist(
     Returns:
         Under ``training``, ``validation`` and ``test`` lists of ``{"image": path, "label": path, "case_id": str}``,
         with a list of paths under ``image`` where channels are files of their own; ``label_mapping`` from values in
-        label volumes to classes (255 for what is ignored), or None; ``label_coding`` of pictures, for ``MaskReader``;
+        label files to classes (255 for what is ignored), or None; ``label_coding`` of pictures, for ``MaskReader``;
         ``class_names``, of classes 1, 2, ..., or of the regions, as far as they are known; ``channel_names``, empty for
         one; ``regions``, the label values of each, empty where labels are classes; ``phantom``, whether this is
         synthetic data; ``notes``, what was left out, a sentence each.
@@ -142,7 +142,7 @@ def load_datalist(
     regions: list[list[int]] = []
     if list_file:
         where = list_file
-        coding: str | None = "classes"
+        coding: str | dict[int, int] | None = "classes"
         patient: Callable[[str], str] = str
         listed = read_list(list_file, folder)
         parts, notes = dict(listed.parts), list(listed.notes)
@@ -153,11 +153,18 @@ def load_datalist(
         expected = channel_names if channel_names is not None or dataset_name is None else ()
         _check_channels(listed, expected)
         if listed.regions:
-            mapping = _region_values(listed, names if dataset_name is None or class_names else None)
+            if dataset_name is not None and not class_names:
+                raise ValueError(
+                    f"monai_ext: datalist {list_file}: its labels are regions ({', '.join(listed.regions)}), this "
+                    "bundle's network knows classes. Make a bundle for them: python -m monai_ext new."
+                )
+            mapping = _region_values(listed, class_names)
             names, regions = list(listed.regions), [list(values) for values in listed.regions.values()]
         else:
             mapping = _class_numbers(listed, names, notes)
             names = names or _names_of(listed)
+        if mapping is not None and any(is_picture(ensure_tuple(c["image"])[0]) for part in PARTS for c in parts[part]):
+            coding = mapping
         if fold is not None:
             parts = _list_folds(listed, fold, num_folds, notes)
         elif not parts["test"] and any("fold" in case for case in parts["training"]):
@@ -327,12 +334,6 @@ def _numbers_of_classes(listed: CaseList, names: Sequence[str] | None, notes: li
                     f"monai_ext: datalist {listed.file}: its labels number the classes otherwise than the model does "
                     f"({', '.join(names)}), and {', '.join(others.values())} is none of them. Say which class each "
                     'value is: "label_mapping": {"0": 0, ...}.'
-                )
-            image = next((ensure_tuple(case["image"])[0] for part in PARTS for case in listed.parts[part]), "")
-            if is_picture(image):
-                raise ValueError(
-                    f"monai_ext: datalist {listed.file}: its labels number the classes otherwise than the model does "
-                    f"({', '.join(names)}), and masks of pictures are not mapped. Write the classes into the masks."
                 )
             mapping = {0: 0, **same}
             notes.append("label values are matched to the model's classes by the names in the list.")

@@ -18,7 +18,7 @@ from monai_ext.data.files.volume_finder import is_volume
 from monai_ext.data.files.volume_reader import channel_files
 from monai_ext.utils import modality_of, read_json, text_options, whole_option
 
-__all__ = ["PARTS", "CaseList", "case_name", "check_class_names", "listed_class_names", "read_list"]
+__all__ = ["ONE_PICTURE", "PARTS", "CaseList", "case_name", "check_class_names", "listed_class_names", "read_list"]
 
 PARTS = ("training", "validation", "test")
 SUFFIX = re.compile(r"(\.(nii|gz|nrrd|nhdr|mha|mhd|hdr|img|npy|npz|h5|png|jpe?g|bmp|tiff?|dcm))+$", re.IGNORECASE)
@@ -36,6 +36,10 @@ FOLDERS = {"training": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs"
 EXPECTED = (
     '{"training": [{"image": ..., "label": ...}, ...]}, or nnU-Net\'s dataset.json with "file_ending" beside its '
     "folders imagesTr and labelsTr"
+)
+ONE_PICTURE = (
+    "Join up to three as one RGB picture; or write each, and the label, as a NIfTI of one slice (case_0000.nii.gz, "
+    "case_0001.nii.gz, ...), of which there may be any number."
 )
 MAX_NAME = 64
 MAX_VALUE = 254  # of labels; 255 is what is ignored, in memory
@@ -114,14 +118,11 @@ def read_list(file: str | os.PathLike, folder: str | os.PathLike | None = None) 
         parts, unlabelled = _listed_parts(where, content, listed, base)
     first = next((case for cases in parts.values() for case in cases), None)
     pictures = first is not None and is_picture(ensure_tuple(first["image"])[0])
-    if pictures and len(names) == 1:
+    if pictures and len(names) == 1 and labels.ignore is None:
         names = {1 if number in WHITE else number: name for number, name in names.items()}
     if pictures:
         channels = []
-        if labels.regions or labels.ignore is not None:
-            raise ValueError(
-                f"{where}: regions and 'ignore' are for volumes; masks of pictures hold classes. Remove it."
-            )
+        _check_one_picture(where, parts)
     channels = _channels(where, channels, parts)
     if unlabelled:
         few = ", ".join(unlabelled[:3]) + (", ..." if len(unlabelled) > 3 else "")
@@ -130,7 +131,8 @@ def read_list(file: str | os.PathLike, folder: str | os.PathLike | None = None) 
     _compare_counts(path, content, parts, len(unlabelled), notes)
     _tell_unused(path, content, listed, notes)
     told = tuple("".join(c if c.isprintable() else "?" for c in note) for note in notes)
-    mapping = _mapping(where, content, pictures)
+    mapping = _mapping(where, content, pictures and labels.ignore is None)
+    ignore = labels.ignore if labels.ignore is not None else _ignored(mapping)
     return CaseList(
         path,
         parts,
@@ -139,7 +141,7 @@ def read_list(file: str | os.PathLike, folder: str | os.PathLike | None = None) 
         tuple(channels),
         labels.regions,
         labels.order,
-        labels.ignore,
+        ignore,
         modality,
         told,
     )
@@ -212,6 +214,17 @@ def _listed(where: str, content: Mapping[str, Any]) -> dict[str, list[Any]]:
     return listed
 
 
+def _check_one_picture(where: str, parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """A picture has its colours in one file; nnU-Net takes pictures as channels, too."""
+    for case in (case for cases in parts.values() for case in cases):
+        if len(files := ensure_tuple(case["image"])) > 1:
+            names = ", ".join(Path(file).name for file in files[:4])
+            raise ValueError(
+                f"{where}: case {case['case_id']} has {len(files)} pictures ({names}), expected one, with its colours. "
+                + ONE_PICTURE
+            )
+
+
 def _listed_parts(
     where: str, content: Mapping[str, Any], listed: Mapping[str, list[Any]], base: Path
 ) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
@@ -262,8 +275,6 @@ def _entry(where: str, part: str, i: int, entry: Any) -> dict[str, Any]:
             f"{where}: {part}[{i}] has {len(labels)} label files; several are united for pictures only. Give "
             "one volume."
         )
-    if len(images) > 1 and any(is_picture(str(name)) for name in images):
-        raise ValueError(f"{where}: {part}[{i}] has {len(images)} pictures, expected one, with its colours.")
     found: dict[str, Any] = {
         "image": images[0] if len(images) == 1 else images,
         "label": None if len(files) == len(images) else labels[0],
@@ -436,8 +447,10 @@ def _labels(where: str, labels: Any, order: Any, notes: list[str]) -> _Labels:
         found = tuple(dict.fromkeys(int(number) for number in numbers))
         name = name.strip()
         if name.lower() == "ignore":
-            if len(found) > 1 or not 0 < found[0] <= MAX_VALUE or ignore is not None:
-                raise ValueError(f"{where}: labels: 'ignore' is {value!r:.100}, expected one number above 0.")
+            if len(found) > 1 or not 0 < found[0] <= MAX_VALUE + 1 or ignore is not None:
+                raise ValueError(
+                    f"{where}: labels: 'ignore' is {value!r:.100}, expected one number from 1 to {MAX_VALUE + 1}."
+                )
             ignore = found[0]
         elif found == (0,):
             background = name
@@ -530,14 +543,14 @@ def _mapping(where: str, content: Mapping[str, Any], pictures: bool) -> dict[int
         found = {whole_option(v, "a value", 0): whole_option(n, "a class", 0, 255) for v, n in mapping.items()}
     except (AttributeError, ValueError):
         raise ValueError(f'{where}: label_mapping is {mapping!r:.200}, expected {{"value": class}}.') from None
-    if not pictures:
-        return found
-    if any(number != (1 if value in WHITE else value) for value, number in found.items()):
-        raise ValueError(
-            f"{where}: label_mapping is {mapping!r:.200}, but masks of pictures are not mapped. Write the classes into "
-            "the masks."
-        )
-    return None
+    # what masks of pictures are read as in any case, with the greys of their outlines
+    plain = pictures and all(number == (1 if value in WHITE else value) for value, number in found.items())
+    return None if plain else found
+
+
+def _ignored(mapping: Mapping[int, int] | None) -> int | None:
+    """The value that a mapping, as bundles' lists have it, leads to nobody's class."""
+    return next((value for value, number in (mapping or {}).items() if number == MAX_VALUE + 1), None)
 
 
 def _compare_counts(

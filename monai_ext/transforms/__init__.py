@@ -6,6 +6,7 @@ from .intensity_range import ScaleIntensityRanged
 from .inverting import InvertFromWorkerd
 from .random_view import FOREGROUND_CLASS, RandViewd
 from .saving import SaveImageByCased
+from .score_labels import ScoresToLabelsd
 from .slice_orientation import OrientSlices, OrientSlicesd, slice_orientation
 from .slice_resize import (
     ResizeSlicesd,
@@ -36,6 +37,7 @@ __all__ = [
     "SaveImageByCased",
     "ScaleChannelsd",
     "ScaleIntensityRanged",
+    "ScoresToLabelsd",
     "check_image_size",
     "no_image",
     "resize_slices",

@@ -43,10 +43,9 @@ def uncertainty(x: torch.Tensor, network: torch.nn.Module, inferer: Inferer) -> 
         inferer(x, watched)
         sums = watched.sums
     else:
-        logits = torch.as_tensor(inferer(x, network)).float()
-        if logits.shape[1] == 1:
-            logits = torch.nn.functional.pad(logits, (0, 0, 0, 0, 1, 0))
-        sums = [_entropy(logits.softmax(dim=1))]
+        regions = getattr(inferer, "regions", None)  # MONAI's have none
+        logits = check_logits(torch.as_tensor(inferer(x, network)), x, "an image", regions)
+        sums = [_entropy(logits.sigmoid() if regions else logits.softmax(dim=1), bool(regions))]
     entropy, weight = (sum(values) for values in zip(*sums))
     return entropy / weight if weight else 0.0
 

@@ -14,13 +14,14 @@ from monai.utils import ensure_tuple
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.files.volume_finder import channel_of, is_other_volume, is_volume
 from monai_ext.data.files.volume_reader import read_geometry
-from monai_ext.data.lists import case_name, read_list
+from monai_ext.data.lists import ONE_PICTURE, case_name, read_list
 
 __all__ = ["pair_files", "read_decathlon", "short_ids"]
 
 Pairs = dict[str, dict[str, Any]]
 WORDS = "images?|img|labels?|lbl|masks?|seg(?:mentation)?s?|gt|annotations?|truth"
 # what names say beside the case: img0001, case_0000 (nnU-Net's first channel), case_seg, label-case
+CHANNEL = re.compile(r"_\d{4}$")
 BESIDE = re.compile(rf"^(?:{WORDS})[_\-. ]*(?=.)|[_\-. ]+(?:{WORDS}|0000)$", re.IGNORECASE)
 
 
@@ -40,6 +41,13 @@ def pair_files(images: Path, labels: Path) -> Pairs:
     kinds = {is_picture(path) for group in found.values() for path in group.values()}
     if len(kinds) > 1:
         raise ValueError(f"monai_ext: {images}, {labels}: hold volumes and 2D pictures, expected one kind.")
+    for case, path in found["images"].items():
+        first = CHANNEL.sub("", case)
+        if is_picture(path) and first != case and {first} <= found["images"].keys() & found["labels"].keys():
+            one = f"{found['images'][first].name}, {path.name}"
+            raise ValueError(
+                f"monai_ext: {images}: case {first} has several pictures ({one}), expected one. {ONE_PICTURE}"
+            )
     for kind, other in (("images", "labels"), ("labels", "images")):
         alone = [str(path) for case, path in found[kind].items() if case not in found[other]]
         if alone:

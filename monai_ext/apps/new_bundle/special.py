@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from monai_ext.data.lists import CaseList
+from monai_ext.transforms import IGNORE
 
 from .planning import intensity_window
 from .survey import Survey
@@ -15,6 +16,7 @@ from .survey import Survey
 __all__ = ["label_content", "use_channels", "use_label_loss", "use_regions"]
 
 LOSS = "monai_ext.losses.LabelLoss"
+WRITTEN = "monai_ext.transforms.ScoresToLabelsd"
 # what the loss takes over from MONAI's of the recipe
 OF_THE_RECIPE = ("lambda_dice", "lambda_ce", "include_background", "squared_pred", "batch")
 
@@ -76,6 +78,11 @@ def use_regions(configs: dict[str, Any], listed: CaseList) -> list[str]:
         inferers += [configs[name][key]] if name in configs else []
     for part in inferers:
         part["regions"] = "@region_order"
+    for part in (train["validate"], inference):  # pictures become labels when they are back on their own grid
+        steps = part.get("postprocessing", {"transforms": []})["transforms"]
+        for place, step in enumerate(steps):
+            if step["_target_"] == "AsDiscreted":
+                steps[place] = {"_target_": WRITTEN, "keys": step["keys"], "regions": "@region_order"}
     inference["network"] = inference["network"].removesuffix(")") + ", regions=@region_order)"
     (metric,) = train["validate"]["key_metric"].values()
     metric.pop("num_classes", None)
@@ -131,7 +138,7 @@ def label_content(listed: CaseList, classes: Sequence[str], mapping: Mapping[int
         content["labels"] = {"background": 0, **regions, **ignored}
         content["regions_class_order"] = list(listed.region_order)
     else:
-        if any(value != number for value, number in mapping.items()):
+        if any(value != number or number == IGNORE for value, number in mapping.items()):
             content["label_mapping"] = {str(value): number for value, number in mapping.items()}
         content["labels"] = {str(i): text for i, text in enumerate(["background", *classes])}
     if listed.channel_names:

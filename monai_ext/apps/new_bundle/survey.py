@@ -96,6 +96,7 @@ def survey(
     modality: str | None = None,
     channel_names: Sequence[str] = (),
     ignore: int | None = None,
+    coded: bool = False,
 ) -> Survey:
     """Read every image and label once.
 
@@ -105,6 +106,7 @@ def survey(
         modality: what the volumes are said to be; not believed where their values say otherwise.
         channel_names: what the channels of an image are, where it has several.
         ignore: label value of voxels that nobody has looked at; they are counted as background.
+        coded: a list says what the values in masks of pictures are; otherwise they are classes, or black and white.
 
     Raises:
         FileNotFoundError, ValueError: for the first case that cannot be used; the file is named.
@@ -115,7 +117,7 @@ def survey(
     whole: list[np.ndarray] = []
     odd = dict.fromkeys(VOLUME_MODALITIES, 0)
     channels = _Channels(channel_names)
-    coding = _picture_classes(cases) if found.pictures else 2
+    coding = 256 if coded else _picture_classes(cases) if found.pictures else 2
     for name, case in tqdm(cases.items(), desc="reading", unit="case", disable=not progress):
         first = ensure_tuple(case["image"])[0]
         if is_picture(first) != found.pictures:
@@ -124,6 +126,7 @@ def survey(
         if found.pictures:
             image, _ = PictureReader().get_data([case["image"]])
             label, _ = MaskReader("classes", coding).get_data(ensure_tuple(case["label"]))
+            label = label if ignore is None else np.where(label == ignore, 0, label)
             found.shapes.append(image.shape[:2])
             image = image.mean(axis=2)
             turned = np.array([[0, 1], [1, 1]])

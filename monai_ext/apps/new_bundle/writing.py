@@ -113,7 +113,8 @@ def new_bundle(
     cases = {ids[case["case_id"]]: case for part in PARTS for case in listed.parts[part]}
     given = {part: [ids[case["case_id"]] for case in listed.parts[part]] for part in PARTS}
     parts = _parts(given, test_share, source)
-    found = survey(cases, progress, listed.modality, listed.channel_names, listed.ignore)
+    coded = bool(listed.regions) or listed.ignore is not None or listed.label_mapping is not None
+    found = survey(cases, progress, listed.modality, listed.channel_names, listed.ignore, coded)
     template = Bundle.find(bundle or ("qtseg_busi" if found.pictures else "dcaunet_synapse"))
     if template.exported:
         raise ValueError(f"monai_ext: {template.exported}: is an exported model. Give a bundle's name or folder.")
@@ -158,7 +159,7 @@ def new_bundle(
     if listed.regions or listed.ignore is not None:
         choices += use_label_loss(configs, listed.ignore, bool(listed.regions))
     content = {
-        **label_content(listed, classes, {} if found.pictures else mapping),
+        **label_content(listed, classes, mapping),
         **({"modality": {"0": found.modality}} if found.modality else {}),
         **{part: [_entry(case, cases[case], base) for case in parts[part]] for part in PARTS},
     }

@@ -119,7 +119,7 @@ def calibrate_weights(
     regions = config.get_parsed_content("region_order", default=None)
     looker = Looker(network, config.get_parsed_content("inferer"), regions)
     values = [value for value in bundle.channel_def if value > 0]
-    truth = _Truth(back, max(values))
+    truth = _Truth(back, regions or range(max(values) + 1), bool(regions))
 
     chosen = _spread(training, MOST_TRAINED), _spread(held_out, MOST_HELD_OUT)
     with tqdm(total=sum(map(len, chosen)), desc="calibrating", unit="case", disable=not progress) as bar:
@@ -198,8 +198,8 @@ def _check_cases(weights: Path, training: Sequence[Mapping[str, Any]], held_out:
 class _Truth:
     """Dice of labels of the network's grid with the truth, on the grid of the truth."""
 
-    def __init__(self, back: Compose | None, highest: int) -> None:
-        self.back, self.highest = back, highest
+    def __init__(self, back: Compose | None, written: Sequence[int], of_regions: bool) -> None:
+        self.back, self.written, self.of_regions = back, written, of_regions
 
     def dice(self, label: torch.Tensor, item: Mapping[str, Any], values: Sequence[int], looker: Looker) -> np.ndarray:
         truth = item["label"]
@@ -207,7 +207,8 @@ class _Truth:
             pred: Any = label
             truth = some_slices(truth[None], looker.inferer)
         else:  # as the evaluation brings logits back
-            hot = torch.nn.functional.one_hot(label[0, 0].long(), self.highest + 1).movedim(-1, 0).float()
+            hot = torch.cat([label[0] == value for value in self.written]).float()
+            hot -= 0.5 if self.of_regions else 0.0  # a region is where its logit is above 0
             made: Any = self.back({"image": item["image"], "pred": MetaTensor(hot).copy_meta_from(item["image"])})
             pred, truth = made["pred"][None], truth[None]
         plain = [part.as_tensor() if isinstance(part, MetaTensor) else part for part in (pred, truth)]

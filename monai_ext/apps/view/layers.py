@@ -230,7 +230,8 @@ def _read_picture(case: ViewedCase) -> Layers:
     masks = {}
     for name, path in (("truth", case.truth), ("prediction", case.prediction)):
         if path is not None:
-            classes, _ = MaskReader("classes", max(2, 1 + max(case.class_names, default=1))).get_data((path,))
+            # of one class it may be black and white; of several a value may be no class, but what is ignored
+            classes, _ = MaskReader("classes", 2 if max(case.class_names, default=1) < 2 else 256).get_data((path,))
             if classes.shape != pixels.shape[:2]:
                 raise ValueError(
                     f"monai_ext: {path}: lies on another grid than its picture {Path(case.scan[0]).name}: "

@@ -6,19 +6,22 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+from monai.data import MetaTensor
+from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys, ensure_tuple
 from PIL import Image, UnidentifiedImageError
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from monai_ext.data.files.case_finder import find_cases
 from monai_ext.data.files.file_reader import FileReader
 from monai_ext.data.files.guards import is_note, require_file, stranger, unusable
+from monai_ext.transforms import MapLabelsd
 from monai_ext.utils import whole_numbers
 
 __all__ = ["CODINGS", "MaskReader", "PictureReader", "check_picture_pair", "find_pictures", "is_picture"]
@@ -118,7 +121,8 @@ class MaskReader(_Reader):
         coding: what pixels hold. ``"classes"``: the class numbers, and with two classes also black and white (255, or
             65535), with the grey that JPEG and smoothing leave along outlines; a grey that only a class can have is
             refused. ``"instances"``: 0, or the number of an object, all of class 1. ``"neopolyp"``: black, red
-            (neoplastic) or green (non-neoplastic): classes 0, 2, 1, or with two classes 0, 1, 1.
+            (neoplastic) or green (non-neoplastic): classes 0, 2, 1, or with two classes 0, 1, 1. Or a mapping of the
+            values to classes, and to 255 for what nobody has looked at; others are refused.
         num_classes: number of classes, background included.
 
     A file named ``FILE.xml::IMAGE`` holds outlines (ImageScope's), drawn on the grid of that image: a pixel is inside
@@ -134,7 +138,10 @@ class MaskReader(_Reader):
         >>> LoadImaged(keys="label", reader=MaskReader("classes", 2))({"label": ["one_mask.png", "one_mask_1.png"]})
     """
 
-    def __init__(self, coding: str = "classes", num_classes: int = 2) -> None:
+    def __init__(self, coding: str | Mapping[int, int] = "classes", num_classes: int = 2) -> None:
+        self.mapped: MapLabelsd | None = None
+        if isinstance(coding, Mapping):
+            self.mapped, coding = MapLabelsd("label", num_classes, coding), "classes"
         if coding not in CODINGS:
             raise ValueError(f"monai_ext: MaskReader: coding must be one of {', '.join(CODINGS)}, got {coding!r}.")
         self.coding = coding
@@ -163,7 +170,7 @@ class MaskReader(_Reader):
                 raise ValueError(f"monai_ext: {path}: a coloured mask ({picture.mode}), expected grey values.")
             mode, upright = picture.mode, _loaded(path, picture)
             pixels = np.asarray(upright.convert("RGB") if mode == "YCbCr" else upright)
-            if mode == "P" and self.coding == "classes" and self.num_classes == 2:
+            if mode == "P" and self.coding == "classes" and self.num_classes == 2 and not self.mapped:
                 shown = np.asarray(upright.convert("RGB"))
                 # a palette of grey may have black and white in any order; one of colours only makes classes visible
                 pixels = shown if _is_grey(shown) else pixels
@@ -177,13 +184,16 @@ class MaskReader(_Reader):
                 raise ValueError(f"monai_ext: {path}: a coloured mask, expected grey values.")
             pixels = pixels[..., 0]
         pixels = whole_numbers(pixels, path)
-        if lossy and pixels.any() and (self.coding == "instances" or self.num_classes > 2):
+        if lossy and pixels.any() and (self.coding == "instances" or self.num_classes > 2 or self.mapped):
             things = "objects" if self.coding == "instances" else "classes"
             raise unusable(
                 path,
                 f"numbers of {things} in a JPEG, which changes them",
                 "Make the mask again as PNG; what is in the JPEG cannot be told for sure.",
             )
+        if self.mapped:
+            named = MetaTensor(pixels.astype(np.int64), meta={ImageMetaKey.FILENAME_OR_OBJ: path})
+            return self.mapped({"label": named})["label"].numpy()
         odd = pixels < 0
         if not odd.any():
             if self.coding == "instances":

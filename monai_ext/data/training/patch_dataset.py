@@ -9,16 +9,14 @@ from typing import Any
 
 import torch
 from monai.data import CacheDataset
-from monai.transforms import Compose, Lambda, Randomizable, apply_transform
+from monai.transforms import Compose, Lambda, Randomizable
 from monai.utils import ensure_tuple
 from torch.utils.data import Dataset
 
-from monai_ext.data.training.slice_dataset import classes_of, of_sampler, plain_tensors, with_grain
-from monai_ext.transforms import FOREGROUND_CLASS, IGNORE, ResizeVolumed
+from monai_ext.data.training.slice_dataset import classes_of, draw_seen, of_sampler, with_grain
+from monai_ext.transforms import FOREGROUND_CLASS, ResizeVolumed
 
 __all__ = ["VolumePatchDataset"]
-
-TRIES = 8  # patches drawn where all voxels of one are to be ignored
 
 
 class VolumePatchDataset(Dataset):
@@ -116,20 +114,10 @@ class VolumePatchDataset(Dataset):
                 sample[key] = value.as_subclass(torch.Tensor)  # views of the cache without the metadata
         if seed is not None and isinstance(self.patch_transform, Randomizable):
             self.patch_transform.set_random_state(seed=seed)
-        with plain_tensors():
-            for _ in range(TRIES):
-                patches = apply_transform(self.patch_transform, sample | shown)
-                made = patches if isinstance(patches, list) else [patches]
-                if not any(self._unseen(patch) for patch in made):
-                    break
-        for patch in made:
+        patches = draw_seen(self.patch_transform, sample | shown, self.label_key)
+        for patch in patches if isinstance(patches, list) else [patches]:
             if isinstance(patch, dict):
                 patch.pop(FOREGROUND_CLASS, None)
                 if isinstance(image := patch.get("image"), torch.Tensor):
                     patch["image"] = with_grain(image)
         return patches
-
-    def _unseen(self, patch: Any) -> bool:
-        """Whether nobody has looked at any of a patch's voxels."""
-        label = patch.get(self.label_key) if isinstance(patch, dict) else None
-        return isinstance(label, torch.Tensor) and bool((label == IGNORE).all())

@@ -20,6 +20,7 @@ from monai_ext.transforms import FOREGROUND_CLASS, IGNORE, ResizeSlicesd
 __all__ = ["SliceDataset", "SliceSampler"]
 
 GRAIN = 0.05  # of the range from 0 to 1
+TRIES = 8  # views drawn where all of one is to be ignored
 
 
 @contextmanager
@@ -44,8 +45,8 @@ class SliceDataset(Dataset):
     depends on seed, epoch and index only: not on the number of workers, nor on where a training was resumed. A sample
     of an item with a ``case_id`` carries it, with the number of its slice. Where the sampler says which class a sample
     is to show, ``slice_transform`` finds it as the entry ``FOREGROUND_CLASS``. A slice or picture whose whole label is
-    to be ignored (255) is none. After ``slice_transform``, an image of one value gets a faint grain: DCAU-Net has no
-    finite gradient for one.
+    to be ignored (255) is none, and a view of which all is to be ignored is drawn again, a few times at most. After
+    ``slice_transform``, an image of one value gets a faint grain: DCAU-Net has no finite gradient for one.
 
     Args:
         data: MONAI's datalist of volumes or pictures.
@@ -164,8 +165,7 @@ class SliceDataset(Dataset):
             return sample
         if seed is not None and isinstance(self.slice_transform, Randomizable):
             self.slice_transform.set_random_state(seed=seed)
-        with plain_tensors():
-            sample = apply_transform(self.slice_transform, sample | shown)  # type: ignore[assignment]
+        sample = draw_seen(self.slice_transform, sample | shown, self.label_key)
         sample.pop(FOREGROUND_CLASS, None)
         for key in self.keys:
             if key != self.label_key:
@@ -176,6 +176,21 @@ class SliceDataset(Dataset):
         """The arrays of a volume as plain tensors: views of the cache, without the metadata of a MetaTensor."""
         volume = self.volumes[number]
         return {key: torch.as_tensor(volume[key]).as_subclass(torch.Tensor) for key in self.keys}
+
+
+def draw_seen(transform: Callable, sample: dict[Hashable, Any], label_key: str | None) -> Any:
+    """What a random transform makes of a sample, drawn again where nobody has looked at any of it."""
+
+    def unseen(made: Any) -> bool:
+        label = made.get(label_key) if isinstance(made, dict) else None
+        return isinstance(label, torch.Tensor) and bool((label == IGNORE).all())
+
+    with plain_tensors():
+        for _ in range(TRIES):
+            made = apply_transform(transform, dict(sample))
+            if not any(map(unseen, made if isinstance(made, list) else [made])):
+                break
+    return made
 
 
 def of_sampler(item: int | tuple[int, ...]) -> tuple[int, int | None, dict[Hashable, int]]:
@@ -254,7 +269,8 @@ class SliceSampler(DistributedSampler):
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, seed=seed)
         self.foreground_weight = foreground_weight
         self.foreground_share = foreground_share
-        of_batch = Fraction(int((batch_size or 0) * foreground_share + 0.5), batch_size or 1)
+        batch = min(batch_size or 0, self.num_samples)  # an epoch may be shorter than a batch
+        of_batch = Fraction(int(batch * foreground_share + 0.5), batch or 1)
         self.part = of_batch or Fraction(foreground_share).limit_denominator(1000)
         self.skip = 0
 

@@ -203,6 +203,13 @@ def test_each_batch_of_each_process_shows_as_many(batch_size, share, expected, p
     assert taken == set(range(6)) if share == 1 else len(taken) > 15
 
 
+def test_an_epoch_that_is_shorter_than_a_batch_has_its_share():
+    sampler = SliceSampler(pictures(), foreground_share=0.33, batch_size=64)
+    assert sum(shown > 0 for _, _, shown in sampler) == 7  # of 20
+    sampler = SliceSampler(pictures(), num_replicas=7, rank=6, foreground_share=0.33, batch_size=64)
+    assert sum(shown > 0 for _, _, shown in sampler) == 1  # of 3
+
+
 def test_a_share_that_rounds_to_nothing_is_kept_over_batches():
     shown = [shown > 0 for _, _, shown in SliceSampler(pictures(), foreground_share=0.1, batch_size=2)]
     assert sum(shown) == 2
