@@ -150,6 +150,7 @@ class DCAUNet(TwoPaths):
     """
 
     bfloat16_inference = ("encoder.stages.*.mlp",)  # with other parts small organs change
+    bfloat16_training = True  # precisions differ less than seeds: docs/results/performance.md
     fixed_size = True  # of its graph: which stages have several windows depends on the size
 
     def __init__(
