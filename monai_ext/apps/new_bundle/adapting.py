@@ -71,7 +71,12 @@ def lay_over(config: dict[str, Any], overlay: Mapping[str, Any]) -> None:
 
 
 def use_size(
-    configs: dict[str, Any], published: int | list[int], found: Survey, plan: VolumePlan | None, recipe: str
+    configs: dict[str, Any],
+    published: int | list[int],
+    found: Survey,
+    plan: VolumePlan | None,
+    recipe: str,
+    names: Mapping[int, str],
 ) -> tuple[int | list[int], str]:
     """Configs for images of one size, and which it is and why: the plan's in 3D, or what recipe and data ask for."""
     if plan is not None:
@@ -79,7 +84,8 @@ def use_size(
         return plan.size, plan.reason
     side = published if isinstance(published, int) else max(published)
     if recipe == "strong" and "strong" in configs and not found.pictures:
-        pixel, planned, reason = slice_plan(found, side)
+        anywhere = mirror_axes(found.centres, names=names)[0] == [0, 1]
+        pixel, planned, reason = slice_plan(found, side, anywhere)
         _use_spacing(configs, [pixel, pixel])
         return planned, reason
     size, reason = _image_size(published, found)

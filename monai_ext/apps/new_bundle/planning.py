@@ -15,6 +15,7 @@ __all__ = ["SIDE", "check_spacings", "intensity_window", "mirror_axes", "picture
 SOFT_TISSUE = (-175.0, 275.0)  # HU, fat to organs with contrast medium
 SIDE = 32  # image sizes are multiples of it
 PIXELS_ACROSS = 3  # the thinnest class, at the least
+FINER = 2  # than the scans' own pixels, at the most
 ODD_PIXEL, ODD_STEP = 5, 10  # times the median within a slice, and from slice to slice: no scanner's
 OFF_CENTRE = 0.05  # of a picture's length: closer to the middle is in it
 AXES = ("first (right to left in axial planes)", "second (front to back in axial planes)", "third (feet to head)")
@@ -125,7 +126,7 @@ def check_spacings(found: Survey, images: Mapping[str, str]) -> None:
             )
 
 
-def slice_plan(found: Survey, published: int) -> tuple[float, list[int], str]:
+def slice_plan(found: Survey, published: int, anywhere: bool = False) -> tuple[float, list[int], str]:
     """The pixel in mm at which a 2D network sees slices, the size of its view, and why.
 
     A pixel means the same in every scan, and both axes have the same: an organ has one size and one shape, whichever
@@ -134,9 +135,14 @@ def slice_plan(found: Survey, published: int) -> tuple[float, list[int], str]:
     class stays 3 pixels across. Where slices are larger than the view then, training cuts views and inference averages
     overlapping ones.
 
+    Where no class has a place of its own, as a tumour has none, and one is thinner than 3 pixels, pixels are finer than
+    the scans', up to twice, in a view of as many pixels: the networks' first maps have a quarter of the pixels a side,
+    and context says little. Organs in such views, which show half of a body, are taken for others.
+
     Args:
         found: of volumes.
         published: the side at which the recipe's network sees slices.
+        anywhere: no class has a place of its own, see :func:`mirror_axes`.
     """
     native = float(np.median([spacing[:2] for spacing in found.spacings]))
     extents = np.array(
@@ -145,11 +151,12 @@ def slice_plan(found: Survey, published: int) -> tuple[float, list[int], str]:
     extent = np.median(extents, axis=0)
     thinnest = min(float(np.median(widths)) for widths in found.widths.values())
     whole = float(extent.max()) / published
-    pixel = max(native, min(whole, thinnest / PIXELS_ACROSS))
-    pixel = float(f"{pixel:.3g}")
-    needed = [SIDE * int(np.ceil(side / pixel / SIDE - 1e-6)) for side in extent]
+    finest = min(native, max(whole, native / FINER)) if anywhere else native
+    pixel = float(f"{np.clip(thinnest / PIXELS_ACROSS, finest, max(native, whole)):.3g}")
+    needed = [SIDE * int(np.ceil(side / max(pixel, native) / SIDE - 1e-6)) for side in extent]
     view = [int(np.clip(side, 2 * SIDE, max(published, 2 * SIDE))) for side in needed]
-    seen = "whole slices" if view == needed or min(needed) < 2 * SIDE else "part of a slice at once"
+    covered = all(n * pixel >= side * (1 - 1e-6) for n, side in zip(view, extent))
+    seen = "whole slices" if covered else "part of a slice at once"
     reason = (
         f"spacing: {pixel:g} mm a pixel in every scan (the scans' own {native:.3g}, median; the thinnest class is "
         f"{thinnest:.3g} mm across); image_size: {view[0]}x{view[1]}, {seen} (median {extent[0]:.0f}x{extent[1]:.0f} "

@@ -138,10 +138,10 @@ def new_bundle(
     plan, dims_reason = _volume_plan(
         configs, str(dims), found, budget, len(listed.channel_names) or 1, regions, template
     )
-    size, size_reason = use_size(configs, template.default("image_size"), found, plan, recipe)
     members = [{value for value, target in mapping.items() if target == i + 1} for i in range(len(classes))]
     members = [set(values) for values in listed.regions.values()] or members
     names = {value: text for text, values in zip(classes, members, strict=True) for value in values}
+    size, size_reason = use_size(configs, template.default("image_size"), found, plan, recipe, names)
     choices = [
         *dims_reason,
         *use_recipe(configs, recipe, template, found, names, plan),
