@@ -15,7 +15,7 @@ __all__ = ["SIDE", "check_spacings", "intensity_window", "mirror_axes", "picture
 SOFT_TISSUE = (-175.0, 275.0)  # HU, fat to organs with contrast medium
 SIDE = 32  # image sizes are multiples of it
 PIXELS_ACROSS = 3  # the thinnest class, at the least
-FINER = 2  # than the scans' own pixels, at the most
+FINER = 1.5  # times the scans' own pixels, at the most: four windows see a slice, with 2 it would take nine
 ODD_PIXEL, ODD_STEP = 5, 10  # times the median within a slice, and from slice to slice: no scanner's
 OFF_CENTRE = 0.05  # of a picture's length: closer to the middle is in it
 AXES = ("first (right to left in axial planes)", "second (front to back in axial planes)", "third (feet to head)")
@@ -136,8 +136,8 @@ def slice_plan(found: Survey, published: int, anywhere: bool = False) -> tuple[f
     overlapping ones.
 
     Where no class has a place of its own, as a tumour has none, and one is thinner than 3 pixels, pixels are finer than
-    the scans', up to twice, in a view of as many pixels: the networks' first maps have a quarter of the pixels a side,
-    and context says little. Organs in such views, which show half of a body, are taken for others.
+    the scans', up to one and a half times, in a view of as many pixels: the networks' first maps have a quarter of the
+    pixels a side, and context says little. Organs in such views, which show part of a body, are taken for others.
 
     Args:
         found: of volumes.
