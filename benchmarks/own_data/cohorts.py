@@ -31,12 +31,15 @@ class Cohort(NamedTuple):
     slices: bool = False
 
 
-def write_ct(folder: Path, image: str, label: str, tiny: bool = False) -> None:
+def _ct(folder: Path, image: str, label: str, tiny: bool) -> None:
     blocks = folder.with_name("blocks")
     write_blocks(image, label, blocks)
     for source, part in ((blocks, "Tr"), (blocks / "held out", "Ts")):
-        for kind in ("images", "labels"):
-            _copied(source / kind, folder / f"{kind}{part}", "_0000" if kind == "images" else "")
+        for kind, channel in (("images", "_0000"), ("labels", "")):
+            target = folder / f"{kind}{part}"
+            target.mkdir(parents=True, exist_ok=True)
+            for path in sorted((source / kind).glob("*.nii.gz")):
+                shutil.copyfile(path, target / f"{path.name.split('.')[0]}{channel}.nii.gz")
     about = {
         "channel_names": {"0": "CT"},
         "labels": {name: value for value, name in enumerate(["background", *NAMES])},
@@ -56,12 +59,6 @@ def write_ct(folder: Path, image: str, label: str, tiny: bool = False) -> None:
     (folder / "dataset.json").write_text(json.dumps(about))
 
 
-def _copied(source: Path, target: Path, channel: str) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for path in sorted(source.glob("*.nii.gz")):
-        shutil.copyfile(path, target / f"{path.name.split('.')[0]}{channel}.nii.gz")
-
-
 def _mr(folder: Path, image: str, label: str, tiny: bool) -> None:
     write_brain_phantom(folder, num_cases=10 if tiny else 15, progress=False, coarse=3 if tiny else 1.5)
 
@@ -71,7 +68,7 @@ def _pictures(folder: Path, image: str, label: str, tiny: bool) -> None:
 
 
 COHORTS = {
-    "ct": Cohort("Dataset001_CT", "one real CT, in blocks", write_ct, 4, slices=True),
+    "ct": Cohort("Dataset001_CT", "one real CT, in blocks", _ct, 4, slices=True),
     "mr": Cohort("Dataset002_MR", "four-channel MR phantom, regions", _mr, 8),
     "pictures": Cohort("Dataset003_Pictures", "big-picture phantom", _pictures, 2, 1, pictures=True),
 }
