@@ -152,10 +152,10 @@ def test_a_wrong_value_is_one_line(bundle):
     knobs = read(bundle, ("train", "strong")).keys() & WRONG.keys()
     assert len(knobs) > 14
     assert "precision" in knobs
-    for knob in (*sorted(knobs), "backend"):
+    of_training = [(("train", "strong"), knob) for knob in sorted(knobs)]
+    for configs, knob in [*of_training, (("inference",), "backend"), (("inference",), "precision")]:
         text, expected = WRONG[knob]
         with pytest.raises(RuntimeError) as refused:
-            configs = ("train", "strong") if knob in knobs else ("inference",)
             workflow(bundle, configs, {knob: text}).initialize()
         line = plain_cause(refused.value)
         assert line is not None and line.startswith(f"monai_ext: --{knob} "), knob
