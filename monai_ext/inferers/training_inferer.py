@@ -57,13 +57,15 @@ class TrainingInferer(SimpleInferer):
 
     def in_bfloat16(self, inputs: torch.Tensor, network: Callable[..., Any]) -> bool:
         """Whether these inputs of this network are computed in bfloat16."""
+        if self.precision == "float32":
+            return False
         obstacle = _obstacle(inputs)
         if self.precision == "bfloat16":
             if obstacle:
                 self._tell("--precision bfloat16: %s.", obstacle)
             return not obstacle
         inner = network.module if isinstance(network, DistributedDataParallel) else network
-        taken = self.precision == "auto" and not obstacle and getattr(inner, "bfloat16_training", False)
+        taken = not obstacle and getattr(inner, "bfloat16_training", False)
         if taken:
             self._tell("%s trains in bfloat16 on this processor; --precision float32 is exact.", type(inner).__name__)
         return taken

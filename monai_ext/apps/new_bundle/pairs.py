@@ -21,7 +21,6 @@ __all__ = ["pair_files", "read_decathlon", "short_ids"]
 Pairs = dict[str, dict[str, Any]]
 WORDS = "images?|img|labels?|lbl|masks?|seg(?:mentation)?s?|gt|annotations?|truth"
 # what names say beside the case: img0001, case_0000 (nnU-Net's first channel), case_seg, label-case
-CHANNEL = re.compile(r"_\d{4}$")
 BESIDE = re.compile(rf"^(?:{WORDS})[_\-. ]*(?=.)|[_\-. ]+(?:{WORDS}|0000)$", re.IGNORECASE)
 
 
@@ -42,8 +41,8 @@ def pair_files(images: Path, labels: Path) -> Pairs:
     if len(kinds) > 1:
         raise ValueError(f"monai_ext: {images}, {labels}: hold volumes and 2D pictures, expected one kind.")
     for case, path in found["images"].items():
-        first = CHANNEL.sub("", case)
-        if is_picture(path) and first != case and {first} <= found["images"].keys() & found["labels"].keys():
+        first, channel = channel_of(case)
+        if is_picture(path) and channel is not None and first in found["images"] and first in found["labels"]:
             one = f"{found['images'][first].name}, {path.name}"
             raise ValueError(
                 f"monai_ext: {images}: case {first} has several pictures ({one}), expected one. {ONE_PICTURE}"
