@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What inferers ask of a network's output, and how it becomes labels."""
+"""What inferers ask of a network's output."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from monai_ext.transforms.score_labels import arg_max, label_dtype, labels_of
-
-__all__ = ["arg_max", "check_finite", "check_logits", "device_of", "label_dtype", "labels_of"]
+__all__ = ["check_finite", "check_logits", "device_of"]
 
 
 def device_of(network: Callable[..., Any]) -> torch.device | None:

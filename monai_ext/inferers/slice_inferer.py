@@ -11,8 +11,9 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer, sliding_window_inference
 from tqdm import tqdm
 
-from monai_ext.inferers.outputs import check_logits, device_of, labels_of
+from monai_ext.inferers.outputs import check_logits, device_of
 from monai_ext.inferers.upsampled_labels import upsampled_labels
+from monai_ext.transforms.score_labels import labels_of
 from monai_ext.transforms.slice_resize import check_image_size, resize_slices, size_at_spacing
 from monai_ext.utils import flag
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from monai_ext.inferers.outputs import labels_of
+from monai_ext.transforms.score_labels import labels_of
 from monai_ext.transforms.slice_resize import check_image_size, resize_slices
 
 __all__ = ["neighbours", "upsampled_labels"]

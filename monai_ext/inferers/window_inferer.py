@@ -12,8 +12,9 @@ from monai.inferers import Inferer
 from monai.utils import BlendMode, PytorchPadMode, ensure_tuple, ensure_tuple_rep, fall_back_tuple, look_up_option
 from tqdm import tqdm
 
-from monai_ext.inferers.outputs import check_logits, device_of, label_dtype, labels_of
+from monai_ext.inferers.outputs import check_logits, device_of
 from monai_ext.inferers.upsampled_labels import neighbours, upsampled_labels
+from monai_ext.transforms.score_labels import label_dtype, labels_of
 from monai_ext.transforms.slice_resize import resize_volume, volume_size_at_spacing
 
 __all__ = ["SlidingWindowLabelInferer"]

@@ -8,9 +8,9 @@ import torch
 
 from monai_ext.apps.label.uncertainty import uncertainty
 from monai_ext.inferers import ProbabilityEnsemble, SliceBatchInferer, SlidingWindowLabelInferer
-from monai_ext.inferers.outputs import labels_of
 from monai_ext.inferers.upsampled_labels import upsampled_labels
 from monai_ext.transforms import resize_slices
+from monai_ext.transforms.score_labels import labels_of
 
 ORDER = [1, 3, 2]  # as KiTS has it: kidney, masses, tumour
 

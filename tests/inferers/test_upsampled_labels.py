@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from monai_ext.inferers import upsampled_labels as module
-from monai_ext.inferers.outputs import arg_max
 from monai_ext.inferers.upsampled_labels import upsampled_labels
+from monai_ext.transforms.score_labels import arg_max
 from monai_ext.transforms.slice_resize import resize_slices
 
 SIZES = [

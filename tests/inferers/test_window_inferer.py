@@ -15,8 +15,8 @@ from monai.inferers import SlidingWindowInferer
 from monai.transforms import Orientationd
 
 from monai_ext.inferers import SlidingWindowLabelInferer
-from monai_ext.inferers.outputs import labels_of
 from monai_ext.transforms import resize_volume, volume_size_at_spacing
+from monai_ext.transforms.score_labels import labels_of
 
 
 def make_network(spatial_dims: int = 3, channels: int = 1, classes: int = 5) -> nn.Module:

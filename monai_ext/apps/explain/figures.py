@@ -15,11 +15,12 @@ from monai.utils import ensure_tuple
 
 from monai_ext.bundle import Bundle, check_knobs
 from monai_ext.data import find_images, is_phantom
-from monai_ext.inferers.outputs import check_logits, labels_of
+from monai_ext.inferers.outputs import check_logits
 from monai_ext.networks import load_weights
 from monai_ext.networks.blocks import CrossStageAttentionResidual, DifferentialCrossAttention
 from monai_ext.phantoms import PHANTOM_NOTE
 from monai_ext.transforms import check_image_size, resize_slices, size_at_spacing
+from monai_ext.transforms.score_labels import labels_of
 from monai_ext.utils import replacing
 
 from .maps import AttentionMaps, SourceWeights, attention_maps, source_weights

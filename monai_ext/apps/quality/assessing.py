@@ -18,9 +18,10 @@ from monai_ext.apps.quality.estimates import COVERAGE, FEWEST, ExpectedDice, mea
 from monai_ext.apps.quality.measuring import VIEWS, Looker, agreement, some_slices, view
 from monai_ext.apps.quality.quality_file import QualityNotes, pooled, quality_file
 from monai_ext.bundle import Bundle
-from monai_ext.inferers.outputs import check_logits, labels_of
+from monai_ext.inferers.outputs import check_logits
 from monai_ext.networks import is_export, load_weights
 from monai_ext.networks.utils import weights_follow
+from monai_ext.transforms.score_labels import labels_of
 from monai_ext.utils import plain_cause
 
 __all__ = ["Assessor", "Judge", "Judged", "Quality", "is_calibrated", "judged", "signals"]

@@ -16,7 +16,8 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from monai_ext.inferers import SliceBatchInferer
-from monai_ext.inferers.outputs import check_logits, labels_of
+from monai_ext.inferers.outputs import check_logits
+from monai_ext.transforms.score_labels import labels_of
 
 __all__ = ["VIEWS", "Looker", "agreement", "feature_layers", "some_slices"]
 
