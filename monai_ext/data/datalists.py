@@ -152,12 +152,9 @@ def load_datalist(
         channels = listed.channel_names
         expected = channel_names if channel_names is not None or dataset_name is None else ()
         _check_channels(listed, expected)
+        if dataset_name is not None and not class_names:
+            _check_plain_labels(listed)
         if listed.regions:
-            if dataset_name is not None and not class_names:
-                raise ValueError(
-                    f"monai_ext: datalist {list_file}: its labels are regions ({', '.join(listed.regions)}), this "
-                    "bundle's network knows classes. Make a bundle for them: python -m monai_ext new."
-                )
             mapping = _region_values(listed, class_names)
             names, regions = list(listed.regions), [list(values) for values in listed.regions.values()]
         else:
@@ -300,6 +297,17 @@ def _check_channels(listed: CaseList, expected: Sequence[str] | None) -> None:
         f"monai_ext: datalist {listed.file}: its images have {found}, this bundle's network takes {model}. Make a "
         "bundle for them: python -m monai_ext new."
     )
+
+
+def _check_plain_labels(listed: CaseList) -> None:
+    """Published recipes know classes only: their losses and scores take every voxel of one."""
+    odd = ""
+    if listed.regions:
+        odd = f"its labels are regions ({', '.join(listed.regions)}), this bundle's network knows classes"
+    elif listed.ignore is not None:
+        odd = f"voxels of label value {listed.ignore} are to be ignored, which this bundle's loss cannot"
+    if odd:
+        raise ValueError(f"monai_ext: datalist {listed.file}: {odd}. Make a bundle for them: python -m monai_ext new.")
 
 
 def _region_values(listed: CaseList, names: Sequence[str] | None) -> dict[int, int]:

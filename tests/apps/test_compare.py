@@ -13,7 +13,7 @@ import pytest
 import submitit
 import torch
 
-from monai_ext.apps.compare import compare, contest, known_networks
+from monai_ext.apps.compare import compare, contest
 from monai_ext.apps.compare.budget import Budget
 from monai_ext.apps.compare.candidates import Candidate, find_candidates
 from monai_ext.apps.compare.results import table_of, write_results
@@ -22,6 +22,7 @@ from monai_ext.apps.new_bundle import new_bundle
 from monai_ext.apps.report.comparison import Run, mean_of_runs
 from monai_ext.bundle import Bundle
 from monai_ext.networks import nets
+from monai_ext.networks.by_name import known_networks
 from tests.apps.test_comparison import evaluate
 from tests.apps.test_crossval import kill_in_training
 from tests.apps.test_new import write_scans
@@ -40,7 +41,7 @@ OWN = {
 
 def candidates(bundle: str, networks: str, network_def=None, **knobs):
     found = Bundle.find(bundle)
-    return find_candidates(found, found.parser("train", **knobs), networks, network_def)
+    return find_candidates(found.parser("train", **knobs), networks, network_def)
 
 
 def test_every_network_of_the_library_has_a_name():
@@ -87,7 +88,7 @@ def test_multiply_adds_are_those_of_the_products():
     ("networks", "network_def", "told"),
     [
         ("dcaunet", None, r"--networks: two networks or more are compared, dcaunet given\."),
-        ("dcaunet,nonet", None, r"--networks nonet: expected some of dcaunet, .*resenc_unet; or give"),
+        ("dcaunet,nonet", None, r"--networks nonet: expected one of dcaunet, .*resenc_unet; or give"),
         ("dcaunet,DCAUNet", None, r"--networks, --network_def: dcaunet is given twice"),
         ("dcaunet", "{", r"--network_def \{: is no JSON"),
         ("dcaunet", '{"spatial_dims": 2}', r"--network_def .*: expected a definition as train\.json has it"),

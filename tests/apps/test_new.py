@@ -44,6 +44,14 @@ def write_scans(folder, count=6, label_values=(0, 2, 7), modality="CT"):
     return folder
 
 
+def as_list(folder):
+    """A cohort of FIVES as a list of one's own."""
+    cases = load_datalist("fives", folder, split="paper")
+    pairs = [{key: case[key] for key in ("image", "label")} for case in cases["training"] + cases["test"]]
+    (folder / "mine.json").write_text(json.dumps({"training": pairs}))
+    return folder / "mine.json"
+
+
 def keeps_the_contract(bundle, tmp_path):
     for check in CHECKS:
         check(str(bundle))
@@ -112,6 +120,57 @@ def test_pictures(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "bundles/eyes/eval/summary.json").read_text())["class_names"] == ["vessel"]
     (mask,) = (tmp_path / "bundles/eyes/eval").glob("*_seg.png")
     assert Image.open(mask).size == (80, 60)
+
+
+@pytest.mark.parametrize(
+    ("template", "network", "dims", "maps"),
+    [
+        ("dcaunet_synapse", "QTSeg", 2, 1),
+        ("xattnres_emcad_synapse", "basic-unet", 2, 1),
+        ("dcaunet_synapse", "emcadnet", 2, 4),
+        ("xattnres_unet_synapse", "unet_dca", 3, 1),  # sized by its images; the template's overlay has features
+    ],
+)
+def test_another_network_in_a_bundles_recipe(tmp_path, monkeypatch, template, network, dims, maps):
+    write_scans(tmp_path, count=4)
+    monkeypatch.chdir(tmp_path)
+    scans, organs = tmp_path / "scans", tmp_path / "organs"
+    made, _ = new_bundle(
+        "other", template, scans, organs, where=tmp_path, progress=False, dims=dims, network=network, memory="1GB"
+    )
+    bundle, train = str(made), contract.read(str(made), "train")
+    built = train["network_def"]["_target_"].rpartition(".")[2]
+    assert built.replace("_", "").lower() == network.replace("-", "").replace("_", "").lower()
+    assert train["network_def"]["spatial_dims"] == dims
+    assert (train["loss"]["_target_"] == "DeepSupervisionLoss") == (maps > 1)
+    for check in CHECKS:
+        check(bundle)
+    small = {"image_size": [32] * dims, "batch_size": 2, "num_workers": 0}
+    run(bundle, "train", **small, epochs=1, val_interval=1)
+    run(bundle, "inference", **small)
+    (label,) = (made / "eval").glob("*_seg.nii.gz")
+    assert nibabel.load(label).shape == (24, 20, 6)
+
+
+def test_another_network_for_pictures_is_not_frozen(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_phantom("fives", tmp_path / "data", 4)
+    made, _ = new_bundle(
+        "eyes", None, datalist=as_list(tmp_path / "data"), where=tmp_path, progress=False, network="doubleunet_dca"
+    )
+    train = contract.read(str(made), "train")
+    assert "FreezeUntil" not in json.dumps(train)
+    assert not {"warm_up", "pretrained"} & train.keys()
+    for check in CHECKS:
+        check(str(made))
+
+
+def test_a_network_that_nobody_knows(tmp_path):
+    write_scans(tmp_path, count=3)
+    told = r"^monai_ext: --network unet: expected one of dcaunet, .*basic_unet.*\.$"
+    with pytest.raises(ValueError, match=told):
+        new_bundle("b", None, tmp_path / "scans", tmp_path / "organs", where=tmp_path, network="unet")
+    assert not (tmp_path / "bundles").exists()
 
 
 def test_mr_is_scaled_by_percentiles_and_ct_by_a_window(tmp_path):

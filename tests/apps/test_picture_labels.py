@@ -203,6 +203,13 @@ def test_a_published_bundle_has_no_regions(data):
         load_datalist("kvasir", datalist=data / "dataset.json")
 
 
+def test_a_published_bundle_ignores_no_voxels(tmp_path):
+    data = write_pictures(tmp_path / "data", {"labels": {"background": 0, "polyp": 1, "ignore": 3}}, cases=3)
+    refused = r"label value 3 are to be ignored, which this bundle's loss cannot\. .* python -m monai_ext new\.$"
+    with pytest.raises(ValueError, match=refused):
+        load_datalist("kvasir", datalist=data / "dataset.json")
+
+
 def test_masks_of_values_that_a_list_names(tmp_path):
     Image.fromarray(np.array([[0, 7, 200]], np.uint8)).save(tmp_path / "mask.png")
     reader = MaskReader({0: 0, 7: 1, 200: 255}, 2)

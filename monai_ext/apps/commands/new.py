@@ -20,6 +20,7 @@ def new(
     channel_names: str | Sequence[str] = (),
     dims: int | str = 2,
     memory: str = "8GB",
+    network: str | None = None,
 ) -> None:
     """Make a bundle for your own data: read it, choose window, classes and sizes, and write bundles/NAME.
 
@@ -38,6 +39,8 @@ def new(
             their order, with commas between.
         dims: 2 (slices), 3 (volumes: voxels, patch and batch are planned), or auto (3 where scans are volumes).
         memory: that a training step in 3D may take, such as 8GB; patch and batch follow from it.
+        network: another network in the bundle's recipe, by its name, such as dcaunet or basic_unet; a wrong one lists
+            all.
     """
     from monai_ext.apps.new_bundle import new_bundle
 
@@ -55,6 +58,7 @@ def new(
         channel_names=channel_names,
         dims=dims,
         memory=memory,
+        network=network,
     )
     print(f"{made}\n" + "\n".join(f"  {choice}" for choice in choices))
     shown = made if where == "." else made.resolve()  # whichever folder the command is started from

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -15,14 +14,13 @@ import torch.nn as nn
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
-from monai_ext.bundle import Bundle
-from monai_ext.networks import baselines, nets, use_plain_path
+from monai_ext.networks import use_plain_path
+from monai_ext.networks.by_name import known_networks, network_definition
 from monai_ext.networks.paths import TwoPaths
 from monai_ext.utils import plain_cause, text_options
 
-__all__ = ["Candidate", "find_candidates", "known_networks"]
+__all__ = ["Candidate", "find_candidates", "network_in_recipe"]
 
-BASELINES = ("basic_unet", "dynunet", "segresnet", "swinunetr", "plain_unet", "resenc_unet")
 LIST_LOSS = ("MutationLoss",)  # losses that take one tensor or a list of them
 
 
@@ -44,61 +42,36 @@ class Candidate:
     multiply_adds: int
 
 
-def known_networks() -> dict[str, Any]:
-    """Name -> the network of this library, or the function that makes a baseline, in the spelling of command lines.
-
-    Examples::
-
-        >>> list(known_networks())[:3], list(known_networks())[-2:]
-        (['dcaunet', 'doubleunet_dca', 'emcadnet'], ['plain_unet', 'resenc_unet'])
-    """
-    found = {}
-    for name in nets.__all__:
-        network = getattr(nets, name)
-        if "out_channels" in inspect.signature(network).parameters:  # encoders have none
-            stem = network.__module__.rpartition(".")[2]
-            found[stem if _plain(stem) == _plain(name) else name.lower()] = network
-    return found | {name: getattr(baselines, name) for name in BASELINES}
-
-
-def find_candidates(
-    bundle: Bundle, parser: ConfigParser, networks: Any = None, network_def: Any = None
-) -> list[Candidate]:
+def find_candidates(parser: ConfigParser, networks: Any = None, network_def: Any = None) -> list[Candidate]:
     """Each network with what it changes in the bundle, built once and asked for labels of the right size.
 
     Args:
-        bundle: whose recipe trains it.
-        parser: of the bundle's training, knobs included.
-        networks: names, see :func:`known_networks`; a list, or a text with commas.
+        parser: of the training of the bundle whose recipe trains them, knobs included.
+        networks: names, see :func:`~monai_ext.networks.by_name.known_networks`; a list, or a text with commas.
         network_def: definitions as ``train.json`` has them: one, a list, or their JSON.
 
     Raises:
         ValueError: for an unknown or missing network, one that does not fit the bundle, or fewer than two in all.
     """
-    known = {_plain(name): name for name in known_networks()}
-    names = text_options(networks, "--networks")
     chosen: dict[str, dict[str, Any] | None] = {}
-    own = ConfigParser({"network_def": parser.get("network_def")})["network_def"]
     sizes = _sizes(parser)
-    for name in names:
-        if _plain(name) not in known:
-            raise ValueError(
-                f"monai_ext: --networks {name:.80}: expected some of {', '.join(known.values())}; or give a network of "
-                "your own with --network_def."
-            )
-        _add(chosen, known[_plain(name)], _definition(known[_plain(name)], parser, own, sizes))
+    facts = {"spatial_dims": len(sizes), "img_size": list(sizes)}
+    facts |= {key: parser.get_parsed_content(f"network_def#{key}") for key in ("in_channels", "out_channels")}
+    own = ConfigParser({"network_def": parser.get("network_def")})["network_def"]
+    for name in text_options(networks, "--networks"):
+        found, definition = network_definition(
+            name, facts, "--networks", "; or give a network of your own with --network_def"
+        )
+        # the bundle's own network keeps its options
+        _add(chosen, found, None if own.get("_target_") == definition["_target_"] else definition)
     for definition in _definitions(network_def):
         _add(chosen, _word(str(definition["_target_"]).rpartition(".")[2]), definition)
     if len(chosen) < 2:
         raise ValueError(
             f"monai_ext: --networks: two networks or more are compared, {', '.join(chosen) or 'none'} given. Names are "
-            f"{', '.join(known.values())}; --network_def adds one of your own."
+            f"{', '.join(known_networks())}; --network_def adds one of your own."
         )
-    return [_looked_at(name, definition, bundle, parser, sizes) for name, definition in chosen.items()]
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "")
+    return [network_in_recipe(name, definition, parser) for name, definition in chosen.items()]
 
 
 def _word(name: str) -> str:
@@ -137,24 +110,19 @@ def _sizes(parser: ConfigParser) -> list[int]:
     return [int(size)] * axes if isinstance(size, int) else [int(side) for side in size]
 
 
-def _definition(name: str, parser: ConfigParser, own: Mapping[str, Any], sizes: Sequence[int]) -> dict[str, Any] | None:
-    """None for the bundle's own network, which keeps its options."""
-    network = known_networks()[name]
-    target = f"{'monai_ext.networks.nets' if inspect.isclass(network) else baselines.__name__}.{network.__name__}"
-    if own.get("_target_") == target:
-        return None
-    facts = {"spatial_dims": len(sizes), "img_size": list(sizes)}
-    facts |= {key: parser.get_parsed_content(f"network_def#{key}") for key in ("in_channels", "out_channels")}
-    known = inspect.signature(network).parameters
-    # spatial_dims is what the configs ask of each definition
-    return {"_target_": target, **{k: v for k, v in facts.items() if k in known or k == "spatial_dims"}}
+def network_in_recipe(name: str, definition: dict[str, Any] | None, parser: ConfigParser) -> Candidate:
+    """Build a network, let it see an image without values, and decide on the loss.
 
+    Args:
+        name: for errors, and for files.
+        definition: of the network; None for the recipe's own.
+        parser: of a bundle's training, knobs included.
 
-def _looked_at(
-    name: str, definition: dict[str, Any] | None, bundle: Bundle, parser: ConfigParser, sizes: Sequence[int]
-) -> Candidate:
-    """Build it, let it see an image without values, and decide on the loss."""
+    Raises:
+        ValueError: if it cannot be built, or gives no labels of the image's size.
+    """
     where = f"monai_ext: network {name}"
+    sizes = _sizes(parser)
     config = dict(parser.get())
     if definition is not None:
         asked = set(re.findall(r"@network_def(?:#|::)(\w+)", json.dumps(config, default=str)))

@@ -87,7 +87,7 @@ def compare(
 
     Args:
         bundle: a bundle's name or folder.
-        networks: names, see :func:`known_networks`; a list, or a text with commas.
+        networks: names, see :func:`~monai_ext.networks.by_name.known_networks`; a list, or a text with commas.
         network_def: definitions of networks as ``train.json`` has them: one, a list, or their JSON.
         folds: numbers of the folds to train, of the bundle's ``num_folds`` (5); by default its own split.
         seeds: of the trainings; of several, a case counts with the mean of its scores.
@@ -127,7 +127,7 @@ def compare(
     with locked(work, LOCK, "Wait until that comparison has ended, or give another --output."):
         training = found.parser("train", **knobs)  # tells of a knob that training has not
         splits = _splits(found, work, folds, knobs)
-        candidates = find_candidates(found, training, networks, network_def)
+        candidates = find_candidates(training, networks, network_def)
         executor = job_queue.executor_for(found, work, slurm, "compare")
         entries = list(_entries(found, work, candidates, splits, numbers, budget, knobs))
         for entry in entries:

@@ -4,23 +4,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.bundle import ConfigParser
 
+from monai_ext.apps.compare.candidates import network_in_recipe
 from monai_ext.bundle import Bundle
 from monai_ext.data.lists import CaseList
+from monai_ext.networks.by_name import network_definition
 from monai_ext.utils import MODALITIES, VOLUME_MODALITIES
 
 from .planning import SIDE, intensity_window, mirror_axes, picture_plan, slice_plan, tissue_contrast
 from .survey import Survey
 from .volume_planning import VolumePlan
 
-__all__ = ["fill_in", "lay_over", "point_to_data", "use_intensity", "use_recipe", "use_size"]
+__all__ = ["fill_in", "fit_loss", "lay_over", "point_to_data", "use_intensity", "use_network", "use_recipe", "use_size"]
 
 SCALE = "monai_ext.transforms.ScaleIntensityRanged"
+FREEZE = "monai_ext.handlers.FreezeUntil"
 PERCENTILES = {"lower": 0.5, "upper": 99.5}
+
+
+def use_network(configs: dict[str, Any], name: str) -> str:
+    """Another network in the template's recipe, in training and inference; its name as it is spelled."""
+    own = configs["train"]["network_def"]
+    facts = {key: own[key] for key in ("spatial_dims", "in_channels", "out_channels") if key in own}
+    # sides come with the plan
+    found, definition = network_definition(name, {"spatial_dims": 2, **facts, "img_size": None, "pretrained": None})
+    if definition["_target_"] == own["_target_"]:
+        return found
+    for config in (configs["train"], configs["inference"]):
+        required = {key: value for key, value in config["network_def"].items() if key == "_requires_"}
+        config["network_def"] = {"_target_": definition["_target_"], **required, **definition}
+    for name_3d in ("train_3d", "inference_3d"):
+        overlay = configs.get(name_3d) or {}
+        for key in [key for key in overlay if key.startswith("network_def#")]:
+            del overlay[key]
+        if overlay:
+            overlay["network_def#spatial_dims"] = 3
+    train = configs["train"]
+    if "pretrained" in definition:
+        train["network_def"]["pretrained"] = "@pretrained"
+        del configs["inference"]["network_def"]["pretrained"]
+    else:
+        train.pop("pretrained", None)
+    # of the template's own encoder
+    train["train"]["handlers"] = [each for each in train["train"]["handlers"] if each["_target_"] != FREEZE]
+    train.pop("warm_up", None)
+    return found
+
+
+def fit_loss(train: dict[str, Any], name: str) -> None:
+    """Build the network once, and give a loss of several maps to one that has several in training."""
+    candidate = network_in_recipe(name, dict(train["network_def"]), ConfigParser(deepcopy(train)))
+    train["loss"] = candidate.overlay.get("loss", train["loss"])
 
 
 def use_recipe(

@@ -75,8 +75,8 @@ def readme(
     lines.append(f"* label values {', '.join(map(str, found.values))}")
     network = configs["train"]["network_def"]["_target_"].rpartition(".")[2]
     summary = (
-        f"Segments {plain_text(', '.join(classes))}. Network and recipe: `{network}`, as in the bundle `{template}`, "
-        "whose README has the paper and what is inferred."
+        f"Segments {plain_text(', '.join(classes))}. Network: `{network}`; recipe: that of the bundle `{template}`, "
+        "whose README has its paper and what is inferred."
     )
     return TEXT.format(
         name=name,

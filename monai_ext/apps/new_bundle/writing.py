@@ -22,7 +22,16 @@ from monai_ext.data.splits import hold_out, random_parts
 from monai_ext.transforms import IGNORE
 from monai_ext.utils import number_option, scratch_folder, text_options
 
-from .adapting import fill_in, lay_over, point_to_data, use_intensity, use_recipe, use_size
+from .adapting import (
+    fill_in,
+    fit_loss,
+    lay_over,
+    point_to_data,
+    use_intensity,
+    use_network,
+    use_recipe,
+    use_size,
+)
 from .memory import memory_option, step_bytes
 from .pairs import pair_files, short_ids
 from .planning import SIDE, check_spacings
@@ -56,6 +65,7 @@ def new_bundle(
     channel_names: str | Sequence[str] = (),
     dims: int | str = 2,
     memory: int | float | str = "8GB",
+    network: str | None = None,
 ) -> tuple[Path, list[str]]:
     """Look at a user's data and write ``bundles/NAME`` for it: datalist, split, configs, metadata and README.
 
@@ -80,6 +90,8 @@ def new_bundle(
         dims: 2, a network on slices; 3, one on volumes, with voxels, patch and batch planned for ``memory``; or
             ``"auto"``: 3 unless the scans are rather slices, the network has no 3D, or it does not fit.
         memory: that a training step in 3D may take, with its unit, such as ``"8GB"``.
+        network: name of another network to take in place of the bundle's, see
+            :func:`~monai_ext.networks.by_name.known_networks`.
 
     Returns:
         The bundle's folder, and its choices, a sentence each.
@@ -122,6 +134,8 @@ def new_bundle(
     if template.pictures != found.pictures:
         kind, other = ("2D pictures", "volumes") if found.pictures else ("volumes", "2D pictures")
         raise ValueError(f"monai_ext: {template.name} is for {other}, the data are {kind}. Choose another --bundle.")
+    if network is not None:
+        network = use_network(configs, network)
     values = [value for value in found.values if value]
     if len(values) > 255:
         raise ValueError(f"monai_ext: {len(values)} label values, expected at most 255: are these instances?")
@@ -158,6 +172,8 @@ def new_bundle(
         choices += use_regions(configs, listed)
     if listed.regions or listed.ignore is not None:
         choices += use_label_loss(configs, listed.ignore, bool(listed.regions))
+    if network is not None:
+        fit_loss(configs["train"], network)
     content = {
         **label_content(listed, classes, mapping),
         **({"modality": {"0": found.modality}} if found.modality else {}),
