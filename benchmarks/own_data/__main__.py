@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--network", default="qtseg", help="of every recipe")
     args = parser.parse_args()
     output = Path(args.output).resolve()
     print(f"{cpu_model()}; {args.steps} steps of {args.batch} at {args.size}x{args.size}", flush=True)
@@ -125,6 +126,7 @@ def main() -> None:
     for name in args.data.split(","):
         study, data = STUDIES[name], output / name
         new, ways = study.write(data, args.image, args.label)
+        new = [*new, "--network", args.network]
         bundles = {recipe: make_bundle(data, recipe, new) for recipe, _ in map(VARIANTS.get, args.recipes.split(","))}
         found: dict[tuple[str, int], dict[str, Any]] = {}
         with ThreadPoolExecutor(args.jobs) as pool:

@@ -26,7 +26,8 @@ def new(
 
     Args:
         name: of the new bundle: small letters, digits and underscores.
-        bundle: whose network and recipe to take; by default dcaunet_synapse for volumes, qtseg_busi for pictures.
+        bundle: whose network and recipe to take; by default dcaunet_synapse for volumes, with QTSeg as the network of
+            slices, and qtseg_busi for pictures.
         images: folder of images (NIfTI, NRRD, MetaImage; PNG, JPEG, TIFF, BMP).
         labels: folder of labels, whose files agree with the images' in name (img01 and label01, a and a_seg).
         datalist: instead of the two, a Decathlon or nnU-Net dataset.json; its validation and test cases are kept.
@@ -39,8 +40,7 @@ def new(
             their order, with commas between.
         dims: 2 (slices), 3 (volumes: voxels, patch and batch are planned), or auto (3 where scans are volumes).
         memory: that a training step in 3D may take, such as 8GB; patch and batch follow from it.
-        network: another network in the bundle's recipe, by its name, such as dcaunet or basic_unet; a wrong one lists
-            all.
+        network: a network in place of the bundle's, by its name, such as dcaunet or basic_unet; a wrong one lists all.
     """
     from monai_ext.apps.new_bundle import new_bundle
 

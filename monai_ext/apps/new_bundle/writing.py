@@ -47,6 +47,10 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 LABEL_WORDS = ("deepedit", "deepgrow", "detection", "classification")
 RECIPES = ("strong", "paper")
 DIMS = ("2", "3", "auto")
+SLICES = (  # by docs/results/own_data.md
+    "qtseg",
+    "network: qtseg, from whose few steps more is learnt than from dcaunet's; the recipe is dcaunet_synapse's.",
+)
 OVERLAYS_3D = ("train_3d", "inference_3d", "strong_3d")
 
 
@@ -72,7 +76,7 @@ def new_bundle(
     Args:
         name: of the new bundle: small letters, digits and underscores.
         bundle: name or folder of the bundle to take network and recipe from; by default ``dcaunet_synapse`` for
-            volumes and ``qtseg_busi`` for pictures.
+            volumes, with QTSeg as the network of slices, and ``qtseg_busi`` for pictures.
         images: folder of images.
         labels: folder of labels, whose files agree with the images' in name.
         datalist: instead of the two, a list as ``monai_ext.data.read_list`` reads it: a Decathlon's or nnU-Net's
@@ -90,7 +94,7 @@ def new_bundle(
         dims: 2, a network on slices; 3, one on volumes, with voxels, patch and batch planned for ``memory``; or
             ``"auto"``: 3 unless the scans are rather slices, the network has no 3D, or it does not fit.
         memory: that a training step in 3D may take, with its unit, such as ``"8GB"``.
-        network: name of another network to take in place of the bundle's, see
+        network: name of a network to take in place of the bundle's, see
             :func:`~monai_ext.networks.by_name.known_networks`.
 
     Returns:
@@ -152,12 +156,16 @@ def new_bundle(
     plan, dims_reason = _volume_plan(
         configs, str(dims), found, budget, len(listed.channel_names) or 1, regions, template
     )
+    network_reason = f"network: {network}, as asked." if network else ""
+    if network is None and bundle is None and recipe == "strong" and plan is None and not found.pictures:
+        network, network_reason = use_network(configs, SLICES[0]), SLICES[1]
     members = [{value for value, target in mapping.items() if target == i + 1} for i in range(len(classes))]
     members = [set(values) for values in listed.regions.values()] or members
     names = {value: text for text, values in zip(classes, members, strict=True) for value in values}
     size, size_reason = use_size(configs, template.default("image_size"), found, plan, recipe, names)
     choices = [
         *dims_reason,
+        *([network_reason] if network_reason else []),
         *use_recipe(configs, recipe, template, found, names, plan),
         size_reason,
         *use_intensity(configs, found, listed),
