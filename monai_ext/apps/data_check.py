@@ -26,7 +26,7 @@ from monai_ext.data import (
 from monai_ext.data.files.affines import voxel_ml
 from monai_ext.data.files.picture_reader import is_picture
 from monai_ext.data.lists import PARTS
-from monai_ext.transforms import IGNORE, MapLabelsd, no_image, unlike_modality, unlike_patient
+from monai_ext.transforms import IGNORE, MapLabelsd, gaps, no_image, unlike_modality, unlike_patient
 from monai_ext.utils import VOLUME_MODALITIES, modality_of, whole_numbers, whole_option
 
 __all__ = ["DataCheck", "check_dataset"]
@@ -181,6 +181,8 @@ def _check_case(
         reason = reason or unlike_modality(values, modality)
     if reason:
         found.notes.append(f"{ensure_tuple(case['image'])[0]}: does not look like {modality}: {reason}")
+    elif not found.pictures and (missing := gaps(values if several else values[None], meta[MetaKeys.AFFINE])):
+        found.notes.append(f"{ensure_tuple(case['image'])[0]}: {missing}")
     of_value = np.bincount(label.ravel(), minlength=IGNORE + 1)
     members = cases["regions"] or [[value] for value in range(1, num_classes)]
     counts = [int(of_value[list(values)].sum()) for values in members]

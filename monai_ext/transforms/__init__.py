@@ -18,7 +18,17 @@ from .slice_resize import (
     volume_size_at_spacing,
 )
 from .tissue_contrast import RandTissueContrastd
-from .volumes import IGNORE, NOTICE, CheckVolumed, MapLabelsd, ScaleChannelsd, no_image, unlike_modality, unlike_patient
+from .volumes import (
+    IGNORE,
+    NOTICE,
+    CheckVolumed,
+    MapLabelsd,
+    ScaleChannelsd,
+    gaps,
+    no_image,
+    unlike_modality,
+    unlike_patient,
+)
 
 __all__ = [
     "FOREGROUND_CLASS",
@@ -39,6 +49,7 @@ __all__ = [
     "ScaleIntensityRanged",
     "ScoresToLabelsd",
     "check_image_size",
+    "gaps",
     "no_image",
     "resize_slices",
     "resize_volume",

@@ -16,12 +16,15 @@ from monai.utils import ImageMetaKey, convert_to_dst_type, convert_to_tensor
 
 from monai_ext.utils import VOLUME_MODALITIES, whole_numbers
 
+from .slice_orientation import slice_orientation
+
 __all__ = [
     "IGNORE",
     "NOTICE",
     "CheckVolumed",
     "MapLabelsd",
     "ScaleChannelsd",
+    "gaps",
     "no_image",
     "unlike_modality",
     "unlike_patient",
@@ -89,8 +92,36 @@ def unlike_patient(affine: Any, shape: Sequence[int]) -> str | None:
     return None
 
 
+def gaps(volume: torch.Tensor, affine: Any = None) -> str | None:
+    """Say which slices hold one value only, though there is an image on both sides of them; None where none does.
+
+    Programs that join a series' slices put such ones where a slice is missing.
+
+    Args:
+        volume: ``(C, X, Y, Z)``.
+        affine: from voxels to mm, which tells the planes that were acquired; by default slices lie along the last axis.
+    """
+    across = 2 if affine is None else int(slice_orientation(np.asarray(affine, np.float64))[:, 0].argmax())
+    slices = volume.movedim(1 + across, 1)
+    some = slices[(slice(None), slice(None), *[slice(None, None, 8)] * (slices.ndim - 2))].flatten(2)
+    flat = some.amin(dim=2) == some.amax(dim=2)
+    for channel, number in flat.nonzero().tolist():  # by a part of their values
+        low, high = torch.aminmax(slices[channel, number])
+        flat[channel, number] = low == high
+    found: set[int] = set()
+    for channel in flat:
+        shown = (~channel).nonzero().flatten().tolist()
+        found.update(n for n in range(shown[0], shown[-1]) if channel[n]) if shown else None
+    if not found:
+        return None
+    listed = ", ".join(str(number) for number in sorted(found)[:5]) + (", ..." if len(found) > 5 else "")
+    return f"{len(found)} of {slices.shape[1]} slices ({listed}) hold one value only between others: are some missing?"
+
+
 class CheckVolumed(MapTransform):
     """Refuse a volume that cannot be segmented: with values that are not finite, or all the same.
+
+    Of slices of one value between others a warning is given, and noted in the image's metadata for the report.
 
     Args:
         keys: images ``(C, *spatial)``, with the values of the file.
@@ -128,6 +159,11 @@ class CheckVolumed(MapTransform):
                 logger.warning(message)
                 if isinstance(data[key], MetaTensor):
                     data[key].meta[NOTICE] = f"does not look like {self.modality}: {reason}"
+                continue
+            scan = isinstance(data[key], MetaTensor) and volume.ndim == 4
+            if scan and (missing := gaps(volume, data[key].affine)):
+                logger.warning("monai_ext: %s: %s", _name(data, key), missing)
+                data[key].meta[NOTICE] = missing
         return dict(data)
 
 

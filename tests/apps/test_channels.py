@@ -200,6 +200,12 @@ def test_the_bundle_that_new_makes(made, brain, tmp_path, monkeypatch):
     run(str(made), "train", "evaluate", **small, report_channel=3)
     text = (made / "eval" / "report.html").read_text()
     assert "tumour core" in text
+
+
+def test_what_a_network_of_several_channels_looked_at(brain, tmp_path):
+    made, _ = new_bundle("brain", nnunet=brain, where=tmp_path, progress=False, network="dcaunet")
+    (made / "models").mkdir()
+    torch.save(Bundle(made).parser().get_parsed_content("network_def").state_dict(), made / "models" / "model.pt")
     # slices of 20 pixels at the planned spacing: in the middle of zeros, as inference has them
     figure = explain(made, files(brain, 5)[2], tmp_path / "figure.png", image_size=[64, 64])
     assert figure.is_file()

@@ -247,16 +247,23 @@ def test_labels_are_the_same_with_and_without(calibrated, tmp_path, caplog):
 def test_unlike_images_are_told_and_still_labelled(calibrated, tmp_path, caplog):
     image = scan(9)[0].astype(int)
     noise = np.random.default_rng(0).integers(-1000, 1000, image.shape)
-    kinds = {"noise": noise, "inverted": -image, "shifted": image + 1024, "times10": image * 10}
+    missing = image.copy()
+    missing[:, :, [2, 3]] = -1000
+    kinds = {"noise": noise, "inverted": -image, "shifted": image + 1024, "times10": image * 10, "missing": missing}
     for name, voxels in kinds.items():
         save(tmp_path / "scans" / f"{name}.nii.gz", np.clip(voxels, -32000, 32000).astype(np.int16))
     labels = segment(
         "dcaunet_synapse", tmp_path / "scans", tmp_path / "out", [calibrated / "model.pt"], force=True, quality=True,
         **KNOBS,
     )  # fmt: skip
-    assert len(labels) == 4
-    assert [one["flag"] for one in told(tmp_path / "out")] == ["unlike training"] * 4
-    for name in kinds:
+    assert len(labels) == 5
+    assert [one["flag"] for one in told(tmp_path / "out")] == ["unlike training"] * 5
+    gap = f"2 of {image.shape[2]} slices (2, 3) hold one value only between others: are some missing?"
+    assert [one.get("missing") for one in told(tmp_path / "out")] == [
+        gap if "missing" in name else None for name in sorted(kinds)
+    ]
+    assert f"missing.nii.gz: {gap}; do not trust the label (expected Dice" in caplog.text
+    for name in kinds.keys() - {"missing"}:
         assert f"{name}.nii.gz: this image is unlike those that the model was trained on" in caplog.text
 
 

@@ -6,7 +6,15 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_ext.transforms import NOTICE, CheckVolumed, MapLabelsd, ScaleChannelsd, unlike_modality, unlike_patient
+from monai_ext.transforms import (
+    NOTICE,
+    CheckVolumed,
+    MapLabelsd,
+    ScaleChannelsd,
+    gaps,
+    unlike_modality,
+    unlike_patient,
+)
 
 
 def loaded(values, dtype=torch.float32) -> MetaTensor:
@@ -130,6 +138,29 @@ def test_values_that_are_no_hounsfield_units(change, found):
 def test_grids_that_are_no_patients(spacing, shape, found):
     reason = unlike_patient(np.diag([*spacing, 1.0]), shape)
     assert (reason is None) if found is None else (found in reason)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_that_hold_nothing_between_others(axis, caplog):
+    """Those at the ends are padding; planes that were not acquired may be empty, as between two legs."""
+    spacing = [0.8, 0.8, 0.8]
+    spacing[axis] = 4.0
+    volume = ct().as_subclass(torch.Tensor)
+    volume.movedim(1 + axis, 1)[:, [0, -1]] = -1024
+    volume.movedim(1 + (axis + 1) % 3, 1)[:, 4] = -1024
+    affine = torch.diag(torch.tensor([*spacing, 1.0]))
+    image = MetaTensor(volume, affine=affine, meta={"filename_or_obj": "a.nii"})
+    assert NOTICE not in CheckVolumed("image", "CT")({"image": image})["image"].meta
+    volume.movedim(1 + axis, 1)[:, [3, 5]] = torch.tensor([-1024.0, 0.0])[None, :, None, None]
+    image = MetaTensor(volume, affine=affine, meta={"filename_or_obj": "a.nii"})
+    told = f"2 of {volume.shape[1 + axis]} slices (3, 5) hold one value only between others: are some missing?"
+    checked = CheckVolumed("image", "CT", strict=True)({"image": image})["image"]
+    assert checked.meta[NOTICE] == told
+    assert f"a.nii: {told}" in caplog.text
+    # one voxel is an image
+    volume.movedim(1 + axis, 1)[:, 3, 1, 1] = 7
+    assert gaps(volume, affine) == told.replace("2 of", "1 of").replace("(3, 5)", "(5)")
+    assert gaps(torch.zeros(1, 4, 4, 4)) is None
 
 
 def test_a_spacing_of_no_scanner_is_refused_like_odd_values():

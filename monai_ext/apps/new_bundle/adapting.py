@@ -28,7 +28,7 @@ FREEZE = "monai_ext.handlers.FreezeUntil"
 PERCENTILES = {"lower": 0.5, "upper": 99.5}
 
 
-def use_network(configs: dict[str, Any], name: str) -> str:
+def use_network(configs: dict[str, Any], name: str, **options: Any) -> str:
     """Another network in the template's recipe, in training and inference; its name as it is spelled."""
     own = configs["train"]["network_def"]
     facts = {key: own[key] for key in ("spatial_dims", "in_channels", "out_channels") if key in own}
@@ -38,7 +38,7 @@ def use_network(configs: dict[str, Any], name: str) -> str:
         return found
     for config in (configs["train"], configs["inference"]):
         required = {key: value for key, value in config["network_def"].items() if key == "_requires_"}
-        config["network_def"] = {"_target_": definition["_target_"], **required, **definition}
+        config["network_def"] = {"_target_": definition["_target_"], **required, **definition, **options}
     for name_3d in ("train_3d", "inference_3d"):
         overlay = configs.get(name_3d) or {}
         for key in [key for key in overlay if key.startswith("network_def#")]:

@@ -22,6 +22,7 @@ from monai_ext.inferers.outputs import check_logits
 from monai_ext.networks import is_export, load_weights
 from monai_ext.networks.utils import weights_follow
 from monai_ext.transforms.score_labels import labels_of
+from monai_ext.transforms.volumes import gaps
 from monai_ext.utils import plain_cause
 
 __all__ = ["Assessor", "Judge", "Judged", "Quality", "is_calibrated", "judged", "signals"]
@@ -43,6 +44,8 @@ class Quality:
         distance: of the image from the training cases, in units of what is usual; above 1 it is unlike them.
         unlike_training: whether it is.
         flag: ``"sound"``, ``"doubtful"`` (as few of the held-out cases were) or ``"unlike training"``.
+        missing: which slices hold nothing though others on both sides do; None where none does. Such an image is unlike
+            training, too.
     """
 
     expected_dice: float
@@ -51,11 +54,14 @@ class Quality:
     distance: float
     unlike_training: bool
     flag: str
+    missing: str | None = None
 
     @property
     def warning(self) -> str | None:
         """A sentence for the log and the viewer; None of a sound label."""
         about = f"expected Dice {self.expected_dice:.2f} ({self.interval[0]:.2f} to {self.interval[1]:.2f})"
+        if self.missing:
+            return f"{self.missing}; do not trust the label ({about})"
         if self.unlike_training:
             return (
                 f"this image is unlike those that the model was trained on ({self.distance:.1f} times what is usual); "
@@ -73,6 +79,7 @@ class Quality:
             "unlike_training": self.unlike_training,
             "distance": round(self.distance, 4),
             "agreement": {name: value if value is None else round(value, 4) for name, value in self.agreement.items()},
+            **({"missing": self.missing} if self.missing else {}),
         }
 
 
@@ -159,13 +166,14 @@ class Assessor:
         nearness, distance = float(np.mean([r.max() for r in ratios])), _distance(ratios)
         table = np.array(agreements)
         expected, low, high = self.expected(signals(table, nearness))
-        unlike = distance > 1
+        missing = gaps(image[0].cpu()) if image.dim() == 5 else None
+        unlike = distance > 1 or missing is not None
         flag = "unlike training" if unlike else "doubtful" if expected < self.expected.usual else "sound"
         by_class = {
             self.names.get(value, str(value)): mean_where_known(column) if np.isfinite(column).any() else None
             for value, column in zip(values, table.T)
         }
-        return Quality(expected, (low, high), by_class, distance, unlike, flag)
+        return Quality(expected, (low, high), by_class, distance, unlike, flag, missing)
 
     def distance(self, image: torch.Tensor) -> float:
         """How far an image is from those of the training cases; above 1 it is unlike them.
