@@ -31,9 +31,21 @@ def command(*arguments: object) -> None:
 
 
 def make_bundle(folder: Path, recipe: str, new: list[str]) -> Path:
+    """A bundle of the data; ``paper``, too, has the network of the defaults."""
     made = folder / "bundles" / recipe
-    if not made.exists():
+    if made.exists():
+        return made
+    if recipe == "strong":
         command("monai_ext", "new", "--name", recipe, *new, "--recipe", recipe, "--where", folder)
+        return made
+    own = make_bundle(folder, "strong", new) / "configs" / "train.json"
+    widths = read_json(own, "config")["network_def"]["features"]
+    command("monai_ext", "new", "--name", recipe, *new, "--recipe", recipe, "--network", "unet_dca", "--where", folder)
+    for part in ("train", "inference"):
+        file = made / "configs" / f"{part}.json"
+        config = read_json(file, "config")
+        config["network_def"]["features"] = widths
+        write_json(file, config)
     return made
 
 
@@ -118,7 +130,6 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--network", default="qtseg", help="of every recipe")
     args = parser.parse_args()
     output = Path(args.output).resolve()
     print(f"{cpu_model()}; {args.steps} steps of {args.batch} at {args.size}x{args.size}", flush=True)
@@ -126,7 +137,6 @@ def main() -> None:
     for name in args.data.split(","):
         study, data = STUDIES[name], output / name
         new, ways = study.write(data, args.image, args.label)
-        new = [*new, "--network", args.network]
         bundles = {recipe: make_bundle(data, recipe, new) for recipe, _ in map(VARIANTS.get, args.recipes.split(","))}
         found: dict[tuple[str, int], dict[str, Any]] = {}
         with ThreadPoolExecutor(args.jobs) as pool:

@@ -152,6 +152,28 @@ def test_another_network_in_a_bundles_recipe(tmp_path, monkeypatch, template, ne
     assert nibabel.load(label).shape == (24, 20, 6)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "target"),
+    [
+        ({}, "UNetDCA"),
+        ({"recipe": "paper"}, "DCAUNet"),
+        ({"bundle": "dcaunet_acdc"}, "DCAUNet"),
+        ({"dims": 3, "memory": "2GB"}, "DCAUNet"),
+        ({"network": "dcaunet"}, "DCAUNet"),
+    ],
+)
+def test_the_network_of_slices_is_planned_unless_it_is_asked_for(tmp_path, arguments, target):
+    write_scans(tmp_path, count=3)
+    scans, organs = tmp_path / "scans", tmp_path / "organs"
+    made, choices = new_bundle("mine", images=scans, labels=organs, where=tmp_path, progress=False, **arguments)
+    for part in ("train", "inference"):
+        definition = contract.read(str(made), part)["network_def"]
+        assert definition["_target_"] == f"monai_ext.networks.nets.{target}"
+        assert definition.get("features") == ([16, 32, 64, 128, 256] if target == "UNetDCA" else None)
+    told = [choice for choice in choices if choice.startswith("network: ")]
+    assert len(told) == (not arguments or "network" in arguments)
+
+
 def test_another_network_for_pictures_is_not_frozen(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_phantom("fives", tmp_path / "data", 4)
