@@ -26,8 +26,8 @@ def new(
 
     Args:
         name: of the new bundle: small letters, digits and underscores.
-        bundle: whose network and recipe to take; by default dcaunet_synapse for volumes, with a U-Net with Dual
-            Cross-Attention on slices, and qtseg_busi for pictures.
+        bundle: whose network and recipe to take; by default dcaunet_synapse for volumes, with a planned network on
+            slices, and qtseg_busi for pictures.
         images: folder of images (NIfTI, NRRD, MetaImage; PNG, JPEG, TIFF, BMP).
         labels: folder of labels, whose files agree with the images' in name (img01 and label01, a and a_seg).
         datalist: instead of the two, a Decathlon or nnU-Net dataset.json; its validation and test cases are kept.

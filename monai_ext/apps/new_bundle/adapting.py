@@ -116,7 +116,7 @@ def use_size(
     found: Survey,
     plan: VolumePlan | None,
     recipe: str,
-    names: Mapping[int, str],
+    anywhere: bool,
 ) -> tuple[int | list[int], str]:
     """Configs for images of one size, and which it is and why: the plan's in 3D, or what recipe and data ask for."""
     if plan is not None:
@@ -124,7 +124,6 @@ def use_size(
         return plan.size, plan.reason
     side = published if isinstance(published, int) else max(published)
     if recipe == "strong" and "strong" in configs and not found.pictures:
-        anywhere = mirror_axes(found.centres, names=names)[0] == [0, 1]
         pixel, planned, reason = slice_plan(found, side, anywhere)
         _use_spacing(configs, [pixel, pixel])
         return planned, reason

@@ -5,12 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from .survey import Survey
 
-__all__ = ["SIDE", "check_spacings", "intensity_window", "mirror_axes", "picture_plan", "slice_plan", "tissue_contrast"]
+__all__ = [
+    "SIDE",
+    "check_spacings",
+    "intensity_window",
+    "mirror_axes",
+    "picture_plan",
+    "slice_network",
+    "slice_plan",
+    "tissue_contrast",
+]
 
 SOFT_TISSUE = (-175.0, 275.0)  # HU, fat to organs with contrast medium
 SIDE = 32  # image sizes are multiples of it
@@ -124,6 +134,23 @@ def check_spacings(found: Survey, images: Mapping[str, str]) -> None:
                 f"monai_ext: {path}: voxels of {voxel} mm, the median of all scans is {others} mm. Correct its header, "
                 "or leave the case out of the list."
             )
+
+
+def slice_network(anywhere: bool) -> tuple[str, dict[str, Any], str]:
+    """Which network of the papers sees slices, its options, and why.
+
+    By equal computing time on a real CT and a phantom of tumours (``docs/results/own_data.md``). Where classes have
+    their places, as organs have, QTSeg learns most, whose tokens see a whole slice. Where they lie anywhere, as
+    tumours do, a U-Net at full resolution does: the one with Dual Cross-Attention, at half of its paper's width.
+
+    Args:
+        anywhere: no class has a place of its own, see :func:`mirror_axes`.
+    """
+    equal = "learns most in the same computing time where"
+    if anywhere:
+        reason = f"network: unet_dca, at half of its paper's width, which {equal} no class has a place of its own."
+        return "unet_dca", {"features": [16, 32, 64, 128, 256]}, reason
+    return "qtseg", {}, f"network: qtseg, which {equal} classes have their places."
 
 
 def slice_plan(found: Survey, published: int, anywhere: bool = False) -> tuple[float, list[int], str]:

@@ -34,7 +34,7 @@ from .adapting import (
 )
 from .memory import memory_option, step_bytes
 from .pairs import pair_files, short_ids
-from .planning import SIDE, check_spacings
+from .planning import SIDE, check_spacings, mirror_axes, slice_network
 from .readme import readme
 from .special import label_content, use_channels, use_label_loss, use_regions
 from .survey import Survey, survey
@@ -47,11 +47,6 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 LABEL_WORDS = ("deepedit", "deepgrow", "detection", "classification")
 RECIPES = ("strong", "paper")
 DIMS = ("2", "3", "auto")
-NETWORK, WIDTHS = "unet_dca", [16, 32, 64, 128, 256]  # by docs/results/own_data.md
-WHY = (
-    "network: unet_dca, a U-Net with Dual Cross-Attention, with half of its paper's channels: of those compared it "
-    "learns most in the same computing time."
-)
 OVERLAYS_3D = ("train_3d", "inference_3d", "strong_3d")
 
 
@@ -77,7 +72,7 @@ def new_bundle(
     Args:
         name: of the new bundle: small letters, digits and underscores.
         bundle: name or folder of the bundle to take network and recipe from; by default ``dcaunet_synapse`` for
-            volumes, with a U-Net with Dual Cross-Attention on slices, and ``qtseg_busi`` for pictures.
+            volumes, with a planned network on slices, and ``qtseg_busi`` for pictures.
         images: folder of images.
         labels: folder of labels, whose files agree with the images' in name.
         datalist: instead of the two, a list as ``monai_ext.data.read_list`` reads it: a Decathlon's or nnU-Net's
@@ -158,12 +153,14 @@ def new_bundle(
         configs, str(dims), found, budget, len(listed.channel_names) or 1, regions, template
     )
     network_reason = f"network: {network}, as asked." if network else ""
-    if network is None and bundle is None and recipe == "strong" and plan is None and not found.pictures:
-        network, network_reason = use_network(configs, NETWORK, features=list(WIDTHS)), WHY
     members = [{value for value, target in mapping.items() if target == i + 1} for i in range(len(classes))]
     members = [set(values) for values in listed.regions.values()] or members
     names = {value: text for text, values in zip(classes, members, strict=True) for value in values}
-    size, size_reason = use_size(configs, template.default("image_size"), found, plan, recipe, names)
+    anywhere = mirror_axes(found.centres, names=names)[0] == [0, 1]
+    if network is None and bundle is None and recipe == "strong" and plan is None and not found.pictures:
+        chosen, options, network_reason = slice_network(anywhere)
+        network = use_network(configs, chosen, **options)
+    size, size_reason = use_size(configs, template.default("image_size"), found, plan, recipe, anywhere)
     choices = [
         *dims_reason,
         *([network_reason] if network_reason else []),
