@@ -38,13 +38,13 @@ def make_bundle(folder: Path, recipe: str, new: list[str]) -> Path:
     if recipe == "strong":
         command("monai_ext", "new", "--name", recipe, *new, "--recipe", recipe, "--where", folder)
         return made
-    own = make_bundle(folder, "strong", new) / "configs" / "train.json"
-    widths = read_json(own, "config")["network_def"]["features"]
-    command("monai_ext", "new", "--name", recipe, *new, "--recipe", recipe, "--network", "unet_dca", "--where", folder)
+    own = read_json(make_bundle(folder, "strong", new) / "configs" / "train.json", "config")["network_def"]
+    network = own["_target_"].rpartition(".")[2]
+    command("monai_ext", "new", "--name", recipe, *new, "--recipe", recipe, "--network", network, "--where", folder)
     for part in ("train", "inference"):
         file = made / "configs" / f"{part}.json"
         config = read_json(file, "config")
-        config["network_def"]["features"] = widths
+        config["network_def"] |= {key: value for key, value in own.items() if key == "features"}
         write_json(file, config)
     return made
 

@@ -155,7 +155,8 @@ def test_another_network_in_a_bundles_recipe(tmp_path, monkeypatch, template, ne
 @pytest.mark.parametrize(
     ("arguments", "target"),
     [
-        ({}, "QTSeg"),
+        ({}, "DCAUNet"),
+        ({"network": "qtseg"}, "QTSeg"),
         ({"recipe": "paper"}, "DCAUNet"),
         ({"bundle": "dcaunet_acdc"}, "DCAUNet"),
         ({"dims": 3, "memory": "2GB"}, "DCAUNet"),

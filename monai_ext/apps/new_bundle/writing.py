@@ -159,7 +159,7 @@ def new_bundle(
     anywhere = mirror_axes(found.centres, names=names)[0] == [0, 1]
     if network is None and bundle is None and recipe == "strong" and plan is None and not found.pictures:
         chosen, options, network_reason = slice_network(anywhere)
-        network = use_network(configs, chosen, **options)
+        network = use_network(configs, chosen, **options) if chosen else None
     size, size_reason = use_size(configs, template.default("image_size"), found, plan, recipe, anywhere)
     choices = [
         *dims_reason,
