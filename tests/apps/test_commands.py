@@ -276,6 +276,9 @@ def test_a_check_tells_every_problem(cli, tmp_path):
     save(images / "img0007.nii.gz", image - image.min())
     save(labels / "label0009.nii.gz", label[:, :, 1:])
     save(labels / "label0002.nii.gz", label * 0)
+    holed = volume(2)[0]
+    holed[:, :, 2] = -1000
+    save(images / "img0002.nii.gz", holed)
     status, out = cli("datasets", "check", "synapse", data)
     assert status == "monai_ext: 3 problems to put right before training."
     for line in (
@@ -284,6 +287,7 @@ def test_a_check_tells_every_problem(cli, tmp_path):
         "problem: the same image: training case 0005, test case 0001",
         f"note: {images / 'img0007.nii.gz'}: does not look like CT",
         f"note: {labels / 'label0002.nii.gz'}: empty",
+        f"note: {images / 'img0002.nii.gz'}: 1 of 6 slices (2) hold one value only between others",
     ):
         assert line in out
 
