@@ -2,7 +2,7 @@
 """``new`` with its defaults beside nnU-Net: equal cases, split, test scans and CPU seconds of training.
 
     python -m benchmarks.own_data.beside --image ct.nii.gz --label organs.nii.gz --output DIR \
-        [--cpu_seconds 30,80,160] [--jobs 9] [--minutes 7] [--nnunet_python PATH] [--report FILE] [--bundle NAME]
+        [--cpu_seconds 30,80,160] [--jobs 9] [--minutes 7] [--nnunet_python PATH] [--report FILE] [--network NAME]
 
 Data: ``cohorts.py``. ``new`` makes a bundle of nnU-Net's folder; its split of the cases becomes nnU-Net's fold. CPU
 seconds are those of the training process from the first batch on, augmentation included, on one thread; reading,
@@ -113,8 +113,8 @@ def make_bundle(contest: Contest, key: str, cohort: Cohort) -> None:
     if not made.exists():
         data = contest.data(cohort)
         given = ["--datalist", data / "list.json"] if (data / "list.json").exists() else ["--nnunet", data]
-        if contest.args.bundle:
-            given += ["--bundle", contest.args.bundle]
+        if contest.args.network:
+            given += ["--network", contest.args.network]
         contest.ours(contest.folder / "logs" / f"{made.name}.log", "monai_ext", "new", "--name", made.name, *given,
                      "--where", contest.folder)  # fmt: skip
 
@@ -130,7 +130,7 @@ def step_of_ours(contest: Contest, key: str, made: Future[None]) -> float:
 
 
 def bundle(contest: Contest, key: str) -> Path:
-    return contest.folder / "bundles" / "_".join(filter(None, ("own", key, contest.args.bundle)))
+    return contest.folder / "bundles" / "_".join(filter(None, ("own", key, contest.args.network)))
 
 
 def train_ours(contest: Contest, key: str, folder: Path, epochs: int, length: int) -> dict[str, float]:
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--label", required=True)
     parser.add_argument("--output", required=True)
     parser.add_argument("--report", help="files to write, .json and .md; default: OUTPUT/results")
-    parser.add_argument("--bundle", default="", help="whose network and recipe ``new`` takes, if not its default")
+    parser.add_argument("--network", default="", help="that ``new`` takes, if not its default")
     parser.add_argument("--data", default=",".join(COHORTS))
     parser.add_argument("--cpu_seconds", default="30,80,160")
     parser.add_argument("--jobs", type=int, default=1)
@@ -279,7 +279,7 @@ def main() -> None:
             for key, cohort in cohorts.items():
                 for side in reversed(configurations(cohort)):
                     pool.submit(job, contest, key, side, first, budget, theirs[key])
-                pool.submit(job, contest, key, f"new {args.bundle}".strip(), "", budget, ours[key])
+                pool.submit(job, contest, key, f"new {args.network}".strip(), "", budget, ours[key])
         for optimizer in others:
             for key, cohort in cohorts.items():
                 for side in reversed(configurations(cohort)):

@@ -111,7 +111,8 @@ def gaps(volume: torch.Tensor, affine: Any = None) -> str | None:
     found: set[int] = set()
     for channel in flat:
         shown = (~channel).nonzero().flatten().tolist()
-        found.update(n for n in range(shown[0], shown[-1]) if channel[n]) if shown else None
+        if shown:
+            found |= set(range(shown[0], shown[-1])) - set(shown)
     if not found:
         return None
     listed = ", ".join(str(number) for number in sorted(found)[:5]) + (", ..." if len(found) > 5 else "")
