@@ -81,8 +81,10 @@ class CaseLoader(DataLoader):
     def _batches(self) -> Iterator[_Batch]:
         """Those of the workers; where these die, the rest of them from here."""
         count = 0
+        batches: Any = None
         try:
-            for batch in super().__iter__():
+            batches = super().__iter__()
+            for batch in batches:
                 yield batch
                 count += 1
             return
@@ -93,6 +95,8 @@ class CaseLoader(DataLoader):
             told: Exception = e
             try:
                 time.sleep(AFTER_A_DEATH)
+                if batches is not None:
+                    batches._shutdown_workers()  # sees them die, however long that takes, and listens no longer
             except RuntimeError as died:
                 told = died
             cause = plain_cause(told) or f"monai_ext: {told}."
