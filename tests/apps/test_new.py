@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from monai_ext.__main__ import main
-from monai_ext.apps.new_bundle import new_bundle, pair_files
+from monai_ext.apps.new_bundle import new_bundle, pair_files, writing
 from monai_ext.apps.new_bundle.survey import survey
 from monai_ext.apps.reproduce import reproduce
 from monai_ext.bundle import Bundle
@@ -172,6 +172,21 @@ def test_the_network_of_slices_is_planned_unless_it_is_asked_for(tmp_path, argum
         assert definition["_target_"] == f"monai_ext.networks.nets.{target}"
     told = [choice for choice in choices if choice.startswith("network: ")]
     assert len(told) == (not arguments or "network" in arguments)
+
+
+def test_classes_that_lie_anywhere_get_a_narrow_u_net(tmp_path, monkeypatch):
+    """Few scans leave it to chance whether that is seen, so it is said here."""
+    write_scans(tmp_path, count=3)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(writing, "mirror_axes", lambda *_, **__: ([0, 1], "said"))
+    made, choices = new_bundle("mine", images="scans", labels="organs", progress=False)
+    for part in ("train", "inference"):
+        definition = contract.read(str(made.resolve()), part)["network_def"]
+        assert definition["_target_"] == "monai_ext.networks.nets.UNetDCA"
+        assert (definition["features"], definition["img_size"]) == ([16, 32, 64, 128, 256], [64, 64])
+    assert any(choice.startswith("network: unet_dca, at half") for choice in choices)
+    for check in CHECKS:
+        check(str(made.resolve()))
 
 
 def test_another_network_for_pictures_is_not_frozen(tmp_path, monkeypatch):
