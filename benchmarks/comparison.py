@@ -24,10 +24,9 @@ from tabulate import tabulate
 
 from benchmarks.machine import cpu_model
 from benchmarks.real_ct import cut_pair
-from monai_ext.apps.compare import Compared, compare
+from monai_ext.apps.compare import Compared, compare, known_networks
 from monai_ext.apps.compare.results import table_of
 from monai_ext.data import write_phantom
-from monai_ext.networks.by_name import known_networks
 
 CT_CASES, PICTURES = 24, 60
 BLOCKS = "blocks of one real CT"

@@ -202,6 +202,18 @@ def test_the_bundle_that_new_makes(made, brain, tmp_path, monkeypatch):
     assert "tumour core" in text
 
 
+def test_the_bundles_own_network_by_its_name_changes_nothing(brain, tmp_path):
+    """It gives several maps in training, which the loss of regions takes as they are."""
+    parts = []
+    for name, network in (("plain", None), ("named", "xattnres_emcad")):
+        made, _ = new_bundle(
+            name, "xattnres_emcad_synapse", nnunet=brain, where=tmp_path, progress=False, network=network
+        )
+        train = Bundle(made).config("train")
+        parts.append((train["network_def"], train["loss"]))
+    assert parts[0] == parts[1]
+
+
 def test_what_a_network_of_several_channels_looked_at(brain, tmp_path):
     made, _ = new_bundle("brain", nnunet=brain, where=tmp_path, progress=False, network="dcaunet")
     (made / "models").mkdir()

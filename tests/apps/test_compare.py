@@ -13,7 +13,7 @@ import pytest
 import submitit
 import torch
 
-from monai_ext.apps.compare import compare, contest
+from monai_ext.apps.compare import compare, contest, known_networks
 from monai_ext.apps.compare.budget import Budget
 from monai_ext.apps.compare.candidates import Candidate, find_candidates
 from monai_ext.apps.compare.results import table_of, write_results
@@ -22,7 +22,6 @@ from monai_ext.apps.new_bundle import new_bundle
 from monai_ext.apps.report.comparison import Run, mean_of_runs
 from monai_ext.bundle import Bundle
 from monai_ext.networks import nets
-from monai_ext.networks.by_name import known_networks
 from tests.apps.test_comparison import evaluate
 from tests.apps.test_crossval import kill_in_training
 from tests.apps.test_new import write_scans

@@ -17,7 +17,7 @@ from monai_ext.data.lists import CaseList
 from monai_ext.networks.by_name import network_definition
 from monai_ext.utils import MODALITIES, VOLUME_MODALITIES
 
-from .planning import SIDE, intensity_window, mirror_axes, picture_plan, slice_plan, tissue_contrast
+from .planning import SIDE, intensity_window, picture_plan, slice_plan, tissue_contrast
 from .survey import Survey
 from .volume_planning import VolumePlan
 
@@ -25,6 +25,7 @@ __all__ = ["fill_in", "fit_loss", "lay_over", "point_to_data", "use_intensity", 
 
 SCALE = "monai_ext.transforms.ScaleIntensityRanged"
 FREEZE = "monai_ext.handlers.FreezeUntil"
+DIMS = "network_def#spatial_dims"
 PERCENTILES = {"lower": 0.5, "upper": 99.5}
 
 
@@ -39,12 +40,9 @@ def use_network(configs: dict[str, Any], name: str, **options: Any) -> str:
     for config in (configs["train"], configs["inference"]):
         required = {key: value for key, value in config["network_def"].items() if key == "_requires_"}
         config["network_def"] = {"_target_": definition["_target_"], **required, **definition, **options}
-    for name_3d in ("train_3d", "inference_3d"):
-        overlay = configs.get(name_3d) or {}
-        for key in [key for key in overlay if key.startswith("network_def#")]:
-            del overlay[key]
-        if overlay:
-            overlay["network_def#spatial_dims"] = 3
+    for part in ("train_3d", "inference_3d"):
+        if part in configs:  # options of the template's network
+            configs[part] = {k: v for k, v in configs[part].items() if not k.startswith("network_def#") or k == DIMS}
     train = configs["train"]
     if "pretrained" in definition:
         train["network_def"]["pretrained"] = "@pretrained"
@@ -57,8 +55,10 @@ def use_network(configs: dict[str, Any], name: str, **options: Any) -> str:
     return found
 
 
-def fit_loss(train: dict[str, Any], name: str) -> None:
-    """Build the network once, and give a loss of several maps to one that has several in training."""
+def fit_loss(train: dict[str, Any], name: str, template: Bundle) -> None:
+    """Build a network that is not the template's once, and give a loss of several maps to one that has several."""
+    if train["network_def"]["_target_"] == template.config("train")["network_def"]["_target_"]:
+        return
     candidate = network_in_recipe(name, dict(train["network_def"]), ConfigParser(deepcopy(train)))
     train["loss"] = candidate.overlay.get("loss", train["loss"])
 
@@ -68,7 +68,7 @@ def use_recipe(
     recipe: str,
     template: Bundle,
     found: Survey,
-    names: Mapping[int, str],
+    mirrored: tuple[list[int], str],
     plan: VolumePlan | None,
 ) -> list[str]:
     """Write the overlay of the strong recipe into ``train.json``, with what the data say about it."""
@@ -85,10 +85,7 @@ def use_recipe(
         train.pop("foreground_weight", None)  # patches are drawn by foreground_share
     file = "strong" if plan is None else "strong_3d"
     choices = [f"recipe: strong, the overlay {file}.json: other fields of view, contrasts and scanners are imagined."]
-    if plan is None:
-        axes, reason = mirror_axes(found.centres, names=names)
-    else:
-        axes, reason = mirror_axes({case: body.centres for case, body in found.body.items()}, 3, names)
+    axes, reason = mirrored
     train["mirror_axes"] = configs["ensemble_inference"]["mirror_axes"] = axes
     choices.append(reason)
     if "tissue_contrast" in overlay:

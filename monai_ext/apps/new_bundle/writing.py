@@ -156,7 +156,11 @@ def new_bundle(
     members = [{value for value, target in mapping.items() if target == i + 1} for i in range(len(classes))]
     members = [set(values) for values in listed.regions.values()] or members
     names = {value: text for text, values in zip(classes, members, strict=True) for value in values}
-    anywhere = mirror_axes(found.centres, names=names)[0] == [0, 1]
+    if plan is None:
+        mirrored = mirror_axes(found.centres, names=names)
+    else:
+        mirrored = mirror_axes({case: body.centres for case, body in found.body.items()}, 3, names)
+    anywhere = mirrored[0] == [0, 1]
     if network is None and bundle is None and recipe == "strong" and plan is None and not found.pictures:
         chosen, options, network_reason = slice_network(anywhere)
         network = use_network(configs, chosen, **options) if chosen else None
@@ -164,7 +168,7 @@ def new_bundle(
     choices = [
         *dims_reason,
         *([network_reason] if network_reason else []),
-        *use_recipe(configs, recipe, template, found, names, plan),
+        *use_recipe(configs, recipe, template, found, mirrored, plan),
         size_reason,
         *use_intensity(configs, found, listed),
         *_what_else(parts, given, classes, members, found),
@@ -179,7 +183,7 @@ def new_bundle(
     if listed.regions or listed.ignore is not None:
         choices += use_label_loss(configs, listed.ignore, bool(listed.regions))
     if network is not None:
-        fit_loss(configs["train"], network)
+        fit_loss(configs["train"], network, template)
     content = {
         **label_content(listed, classes, mapping),
         **({"modality": {"0": found.modality}} if found.modality else {}),
