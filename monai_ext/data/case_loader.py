@@ -88,7 +88,7 @@ class CaseLoader(DataLoader):
                 yield batch
                 count += 1
             return
-        except (RuntimeError, OSError) as e:
+        except (RuntimeError, OSError, EOFError) as e:
             if not self.num_workers:
                 raise
             # a broken connection may be seen before PyTorch's signal handler tells of the same worker, at any line

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 import torch
-from monai.data import Dataset, MetaTensor, decollate_batch, list_data_collate
+from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch, list_data_collate
 from monai.transforms import Flip
 from torch.utils.data import get_worker_info
 
@@ -40,6 +40,32 @@ def test_where_workers_die_the_rest_is_read_without_them(number, caplog):
     assert "The cases that are left are read without workers." in caplog.text
     if number == signal.SIGBUS:
         assert "/dev/shm" in caplog.text
+
+
+class Broken:
+    """Batches of workers whose connection breaks after the first."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.watched = True
+
+    def __iter__(self):
+        yield {"value": torch.tensor([0])}, ("scan0",), []
+        raise self.error
+
+    def _shutdown_workers(self) -> None:
+        self.watched = False
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(), RuntimeError("a worker is dead")])
+def test_however_a_workers_end_is_seen_the_rest_is_read(error, monkeypatch, caplog):
+    """PyTorch's handler may be later than the end of a pipe, and is not to be heard after that."""
+    batches = Broken(error)
+    loader = CaseLoader(Dataset(CASES), batch_size=1, num_workers=1)
+    monkeypatch.setattr(DataLoader, "__iter__", lambda _: batches)
+    assert [int(batch["value"]) for batch in loader] == [0, 1, 2, 3, 4]
+    assert not batches.watched
+    assert "The cases that are left are read without workers." in caplog.text
 
 
 def network(x: torch.Tensor) -> torch.Tensor:
