@@ -5,20 +5,17 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.bundle import ConfigWorkflow
 
-import monai_ext
 from monai_ext.bundle import Bundle, literal
 from monai_ext.data.files.fingerprint import fingerprint
-from monai_ext.handlers.run_record import RUN_PARTS
+from monai_ext.handlers.run_record import RUN_PARTS, version_of
 from monai_ext.utils import config_errors, read_json
 
 __all__ = ["bundle_of_record", "read_record", "reproduce"]
@@ -49,7 +46,7 @@ def reproduce(record: str | os.PathLike, output_dir: str | os.PathLike | None = 
             f"torchrun --standalone --nproc_per_node={content['processes']} -m monai_ext reproduce {record}."
         )
     for name, then in content["versions"].items():
-        now = _version(name)
+        now = version_of(name)
         if now != then:
             print(f"note: {name} {now}, recorded with {then}: results may differ")
     folder = Path(output_dir) if output_dir is not None else Path(record).parent / "reproduced"
@@ -127,12 +124,3 @@ def _check_cases(record: str | os.PathLike, content: dict[str, Any], now: list[d
             f"monai_ext: {record}: {len(changed)} cases are not those of the recorded run: {told}. Give the data as it "
             "was (--dataset_dir), or start a run of its own."
         )
-
-
-def _version(name: str) -> str:
-    if name == "python":
-        return platform.python_version()
-    try:
-        return monai_ext.__version__ if name == "monai_ext" else version(name)
-    except (PackageNotFoundError, ValueError):
-        return "not installed"

@@ -13,7 +13,7 @@ from monai.data import DataLoader, MetaTensor, list_data_collate
 from monai.utils import ensure_tuple
 from torch.utils.data import Dataset, get_worker_info
 
-from monai_ext.utils import plain_cause
+from monai_ext.utils import innermost, plain_cause
 
 __all__ = ["CaseLoader", "UnreadableCasesError"]
 
@@ -224,6 +224,5 @@ class _Guarded(Dataset):
 def _reason(name: str, error: BaseException) -> str:
     if told := plain_cause(error):
         return told
-    while cause := error.__cause__ or error.__context__:  # what wraps it says where, not what
-        error = cause
+    error = innermost(error)
     return f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"

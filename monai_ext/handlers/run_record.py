@@ -9,7 +9,7 @@ import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,27 @@ from monai_ext.handlers.processes import any_process
 from monai_ext.handlers.schedules import differences
 from monai_ext.utils import flag, locked, read_json, write_json
 
-__all__ = ["RUN_PARTS", "RunRecord", "cases_file"]
+__all__ = ["RUN_PARTS", "RunRecord", "cases_file", "version_of"]
 
 logger = logging.getLogger(__name__)
 RUN_PARTS = {"training": ("training", "validation"), "evaluation": ("test",), "inference": ("inference",)}
-PACKAGES = ("monai", "torch", "pytorch-ignite", "numpy", "scipy", "nibabel", "SimpleITK", "pydicom", "pillow")
+PACKAGES = (
+    *("python", "monai_ext", "monai", "torch", "pytorch-ignite"),
+    *("numpy", "scipy", "nibabel", "SimpleITK", "pydicom", "pillow"),
+)
+
+
+def version_of(package: str) -> str:
+    """The version of a package, of Python or of this library; "not installed" where Python does not know of one.
+
+    A package may work without: copied to a folder, or built by hand.
+    """
+    if package == "python":
+        return platform.python_version()
+    try:
+        return monai_ext.__version__ if package == "monai_ext" else version(package)
+    except (PackageNotFoundError, ValueError):
+        return "not installed"
 
 
 def cases_file(weights: str | os.PathLike) -> Path:
@@ -189,11 +205,7 @@ class RunRecord:
             "processes": world,
             "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "versions": {
-                "python": platform.python_version(),
-                "monai_ext": monai_ext.__version__,
-                **{package: version(package) for package in PACKAGES},
-            },
+            "versions": {package: version_of(package) for package in PACKAGES},
             "commit": _commit(),
             "config": config,
             "cases": fingerprint(self.cases),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every part of the library may use."""
 
-from .errors import config_errors, end_with_plain_error, ends_all, plain_cause
+from .errors import config_errors, end_with_plain_error, ends_all, innermost, plain_cause
 from .files import clear_dead, load_tensors, locked, replacing, scratch_folder
 from .json_files import read_json, write_json
 from .labels import whole_numbers
@@ -18,6 +18,7 @@ __all__ = [
     "end_with_plain_error",
     "ends_all",
     "flag",
+    "innermost",
     "load_tensors",
     "locked",
     "modality_of",

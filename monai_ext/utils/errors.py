@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-__all__ = ["config_errors", "end_with_plain_error", "ends_all", "plain_cause"]
+__all__ = ["config_errors", "end_with_plain_error", "ends_all", "innermost", "plain_cause"]
 
 OURS = re.compile(r"^[\w.]*(?:Error|Exception): (monai_ext: .*)$", re.MULTILINE)
 # as Python prints an OSError, in a worker process too: number, words, and mostly a path
@@ -171,11 +171,28 @@ def config_errors(file: str | os.PathLike, command: str | None = None) -> Iterat
             if OURS.search("".join(traceback.format_exception(e))):
                 raise
             raise ValueError(cause) from e
-        first: BaseException = e
-        while cause_of := first.__cause__ or first.__context__:
-            first = cause_of
+        first = innermost(e)
         reason = (str(first).strip().splitlines() or [""])[0][:300]
         raise ValueError(f"monai_ext: {file}: does not work as a config ({type(first).__name__}: {reason}).") from e
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the error that others were raised ``from``: what wraps it says where, not what.
+
+    One that was merely being handled when another was raised is left alone: a ``StopIteration`` that became "no such
+    package" says nothing.
+
+    Examples::
+
+        >>> try:
+        ...     raise RuntimeError("reading failed") from OSError("disk gone")
+        ... except RuntimeError as e:
+        ...     innermost(e)
+        OSError('disk gone')
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _traceback_then_cause(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from monai_ext.networks import use_plain_path
 from monai_ext.networks.by_name import known_networks, network_definition
 from monai_ext.networks.paths import TwoPaths
-from monai_ext.utils import plain_cause, text_options
+from monai_ext.utils import innermost, plain_cause, text_options
 
 __all__ = ["Candidate", "find_candidates", "network_in_recipe"]
 
@@ -138,10 +138,7 @@ def network_in_recipe(name: str, definition: dict[str, Any] | None, parser: Conf
             seen = _run(network.eval(), [1, channels, *sizes])
         maps = _run(network.train(), [2, channels, *sizes])
     except Exception as e:
-        innermost: BaseException = e
-        while innermost.__cause__ is not None:
-            innermost = innermost.__cause__
-        told = (plain_cause(e) or " ".join(str(innermost).split())[-300:]).removeprefix("monai_ext: ").rstrip(".")
+        told = (plain_cause(e) or " ".join(str(innermost(e)).split())[-300:]).removeprefix("monai_ext: ").rstrip(".")
         raise ValueError(f"{where}: {told}.") from e
     expected = [1, classes, *sizes]
     found = list(seen.shape) if isinstance(seen, torch.Tensor) else f"{type(seen).__name__} of {len(seen)}"

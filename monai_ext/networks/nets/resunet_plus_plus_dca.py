@@ -69,6 +69,9 @@ class ResUNetPlusPlusDCA(DualCrossAttentionUNet):
         self.pyramid = ASPP(spatial_dims, second, first)
         self.head = Conv["CONV", spatial_dims](first, out_channels, 1)
         self.apply(init_weights)
+        for gate in self.gates:
+            # of one output: by the outputs it would multiply maps by 20, thrice, and float16 overflow
+            nn.init.kaiming_normal_(gate.weight_conv.weight, nonlinearity="relu")
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         x = self.input(x) + self.input_skip(x)
