@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A CT of 512x512x148 from command to label: whole processes of ``segment``, this library against an older one.
+"""A CT of 512x512x148, or a picture, from command to label: whole processes of ``segment`` beside an older commit's.
 
     python -m benchmarks.whole_scan --against DIR                  # DIR: a checkout of another commit
     python -m benchmarks.whole_scan --against DIR --bundle unet_dca_synapse --checkpoint model.pt --image ct.nii.gz
+    python -m benchmarks.whole_scan --against DIR --bundle qtseg_busi   # a phantom's picture
     python -m benchmarks.whole_scan --files 10                     # one run of ten files beside ten runs of one
 
 Sides take turns, ``--repeats`` times; the first round warms the disk's cache and is not counted. With
@@ -25,10 +26,12 @@ from statistics import median
 import nibabel
 import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.machine import cpu_model
 from benchmarks.volume_files import make_scan
 from monai_ext.bundle import Bundle
+from monai_ext.data import load_datalist, write_phantom
 
 HERE = Path(__file__).resolve().parents[1]
 Measured = tuple[float, float, float]  # seconds, seconds of the processor, MiB
@@ -58,6 +61,13 @@ def segment(library: Path, bundle: str, image: Path, output: Path, weights: Path
     return process([*command, "--checkpoint", str(weights), *options], library)
 
 
+def voxels(file: Path) -> np.ndarray:
+    """What a volume or a picture holds."""
+    if ".nii" in file.suffixes:
+        return np.asarray(nibabel.load(file).dataobj)
+    return np.asarray(Image.open(file))
+
+
 def told(values: list[float], digits: int = 2) -> str:
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
@@ -73,7 +83,7 @@ def against(other: Path, bundle: str, image: Path, weights: Path, repeats: int, 
                 result = segment(library, bundle, image, output, weights, *(options if name == "this" else []))
                 if turn:
                     measured[name].append(result)
-                labels[name] = np.asarray(nibabel.load(next(output.glob("*_seg.nii.gz"))).dataobj)
+                labels[name] = voxels(next(output.glob("*_seg.*")))
     different = float((labels["this"] != labels["other"]).mean())
     print("| side | s | s of the processor | memory, MiB |\n|---|---|---|---|")
     for name, runs in measured.items():
@@ -91,7 +101,7 @@ def many(count: int, bundle: str, image: Path, weights: Path, repeats: int, opti
         scans = Path(folder, "scans")
         scans.mkdir()
         for number in range(count):
-            (scans / f"scan{number}.nii.gz").symlink_to(image.resolve())
+            (scans / f"scan{number}{''.join(image.suffixes)}").symlink_to(image.resolve())
         for turn in range(repeats):
             together.append(segment(HERE, bundle, scans, Path(folder, f"all{turn}"), weights, *options))
             runs = [
@@ -111,7 +121,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, help="compare one run of so many files with as many runs")
     parser.add_argument("--bundle", default="dcaunet_synapse")
     parser.add_argument("--checkpoint", type=Path, help="trained weights; by default random ones")
-    parser.add_argument("--image", type=Path, help="a volume; by default one of noise and smooth organs")
+    parser.add_argument("--image", type=Path, help="by default noise and smooth organs, or a phantom's picture")
     parser.add_argument("--precision", help="of this side, such as bfloat16")
     parser.add_argument("--quick", action="store_true", help="a smaller volume")
     parser.add_argument("--repeats", type=int, default=5)
@@ -121,14 +131,19 @@ def main() -> None:
     options = ["--precision", arguments.precision] if arguments.precision else []
     with tempfile.TemporaryDirectory() as folder:
         image, weights = arguments.image, arguments.checkpoint
-        if image is None:
+        bundle = Bundle.find(arguments.bundle)
+        if image is None and bundle.pictures:
+            dataset = bundle.default("dataset_name")
+            write_phantom(dataset, Path(folder, dataset), 40)
+            image = Path(load_datalist(dataset, Path(folder, dataset))["training"][0]["image"])
+        elif image is None:
             image = Path(folder, "ct.nii.gz")
             make_scan(image, arguments.quick)
         if weights is None:
             torch.manual_seed(0)
             weights = Path(folder, "model.pt")
-            torch.save(Bundle.find(arguments.bundle).parser().get_parsed_content("network_def").state_dict(), weights)
-        shape = "x".join(map(str, nibabel.load(image).shape))
+            torch.save(bundle.parser().get_parsed_content("network_def").state_dict(), weights)
+        shape = "x".join(map(str, voxels(image).shape))
         print(f"{cpu_model()}, {torch.get_num_threads()} threads; {arguments.bundle}, {shape} voxels\n")
         given = (arguments.bundle, image.resolve(), weights.resolve(), arguments.repeats, options)
         if arguments.against:

@@ -89,7 +89,9 @@ class BundleInference(BundleInferTask):
             file, answer = super().__call__(asked, callbacks)
             if self.judged:
                 answer["quality"] = self.judged.content
-            warnings: list[str | None] = [self.notice, self.judged.warning if self.judged else None]
+            warnings: list[str | None] = [self.notice]
+            if self.judged:  # who sees missing slices, too, and says more of them
+                warnings = [None if "missing" in self.judged.content else self.notice, self.judged.warning]
             if told := "; ".join(text for text in warnings if text):
                 answer["warning"] = told
         answer["label_colors"] = self.colours

@@ -106,13 +106,25 @@ class EMCADNet(TwoPaths):
         maps.append(self.mscam[-1](x))
         return maps
 
+    def adapt(self, x: torch.Tensor) -> torch.Tensor:
+        """The adapter, its 1x1 convolution written as products, which autocast leaves in float32.
+
+        All contrast goes through its three maps; rounded to half precision, what the norm then enlarges is mostly
+        rounding: 0.15 % of the labels with float16, and 2 points of a class's Dice.
+        """
+        weight, bias = self.adapter[0].weight, self.adapter[0].bias
+        x = (x.unsqueeze(1) * weight.unsqueeze(0)).sum(2)
+        if bias is not None:
+            x = x + bias.reshape([1, 3] + [1] * self.spatial_dims)
+        return self.adapter[2](self.adapter[1](x))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         check_input_size(x, self.in_channels, self.spatial_dims, 32)
         size = list(x.shape[2:])
         x = pad_to_multiple(x, 32)
         padded_size = x.shape[2:]
         if self.in_channels != 3:
-            x = self.adapter(x)
+            x = self.adapt(x)
         maps = self.decode(self.encoder(x))
         logits: list[torch.Tensor] = []
         for i, head in enumerate(self.heads):

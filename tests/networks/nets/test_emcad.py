@@ -61,6 +61,17 @@ class TestEMCADNet(BaseNetworkTest):
         assert not any(p.requires_grad for p in self.build(self.cases[1]).adapter.parameters())
         assert all(p.requires_grad for p in self.build(self.cases[0]).adapter.parameters())
 
+    @pytest.mark.parametrize("channels", [1, 4])
+    def test_adapter_stays_in_float32(self, channels):
+        """All contrast goes through three maps, which a norm enlarges; rounded they cost Dice."""
+        torch.manual_seed(0)
+        net = EMCADNet(spatial_dims=2, in_channels=channels, encoder="pvt_v2_b0").eval()
+        x = torch.rand(2, channels, 32, 64)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            found = net.adapt(x)
+        with torch.no_grad():
+            torch.testing.assert_close(found, net.adapter(x))
+
     def test_activation_is_a_switch(self):
         net = self.build(self.cases[0]).eval()
         relu = self.network(**self.cases[0], act="relu").eval()
