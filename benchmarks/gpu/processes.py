@@ -7,6 +7,7 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,7 +41,8 @@ def call(job: Job, words: list[str | Path], **environment: str) -> None:
         print(done.stderr[-4000:], file=sys.stderr, flush=True)
         said = [line for line in done.stderr.splitlines() if line.strip()]
         ours = [line for line in said if line.startswith("monai_ext:")]
-        raise RuntimeError(f"{' '.join(map(str, words))[:300]}: {(ours or said or ['no message'])[-1]}")
+        first = [line for line in said if re.match(r"[\w.]+(Error|Exception): ", line)][:1]  # later ones wrap it
+        raise RuntimeError(f"{' '.join(map(str, words))[:300]}: {(ours or first or said or ['no message'])[-1]}")
 
 
 def how_to_start(device: torch.device) -> Any:

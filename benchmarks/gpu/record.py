@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import os
 import platform
+import re
 import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu import STARTED
-from benchmarks.gpu.job import Row
+from benchmarks.gpu.job import ROOT, Row
 from benchmarks.machine import cpu_model
 from monai_ext.utils import replacing, write_json
 
@@ -55,10 +57,15 @@ class Report:
 def machine(device: torch.device) -> dict[str, Any]:
     found: dict[str, Any] = {"processor": cpu_model(), "cores": os.cpu_count(), "python": platform.python_version()}
     found |= {"torch": torch.__version__, "CUDA": torch.version.cuda}
-    for package in ("monai", "pytorch-ignite", "numpy", "scipy", "nibabel", "SimpleITK", "triton", "tensorrt"):
-        found[package] = None
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    required = re.findall(r"^[\w-]+", setup["options"]["install_requires"], re.MULTILINE)
+    for package in dict.fromkeys((*required, "triton", "tensorrt")):
+        found.setdefault(package, None)
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
+    # known before minutes are spent: what needs them fails
+    found["not installed"] = ", ".join(package for package in required if found[package] is None) or None
     if device.type == "cuda":
         query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
         with contextlib.suppress(OSError, subprocess.SubprocessError):

@@ -18,6 +18,7 @@ from monai_ext.apps.reproduce import reproduce
 from monai_ext.apps.segmentation import segment
 from monai_ext.bundle import trained_with
 from monai_ext.data.files.fingerprint import hash_file
+from monai_ext.handlers.run_record import version_of
 from tests.bundles.runs import run
 from tests.data.volumes import save, volume, write_raw_synapse
 
@@ -49,6 +50,11 @@ def test_the_record_says_what_the_run_was(trained):
     assert record["cases"][0]["image"] == hash_file(data / "RawData/Training/img/img0005.nii.gz")
     assert socket.gethostname() not in text
     assert json.loads((folder / "a" / "model.cases.json").read_text())["cases"] == record["cases"]
+
+
+def test_a_package_that_python_knows_no_version_of_stops_no_run():
+    assert version_of("no-such-package") == "not installed"
+    assert version_of("torch") == torch.__version__
 
 
 def test_a_training_started_again_ends_with_the_same_weights(trained, monkeypatch, capsys):

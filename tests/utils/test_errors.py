@@ -4,6 +4,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pytest
@@ -147,3 +148,12 @@ def test_an_error_of_a_config_names_it_and_the_first_cause():
     told = r"^monai_ext: /o/a: no space.*finished labels are kept"
     with pytest.raises(ValueError, match=told), config_errors("c.json", "segment"):
         raise system(errno.ENOSPC, "/o/a")
+
+
+def test_an_error_that_was_dealt_with_is_not_the_cause():
+    """importlib.metadata turns a StopIteration into its own error: the one that says something."""
+    with pytest.raises(ValueError, match=r"PackageNotFoundError: .*no-such-package"), config_errors("c.json"):
+        try:
+            version("no-such-package")
+        except PackageNotFoundError as e:
+            raise RuntimeError("Failed to evaluate an expression") from e
