@@ -161,6 +161,16 @@ class Comparison:
     ranking_holds: float
     differences: tuple[Difference, ...]
 
+    @property
+    def smallest_p(self) -> float:
+        """What the test gives at least: few patients have few permutations, many are drawn."""
+        return max(2 / 2**self.patients, 2 / (DRAWS + 1))
+
+    @property
+    def has_power(self) -> bool:
+        """Whether any pair could be told apart, however far it is, after Holm's correction for all of them."""
+        return len(self.differences) * self.smallest_p < 1 - LEVEL
+
 
 def compare_means(
     values: NDArray[np.float64],

@@ -16,6 +16,8 @@ from scipy import stats
 
 from monai_ext.__main__ import main
 from monai_ext.apps import SegmentationReport
+from monai_ext.apps.report.comparison import Compared, sentences
+from monai_ext.metrics.statistics import compare_means
 from tests.apps.test_report import ORGANS, PHANTOM, References, item, read_csv, run, two_organs
 
 
@@ -110,6 +112,25 @@ def test_a_tiny_gain_is_called_inseparable(report, tmp_path):
     found = re.search(r"Dice: .* cannot be told apart: with 12 cases a difference under about ([\d.]+) points", said)
     content = [float(v) for v in re.findall(r"Dice: .* less .*: (-?[\d.]+) points", said)]
     assert found and abs(content[0]) < float(found[1])
+
+
+def test_more_pairs_than_cases_can_tell_apart_are_called_so():
+    """12 cases have no p-value under 2 / 2^12: of 15 runs with 105 pairs Holm's correction leaves none."""
+
+    def said(count):
+        values = np.arange(count)[:, None] + np.linspace(0, 0.1, 12) ** np.arange(1, count + 1)[:, None]
+        names = [f"run{k}" for k in range(count)]
+        found = Compared("dice", values, tuple(map(str, range(12))), compare_means(values, draws=4999), 0, {})
+        return list(sentences(found, names, "mm"))
+
+    few, many = said(14), said(15)
+    assert "Dice: run13 is better than run0 by more than chance." in few
+    assert not any("however far they are" in text for text in few)
+    assert not any("more than chance" in text or "a difference under" in text for text in many)
+    assert many[-1] == (
+        "Dice: with 12 cases none of 105 pairs can be told apart, however far they are: no p-value can be under "
+        "0.00049, after Holm's correction 0.051. Compare fewer at once, or on more cases."
+    )
 
 
 def test_missed_and_absent_classes_count_as_is_told(report, tmp_path):

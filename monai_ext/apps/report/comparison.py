@@ -297,15 +297,23 @@ def sentences(found: Compared, names: Sequence[str], unit: str) -> Iterator[str]
         yield numbers
         if d.separable:
             yield f"{title}: {names[d.one]} is better than {names[d.other]} by more than chance."
-        else:
+        elif result.has_power or len(result.differences) == 1:
             yield (
                 f"{title}: {names[d.one]} and {names[d.other]} cannot be told apart: with {who} a difference under "
                 f"about {scale * d.detectable:{digits}} {points} cannot be told from chance."
             )
     if len(names) > 2:
         yield f"{title}: the ranking holds in {100 * result.ranking_holds:.0f} % of the draws."
-    if result.patients < 6:
-        yield f"{title}: with {who} no p-value can be under {2 / 2**result.patients:.2g}."
+    if not result.has_power:
+        pairs = len(result.differences)
+        least = f"no p-value can be under {result.smallest_p:.2g}"
+        if pairs > 1:
+            yield (
+                f"{title}: with {who} none of {pairs} pairs can be told apart, however far they are: {least}, after "
+                f"Holm's correction {min(1.0, pairs * result.smallest_p):.2g}. Compare fewer at once, or on more cases."
+            )
+        else:
+            yield f"{title}: with {who} {least}."
     if result.patients < FEW:
         yield f"{title}: with fewer than {FEW} patients an interval means little."
     if found.left_out:
