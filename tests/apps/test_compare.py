@@ -14,7 +14,7 @@ import submitit
 import torch
 
 from monai_ext.apps.compare import compare, contest, known_networks
-from monai_ext.apps.compare.budget import Budget
+from monai_ext.apps.compare.budget import EPOCH_LENGTH, Budget, length_of
 from monai_ext.apps.compare.candidates import Candidate, find_candidates
 from monai_ext.apps.compare.results import table_of, write_results
 from monai_ext.apps.crossval.training_job import TrainingJob
@@ -110,6 +110,7 @@ def test_who_cannot_take_part_is_told_in_one_line(networks, network_def, told):
         ({"steps": 0}, r"--steps must be 1 or more"),
         ({"seconds": -1}, r"--seconds must be above 0"),
         ({"steps": 3, "epochs": 3}, r"--epochs: give the budget"),
+        ({"steps": 3, "train#trainer#epoch_length": 3}, r"--train#trainer#epoch_length: give the budget"),
         ({"steps": 3, "seed": 3}, r"--seed: give --folds and --seeds"),
         ({"steps": 3, "pretrained": "x.pt"}, r"--pretrained: all networks begin without weights"),
         ({"steps": 3, "seeds": "1,1"}, r"--seeds '1,1': expected one or more different"),
@@ -119,6 +120,22 @@ def test_what_cannot_be_asked_for_is_told_before_anything_is_written(options, to
     with pytest.raises(ValueError, match=rf"^monai_ext: {told}"):
         compare("dcaunet_synapse", "dcaunet,basic_unet", output=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (94, {"epochs": 1}),
+        (188, {"epochs": 2}),
+        (24, {"epochs": 1, EPOCH_LENGTH: 24}),  # a heavy network has less than one epoch
+        (130, {"epochs": 1, EPOCH_LENGTH: 130}),
+        (240, {"epochs": 3, EPOCH_LENGTH: 80}),
+        (1, {"epochs": 1, EPOCH_LENGTH: 1}),
+    ],
+)
+def test_a_budget_is_kept_whatever_an_epoch_has(steps, expected, monkeypatch, tmp_path):
+    monkeypatch.setattr("monai_ext.apps.compare.budget._epoch_length", lambda *_: 94)
+    assert length_of(None, None, Budget("steps", steps), tmp_path) == expected
 
 
 def test_seeds_count_with_their_mean():
@@ -188,8 +205,8 @@ def test_three_networks_on_two_folds_killed_once_and_resumed(tmp_path, monkeypat
         ]
         assert {config["seed"] for config in configs} == {0}
         assert [config["fold"] for config in configs] == [0, 1]
-        # 3 steps an epoch: 4 are nearest to one
-        assert row["training_steps"] == torch.load(done / "last.pt", weights_only=True)["iteration"] == 3
+        # the data have 3 steps an epoch
+        assert row["training_steps"] == torch.load(done / "last.pt", weights_only=True)["iteration"] == 4
         assert row["training_cpu_seconds"] > 0
         assert row["seconds_per_scan"] > 0
         dice = []

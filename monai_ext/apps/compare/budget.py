@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each training may cost, as whole epochs: a training has its schedule, and can be resumed, by epochs."""
+"""What each training may cost, as epochs of so many steps: schedules go by epochs, and so does resuming."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from monai_ext.apps.crossval.training_job import TrainingJob, command_words, las
 from monai_ext.bundle import Bundle
 from monai_ext.utils import number_option, read_json, scratch_folder, whole_option, write_json
 
-__all__ = ["Budget", "epochs_of", "given_budget"]
+__all__ = ["EPOCH_LENGTH", "Budget", "given_budget", "length_of"]
 
+EPOCH_LENGTH = "train#trainer#epoch_length"
 TIMED = 10  # steps from which the time of one is taken
 
 
@@ -47,20 +48,26 @@ def given_budget(steps: Any, cpu_seconds: Any, seconds: Any) -> Budget:
     return Budget(kind, amount)
 
 
-def epochs_of(found: Bundle, job: TrainingJob, budget: Budget, split: Path) -> int:
-    """Epochs that a job trains; what was found out once is noted beside it and in the folder of its split.
+def length_of(found: Bundle, job: TrainingJob, budget: Budget, split: Path) -> dict[str, int]:
+    """Epochs that a job trains, and their steps where these are not all of the data, as knobs of its training.
 
-    Steps become the number of whole epochs that comes nearest. Seconds are divided by those that a step takes, from
-    the first steps of a training that is thrown away; epochs are rounded down, but for the first.
+    Seconds are divided by those that a step takes, from the first steps of a training that is thrown away; what was
+    found out once is noted beside the job and in the folder of its split. The epochs are those that come nearest to so
+    many steps, at least one, and each is made so much shorter or longer that together they have them: of whole epochs
+    a heavy network would get one where there is time for a third.
     """
-    length = _epoch_length(found, job, split)
+    whole = _epoch_length(found, job, split)
     if budget.kind == "steps":
-        return max(1, round(budget.amount / length))
-    file = job.folder.parent / "timed.json"  # one network has one speed, whichever fold
-    notes = {key: value for key, value in _noted(job).items() if key != "cases"}
-    if not file.is_file() or read_json(file, "note of time").get("of") != notes:
-        write_json(file, {**_timed(job), "of": notes})
-    return max(1, int(budget.amount / read_json(file, "note of time")[budget.kind] / length))
+        steps = int(budget.amount)
+    else:
+        file = job.folder.parent / "timed.json"  # one network has one speed, whichever fold
+        notes = {key: value for key, value in _noted(job).items() if key != "cases"}
+        if not file.is_file() or read_json(file, "note of time").get("of") != notes:
+            write_json(file, {**_timed(job), "of": notes})
+        steps = max(1, int(budget.amount / read_json(file, "note of time")[budget.kind]))
+    epochs = max(1, round(steps / whole))
+    length = max(1, round(steps / epochs))
+    return {"epochs": epochs} if length == whole else {"epochs": epochs, EPOCH_LENGTH: length}
 
 
 def _noted(job: TrainingJob) -> dict[str, Any]:
@@ -92,7 +99,7 @@ def _timed(job: TrainingJob) -> dict[str, float]:
         words = command_words(
             job.bundle, job.overlay, {**job.knobs, "epochs": 1, "output_dir": str(folder), "ckpt_dir": str(folder)}
         )
-        words += ["--train#trainer#epoch_length", str(steps)]
+        words += [f"--{EPOCH_LENGTH}", str(steps)]
         words += ["--validate#dataset#data", "$@cases['validation'][:1]"]  # no step, so one case is enough
         log = folder / "training.log"
         with log.open("w", encoding="utf-8") as file:

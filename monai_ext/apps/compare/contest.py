@@ -23,7 +23,7 @@ from monai_ext.data.files.fingerprint import fingerprint, hash_file
 from monai_ext.data.lists import PARTS
 from monai_ext.utils import locked, path_option, read_json, text_options, whole_option, write_json
 
-from .budget import Budget, epochs_of, given_budget
+from .budget import EPOCH_LENGTH, Budget, given_budget, length_of
 from .candidates import Candidate, find_candidates
 from .results import write_results
 
@@ -33,7 +33,7 @@ LOCK = ".monai_ext-compare.lock"
 RESERVED = {
     **dict.fromkeys(("output_dir", "ckpt_dir"), "give --output"),
     **dict.fromkeys(("fold", "seed"), "give --folds and --seeds"),
-    "epochs": "give the budget with --steps, --cpu_seconds or --seconds",
+    **dict.fromkeys(("epochs", EPOCH_LENGTH), "give the budget with --steps, --cpu_seconds or --seconds"),
     "pretrained": "all networks begin without weights",
     **dict.fromkeys(("resume", "bundle_root", "network", "loss"), "it is compare's own; leave it out"),
 }
@@ -91,7 +91,7 @@ def compare(
         network_def: definitions of networks as ``train.json`` has them: one, a list, or their JSON.
         folds: numbers of the folds to train, of the bundle's ``num_folds`` (5); by default its own split.
         seeds: of the trainings; of several, a case counts with the mean of its scores.
-        steps: budget of each training, in whole epochs that come nearest to so many steps.
+        steps: budget of each training.
         cpu_seconds: or in seconds of computing time of the training process.
         seconds: or in seconds by the clock.
         output: folder; by default ``eval/compare`` of the bundle.
@@ -114,8 +114,9 @@ def compare(
     """
     found = Bundle.find(bundle)
     for knob in knobs:
-        if (stem := knob.partition("#")[0].partition("::")[0]) in RESERVED:
-            raise ValueError(f"monai_ext: --{knob}: {RESERVED[stem]}.")
+        stem = knob.partition("#")[0].partition("::")[0]
+        if told := RESERVED.get(knob.replace("::", "#"), RESERVED.get(stem)):
+            raise ValueError(f"monai_ext: --{knob}: {told}.")
     budget = given_budget(steps, cpu_seconds, seconds)
     numbers = [whole_option(seed, "--seeds", 0) for seed in text_options(seeds, "--seeds")]
     if not numbers or len(set(numbers)) < len(numbers):
@@ -238,8 +239,8 @@ def _entries(
 
 def _budgeted(found: Bundle, work: Path, entry: _Entry, budget: Budget) -> _Entry:
     job = entry.plan.job
-    epochs = epochs_of(found, job, budget, work / _split_name(entry.fold))
-    ready = TrainingJob(**{**vars(job), "epochs": epochs, "knobs": {**job.knobs, "epochs": epochs}})
+    length = length_of(found, job, budget, work / _split_name(entry.fold))
+    ready = TrainingJob(**{**vars(job), "epochs": length["epochs"], "knobs": {**job.knobs, **length}})
     return entry._replace(plan=entry.plan._replace(job=ready))
 
 

@@ -61,7 +61,7 @@ def write_results(
     names = [run.name for run in runs]
     said = [text for part in found for text in sentences(part, names, runs[0].unit)]
     how = [
-        f"Budget of each training: {budget.words}, in whole epochs; {len(rows)} networks, "
+        f"Budget of each training: {budget.words}; {len(rows)} networks, "
         f"{len(next(iter(jobs.values())))} trainings of each (seeds {', '.join(map(str, seeds))}). Recipe, cases, "
         "splits and seeds are the same for all.",
         *method_of(runs),
