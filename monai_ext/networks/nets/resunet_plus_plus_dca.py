@@ -61,7 +61,8 @@ class ResUNetPlusPlusDCA(DualCrossAttentionUNet):
         self.dca = attend((first, second, third))
         # (skip, coarse map, result) of each step up
         steps = ((third, bridge, fourth), (second, fourth, third), (first, third, second))
-        self.gates = nn.ModuleList(SkipGate(spatial_dims, skip, coarse) for skip, coarse, _ in steps)
+        gates = [SkipGate(spatial_dims, skip, coarse) for skip, coarse, _ in steps]
+        self.gates = nn.ModuleList(gates)
         self.up = UpSample(spatial_dims, mode="nontrainable", interp_mode="nearest", align_corners=None)
         self.decoder = nn.ModuleList(
             PreActivationResidual(spatial_dims, coarse + skip, result) for skip, coarse, result in steps
@@ -69,7 +70,7 @@ class ResUNetPlusPlusDCA(DualCrossAttentionUNet):
         self.pyramid = ASPP(spatial_dims, second, first)
         self.head = Conv["CONV", spatial_dims](first, out_channels, 1)
         self.apply(init_weights)
-        for gate in self.gates:
+        for gate in gates:
             # of one output: by the outputs it would multiply maps by 20, thrice, and float16 overflow
             nn.init.kaiming_normal_(gate.weight_conv.weight, nonlinearity="relu")
 
