@@ -114,8 +114,10 @@ class EMCADNet(TwoPaths):
         """
         convolution = self.adapter[0]
         y = (x.unsqueeze(1) * convolution.weight[None]).sum(2)  # type: ignore[index]
-        shape = [1, 3] + [1] * self.spatial_dims
-        return self.adapter[2](self.adapter[1](y + convolution.bias.reshape(shape)))  # type: ignore[operator]
+        bias = convolution.bias
+        if bias is not None:
+            y = y + bias.reshape([1, 3] + [1] * self.spatial_dims)  # type: ignore[operator]
+        return self.adapter[2](self.adapter[1](y))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         check_input_size(x, self.in_channels, self.spatial_dims, 32)
