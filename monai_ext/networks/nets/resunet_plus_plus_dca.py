@@ -11,7 +11,7 @@ from monai_ext.networks.blocks.pre_activation_residual import PreActivationResid
 from monai_ext.networks.blocks.skip_gate import SkipGate
 from monai_ext.networks.blocks.squeeze_excite import SqueezeExcite
 from monai_ext.networks.nets.dual_cross_attention_unet import ASPP_KEY_RULES, Attend, DualCrossAttentionUNet
-from monai_ext.networks.utils import init_weights
+from monai_ext.networks.utils import WEIGHTS_FOLLOW, init_weights
 from monai_ext.networks.weights import KeyRules
 
 __all__ = ["ResUNetPlusPlusDCA"]
@@ -70,7 +70,7 @@ class ResUNetPlusPlusDCA(DualCrossAttentionUNet):
         self.pyramid = ASPP(spatial_dims, second, first)
         self.head = Conv["CONV", spatial_dims](first, out_channels, 1)
         self.apply(init_weights)
-        for gate in gates:
+        for gate in gates if not WEIGHTS_FOLLOW.get() else []:
             # of one output: by the outputs it would multiply maps by 20, thrice, and float16 overflow
             nn.init.kaiming_normal_(gate.weight_conv.weight, nonlinearity="relu")
 
